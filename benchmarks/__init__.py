@@ -1,0 +1,1 @@
+"""What is fixed: benchmarks as TOML, splits, episode digests, published numbers."""

@@ -1,0 +1,1 @@
+"""fsbench: fixed episodes, per-episode results and paired statistics for few-shot image classification."""

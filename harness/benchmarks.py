@@ -1,0 +1,314 @@
+"""Benchmarks and their settings: who is base, validation and novel, and which episodes are asked.
+
+A benchmark is a file in ``benchmarks/``; its class counts come from a split file, so episode lists are known
+before any image is there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from harness import sampling
+from harness.data.generated import ensure
+from harness.data.images import ImageStore
+from harness.errors import ConfigError, DataError, nearest
+from harness.types import EpisodeList
+
+FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
+RoleName = Literal["base", "validation", "novel"]
+ROLES: tuple[RoleName, ...] = ("base", "validation", "novel")
+_closed: ContextVar[bool] = ContextVar("novel images are closed", default=False)
+_SETTING = re.compile(r"(?P<stem>.+)-(?P<way>\d+)w(?P<shot>\d+)s(?P<rest>(-[a-z0-9]+)*)")
+
+
+@dataclass(frozen=True)
+class Role:
+    """The classes of one role.
+
+    Attributes:
+        dataset: the prepared set that holds the images.
+        classes: number of images used of each class, by class name, in the order of labels.
+        images: only the first so many of each class are used; None for all.
+        rotations: whether every class counts four times, rotated by 0, 90, 180 and 270 degrees.
+    """
+
+    dataset: str
+    classes: Mapping[str, int]
+    images: int | None = None
+    rotations: bool = False
+
+    @property
+    def counts(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """(C,) images per class, rotations counted."""
+        return np.repeat(np.array(list(self.classes.values()), dtype=np.int64), 4 if self.rotations else 1)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Images, roles and rules that make numbers comparable; a file in ``benchmarks/``.
+
+    Attributes:
+        name, variant: ``omniglot-lake`` and ``small1``: the setting is ``omniglot-lake-20w1s-small1``.
+        title, about: for people.
+        roles: base, novel and, where there is one, validation.
+        image_size, channels, pipeline, backbone: defaults of the benchmark.
+        seed: of the episode lists.
+        n_query, n_episodes: per class; the field's standard count.
+        standard: the settings listed by ``fsbench benchmarks``, like "5w1s".
+        fixed_episodes: "sampled", or "groups" where published episodes are the groups of the novel set.
+    """
+
+    name: str
+    title: str
+    about: str
+    roles: Mapping[str, Role]
+    image_size: int
+    channels: int
+    pipeline: str
+    backbone: str
+    seed: int
+    n_query: int
+    n_episodes: int
+    standard: tuple[str, ...]
+    variant: str = ""
+    fixed_episodes: Literal["sampled", "groups"] = "sampled"
+    protocol: str = "episodic"
+
+    @property
+    def key(self) -> str:
+        """Name and variant, unique among benchmarks."""
+        return f"{self.name}-{self.variant}" if self.variant else self.name
+
+    def setting(
+        self, way: int, shot: int, n_query: int | None = None, list_seed: int | None = None
+    ) -> Setting:
+        """One way × shot of this benchmark."""
+        return Setting(self, way, shot, n_query or self.n_query, list_seed)
+
+    def settings(self) -> tuple[Setting, ...]:
+        """The standard settings."""
+        pairs = (re.fullmatch(r"(\d+)w(\d+)s", text) for text in self.standard)
+        return tuple(self.setting(int(m[1]), int(m[2])) for m in pairs if m)
+
+    def open(
+        self, role: RoleName, data_home: Path, pipeline: str | None = None, image_size: int | None = None
+    ) -> ImageStore:
+        """Open the images of one role.
+
+        Raises:
+            DataError: when the set is not prepared, saying how, or does not hold what the split lists.
+        """
+        if role == "novel" and _closed.get():
+            raise DataError("Novel images are not open while a method trains on base classes.")
+        part = self.roles[role]
+        store = ensure(part.dataset, data_home).select(
+            list(part.classes),
+            pipeline or self.pipeline,
+            image_size or self.image_size,
+            images=slice(0, part.images) if part.images else None,
+            rotations=part.rotations,
+        )
+        if not np.array_equal(store.counts, part.counts):
+            raise DataError(
+                f"The prepared set `{part.dataset}` does not hold the images that the split of {self.key} lists for its "
+                f"{role} classes. `fsbench verify {part.dataset}` says what is missing."
+            )
+        if store.shape[2] != self.channels:
+            raise DataError(
+                f"{self.key} has {self.channels} channels; the prepared set `{part.dataset}` has {store.shape[2]}."
+            )
+        return store
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A benchmark at one way and shot; the unit of a leaderboard column.
+
+    Attributes:
+        benchmark: the benchmark.
+        way, shot: classes per episode, support images per class.
+        n_query: queries per class.
+        list_seed: seed of another evaluation list ("-e3"); None for the benchmark's own.
+    """
+
+    benchmark: Benchmark
+    way: int
+    shot: int
+    n_query: int
+    list_seed: int | None = None
+
+    @property
+    def name(self) -> str:
+        """``mini-5w1s``, and what differs from the benchmark's rule: ``mini-5w1s-q16``."""
+        b = self.benchmark
+        parts = [b.name, f"{self.way}w{self.shot}s", b.variant]
+        parts += [f"q{self.n_query}" if self.n_query != b.n_query else ""]
+        parts += [f"e{self.list_seed}" if self.list_seed is not None else ""]
+        return "-".join(p for p in parts if p)
+
+    @property
+    def n_episodes(self) -> int:
+        """The number evaluated unless ``--episodes`` says otherwise."""
+        return min(self.benchmark.n_episodes, self.list_length)
+
+    @property
+    def list_length(self) -> int:
+        """Episodes in the whole list."""
+        novel = self.benchmark.roles["novel"]
+        return (
+            len(novel.counts) // self.way
+            if self.benchmark.fixed_episodes == "groups"
+            else sampling.LIST_LENGTH
+        )
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the whole list: the locked one where there is one (the list is checked when it is drawn)."""
+        return locked_digests().get(self.name) or self.episodes.digest
+
+    @cached_property
+    def episodes(self) -> EpisodeList:
+        """The whole list, checked against ``benchmarks/episodes.lock`` where it is locked.
+
+        Raises:
+            DataError: when this setting cannot be sampled, or the list is not the locked one.
+        """
+        drawn = self._draw()
+        locked = locked_digests().get(self.name)
+        if locked is not None and drawn.digest != locked:
+            raise DataError(
+                f"The episode list of {self.name} has digest {drawn.digest[:12]}, but benchmarks/episodes.lock "
+                f"says {locked[:12]}. The split file or the sampler was changed; restore it, or give the new "
+                "benchmark a new name."
+            )
+        return drawn
+
+    def _draw(self) -> EpisodeList:
+        b, novel = self.benchmark, self.benchmark.roles["novel"]
+        if b.fixed_episodes == "groups":
+            groups = [name.rpartition("/")[0] for name in novel.classes]
+            drawn = sampling.one_per_group(novel.counts, groups, self.shot)
+            if drawn.n_way != self.way or drawn.query.shape[2] != self.n_query:
+                raise DataError(f"{b.key} has published episodes: {b.standard[0]} is its only setting.")
+            return drawn
+        seed = b.seed if self.list_seed is None else b.seed + 1_000_003 * (self.list_seed + 1)
+        return sampling.sample(novel.counts, self.way, self.shot, self.n_query, self.list_length, seed)
+
+
+def load(name: str) -> Setting:
+    """Find a setting by name.
+
+    Raises:
+        ConfigError: with the nearest names.
+
+    >>> load("glyphs-5w1s").name
+    'glyphs-5w1s'
+    """
+    match = _SETTING.fullmatch(name)
+    table = {(b.name, b.variant): b for b in every()}
+    if match:
+        query = list_seed = None
+        variant = []
+        for part in filter(None, match["rest"].split("-")):
+            if re.fullmatch(r"q\d+", part):
+                query = int(part[1:])
+            elif re.fullmatch(r"e\d+", part):
+                list_seed = int(part[1:])
+            else:
+                variant.append(part)
+        benchmark = table.get((match["stem"], "-".join(variant)))
+        if benchmark:
+            return benchmark.setting(int(match["way"]), int(match["shot"]), query, list_seed)
+    known = standard_names()
+    raise ConfigError(
+        f"`{name}` is not a setting.{nearest(name, known)} A setting is BENCHMARK-<way>w<shot>s, like "
+        f"{known[0]}; `fsbench benchmarks` lists them all."
+    )
+
+
+def expand(pattern: str) -> list[Setting]:
+    """Find the settings that a name or a glob over the standard names means.
+
+    Raises:
+        ConfigError: when nothing matches.
+    """
+    if not any(c in pattern for c in "*?["):
+        return [load(pattern)]
+    import fnmatch
+
+    found = [name for name in standard_names() if fnmatch.fnmatchcase(name, pattern)]
+    if not found:
+        raise ConfigError(f"No setting matches `{pattern}`. `fsbench benchmarks` lists them all.")
+    return [load(name) for name in found]
+
+
+def standard_names() -> list[str]:
+    """Names of all standard settings, sorted by benchmark."""
+    return [setting.name for benchmark in every() for setting in benchmark.settings()]
+
+
+@contextmanager
+def novel_closed() -> Iterator[None]:
+    """Refuse to open novel images meanwhile: training must not see them."""
+    token = _closed.set(True)
+    try:
+        yield
+    finally:
+        _closed.reset(token)
+
+
+@cache
+def every() -> tuple[Benchmark, ...]:
+    """Every benchmark of ``benchmarks/*.toml``, sorted by file name."""
+    return tuple(b for path in sorted(FOLDER.glob("*.toml")) for b in _read(path))
+
+
+@cache
+def locked_digests() -> Mapping[str, str]:
+    """Setting → sha256 of its list, from ``benchmarks/episodes.lock``."""
+    lines = (FOLDER / "episodes.lock").read_text().splitlines()
+    return dict(line.split() for line in lines if line and not line.startswith("#"))
+
+
+def _read(path: Path) -> Iterator[Benchmark]:
+    """One benchmark a file, and one more for each ``[variants.NAME]`` table, which overrides it."""
+    data = tomllib.loads(path.read_text())
+    variants: dict[str, dict[str, Any]] = data.pop("variants", {})
+    yield _build(data, path)
+    for name, changes in variants.items():
+        merged = {**data, **changes, "variant": name}
+        for role in ROLES:
+            if role in changes and role in data:
+                merged[role] = {**data[role], **changes[role]}
+        yield _build(merged, path)
+
+
+def _build(data: Mapping[str, Any], path: Path) -> Benchmark:
+    fields = dict(data)
+    try:
+        fields["roles"] = {role: _role(fields.pop(role)) for role in ROLES if role in fields}
+        fields["standard"] = tuple(fields.pop("settings"))
+        return Benchmark(**fields)
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: {error} in the benchmark's definition.") from error
+
+
+def _role(data: Mapping[str, Any]) -> Role:
+    """``split = "FILE.json#KEY"``; ``images = n`` uses the first n of each class."""
+    file, _, key = data["split"].partition("#")
+    classes: dict[str, int] = json.loads((FOLDER / "splits" / file).read_text())[key]
+    limit = data.get("images")
+    if limit:
+        classes = {name: min(count, limit) for name, count in classes.items()}
+    return Role(data["dataset"], classes, limit, data.get("rotations", False))

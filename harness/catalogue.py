@@ -1,0 +1,285 @@
+"""What exists: methods and their hyper-parameters, settings and whether their images are there, lists, contracts."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import keyword
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from harness import benchmarks as known
+from harness import registry
+from harness.data.images import PreparedSet
+from harness.data.readers import how_to_prepare, reader
+from harness.errors import ConfigError, DataError, FsbenchError, PluginError
+from harness.method import defaults, recipes, traits
+from harness.places import Places
+from harness.report import terminal
+
+
+def methods() -> list[dict[str, Any]]:
+    """Every registered method; one that does not import is listed with the reason and breaks only itself."""
+    found: list[dict[str, Any]] = []
+    for name, target in sorted(registry.installed().items()):
+        try:
+            cls = registry.load(name).cls
+        except PluginError as error:
+            found.append({"name": name, "version": "", "from": target, "about": "", "problem": str(error)})
+            continue
+        found.append({
+            "name": name, "version": cls.version, "from": target, "about": _first_line(cls),
+            "transductive": traits(cls).transductive, "protocols": sorted(traits(cls).protocols), "problem": "",
+        })  # fmt: skip
+    return found
+
+
+def show_methods(rows: Sequence[dict[str, Any]]) -> None:
+    """Print them."""
+    terminal.show_table(
+        ("method", "version", "from", "what it does"),
+        [
+            (r["name"], r["version"], r["from"], r["about"] or f"DOES NOT IMPORT: {r['problem']}")
+            for r in rows
+        ],
+    )
+
+
+def method(name: str) -> dict[str, Any]:
+    """One method: its docstring, hyper-parameters and the layers of defaults."""
+    loaded = registry.load(name)
+    cls = loaded.cls
+    fields = [
+        {
+            "name": f.name,
+            "type": str(f.type),
+            "default": repr(f.default),
+            "phase": f.metadata.get("phase", "fit"),
+            "doc": f.metadata.get("doc", ""),
+        }
+        for f in dataclasses.fields(cls.Config)
+    ]
+    module = sys.modules[cls.__module__]
+    return {
+        "name": cls.name, "version": cls.version, "about": inspect.getdoc(module) or inspect.getdoc(cls) or "",
+        "config": fields, "defaults": {k: dict(v) for k, v in defaults(cls).items()}, "recipes": sorted(recipes(cls)),
+    }  # fmt: skip
+
+
+def show_method(found: dict[str, Any]) -> None:
+    """Print it."""
+    sys.stdout.write(f"{found['name']} {found['version']}\n\n{found['about']}\n\n")
+    columns = ("hyper-parameter", "type", "default", "phase", "meaning")
+    terminal.show_table(
+        columns, [(f["name"], f["type"], f["default"], f["phase"], f["doc"]) for f in found["config"]]
+    )
+    for key, values in found["defaults"].items():
+        sys.stdout.write(f"on {key}: {', '.join(f'{k}={v}' for k, v in values.items())}\n")
+    sys.stdout.write(f"recipes: {', '.join(found['recipes'])}\n")
+
+
+def benchmarks(where: Places) -> list[dict[str, Any]]:
+    """Every standard setting: its size, whether its images are prepared, and how to get them."""
+    rows = []
+    for benchmark in known.every():
+        state, missing = _state(benchmark, where)
+        for setting in benchmark.settings():
+            rows.append({
+                "setting": setting.name, "title": benchmark.title, "about": benchmark.about,
+                "classes": {role: len(part.counts) for role, part in benchmark.roles.items()},
+                "queries": setting.n_query, "episodes": setting.n_episodes, "image_size": benchmark.image_size,
+                "state": state, "how": missing,
+            })  # fmt: skip
+    return rows
+
+
+def show_benchmarks(rows: Sequence[dict[str, Any]]) -> None:
+    """Print them, then how to get what is missing."""
+    columns = ("setting", "base/validation/novel classes", "queries", "episodes", "pixels", "images")
+    terminal.show_table(
+        columns,
+        [
+            (
+                r["setting"], "/".join(str(r["classes"].get(role, "–")) for role in known.ROLES), str(r["queries"]),
+                f"{r['episodes']:,}", str(r["image_size"]), r["state"],
+            )
+            for r in rows
+        ],
+        right=(2, 3, 4),
+    )  # fmt: skip
+    for how in dict.fromkeys(r["how"] for r in rows if r["how"]):
+        sys.stdout.write(f"{how}\n")
+    sys.stdout.write("Any other way, shot or number of queries is a setting too: glyphs-10w2s-q8.\n")
+
+
+def episode_list(name: str, n: int | None) -> dict[str, Any]:
+    """One list as JSON types: class names, and per episode the rows of support and query images."""
+    setting = known.load(name)
+    n = n or setting.n_episodes
+    if not 1 <= n <= setting.list_length:
+        raise ConfigError(f"--episodes {n}: the list of {name} has {setting.list_length} episodes.")
+    chosen = setting.episodes[:n]
+    role = setting.benchmark.roles["novel"]
+    return {
+        "setting": setting.name, "digest": setting.digest, "list_length": setting.list_length, "n_way": setting.way, "shot": setting.shot,
+        "n_query": setting.n_query, "classes": list(role.classes), "rotations": role.rotations, "counts": role.counts.tolist(),
+        "episodes": [
+            {"classes": e.tolist(), "support": s.tolist(), "query": q.tolist()}
+            for e, s, q in zip(chosen.classes, chosen.support, chosen.query, strict=True)
+        ],
+    }  # fmt: skip
+
+
+def show_episode_list(found: dict[str, Any]) -> None:
+    """Say what the list is, and show its first episode."""
+    first = found["episodes"][0]
+    sys.stdout.write(
+        f"{found['setting']}: {found['list_length']:,} episodes of {found['n_way']} ways, {found['shot']} shots, {found['n_query']} "
+        f"queries a class; sha256 {found['digest']}\nfirst episode: classes {first['classes']}, support rows {first['support']}\n"
+        "--json prints them all.\n"
+    )
+
+
+def check_lists() -> str:
+    """Draw every standard list and compare it with episodes.lock.
+
+    Raises:
+        DataError: when one differs or a standard setting is not locked.
+    """
+    locked = known.locked_digests()
+    missing = [name for name in known.standard_names() if name not in locked]
+    if missing:
+        raise DataError(
+            f"benchmarks/episodes.lock does not know {', '.join(missing)}; `make lock` adds new settings."
+        )
+    for name in known.standard_names():
+        assert known.load(name).episodes.digest == locked[name]  # drawing it compares, and says what differs
+    return f"{len(locked)} lists are as locked"
+
+
+def prepare(dataset: str, sources: Sequence[Path], where: Places, accept_terms: bool) -> Iterator[str]:
+    """Prepare a data set; say what it needs before and what there is after."""
+    from harness.data import prepare as preparing
+
+    shown = _Steps()
+    plans = preparing.plans(dataset, sources, where.data, accept_terms, shown.advance)
+    where.data.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(where.data).free
+    for plan in plans:
+        yield f"{plan.dataset}: {plan.n_images:,} images, needs {plan.disk_bytes / 1e6:,.0f} MB of {free / 1e9:,.0f} GB free in {where.data}"
+        done = preparing.write(plan, where.data, shown.advance)
+        shown.end()
+        manifest = done.dataset.manifest
+        yield f"{plan.dataset} is ready ({done.change}): {len(done.dataset.class_names)} classes, population {manifest.population}"
+
+
+def verify(dataset: str, where: Places) -> list[dict[str, str]]:
+    """Check a prepared data set."""
+    from harness.data import verify as verifying
+
+    reader(dataset)
+    return [finding._asdict() for finding in verifying.verify(dataset, where.data)]
+
+
+def show_findings(findings: Sequence[dict[str, str]]) -> None:
+    """Print them."""
+    terminal.show_table(("", "check", "found"), [(f["level"], f["check"], f["detail"]) for f in findings])
+
+
+def contract(reference: str) -> list[dict[str, Any]]:
+    """Run the method contract."""
+    from harness.testing import MethodContract
+
+    return [dataclasses.asdict(outcome) for outcome in MethodContract(reference).run_all()]
+
+
+def show_contract(outcomes: Sequence[dict[str, Any]]) -> None:
+    """Print each promise with pass or fail, and why."""
+    word = {True: "pass", False: "FAIL", None: "–"}
+    terminal.show_table(
+        ("", "promise", "", "s"),
+        [(word[o["passed"]], o["promise"], o["message"], f"{o['seconds']:.1f}") for o in outcomes],
+        right=(3,),
+    )
+    n_failed = sum(o["passed"] is False for o in outcomes)
+    sys.stdout.write(
+        f"{n_failed} of {len(outcomes)} promises are broken\n" if n_failed else "the contract holds\n"
+    )
+
+
+def new_method(name: str, folder: Path) -> str:
+    """Write NAME.py from the template.
+
+    Raises:
+        ConfigError: when the name cannot be one, or the file exists.
+    """
+    stem = name.removesuffix(".py").replace("-", "_")
+    if not stem.isidentifier() or keyword.iskeyword(stem):
+        raise ConfigError(f"`{name}` cannot name a method; use letters, digits and dashes, like my-method.")
+    path = folder / f"{stem}.py"
+    if path.exists():
+        raise ConfigError(f"{path} exists already; choose another name.")
+    template = (resources.files("harness") / "templates" / "method.py.txt").read_text()
+    class_name = "".join(part.capitalize() for part in re.split(r"_+", stem))
+    path.write_text(template.replace("CLASS_NAME", class_name).replace("METHOD_NAME", stem.replace("_", "-")))
+    return f"{path} is written. Next:\n  fsbench check ./{path}\n  fsbench run --method ./{path} --bench glyphs-5w1s"
+
+
+def _state(benchmark: known.Benchmark, where: Places) -> tuple[str, str]:
+    """Whether the images are prepared, and what to type if not."""
+    missing = []
+    for dataset in dict.fromkeys(part.dataset for part in benchmark.roles.values()):
+        if dataset in _generated() or _is_prepared(dataset, where):
+            continue
+        missing.append(dataset)
+    if missing:
+        return f"missing: {', '.join(missing)}", "\n".join(how_to_prepare(dataset) for dataset in missing)
+    return "ready", ""
+
+
+def _generated() -> tuple[str, ...]:
+    from harness.data.generated import GENERATED
+
+    return GENERATED
+
+
+def _is_prepared(dataset: str, where: Places) -> bool:
+    try:
+        PreparedSet.open(where.data / dataset)
+    except FsbenchError:
+        return False
+    return True
+
+
+def _first_line(cls: type[Any]) -> str:
+    return (inspect.getdoc(cls) or "").split("\n")[0]
+
+
+class _Steps:
+    """Feeds (done, total) steps to a progress bar that opens at the first step."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._done = 0
+
+    def advance(self, done: int, total: int) -> None:
+        """Show how far it is."""
+        from harness.progress import choose
+
+        if self._bar is None:
+            self._bar = choose(sys.stderr.isatty())
+            self._bar.begin("prepare", total, "steps")
+            self._done = 0
+        self._bar.advance(done - self._done)
+        self._done = done
+
+    def end(self) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.end()
+            self._bar = None

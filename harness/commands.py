@@ -1,0 +1,265 @@
+"""What the commands about runs do, between the typed words and the layers below."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, closing
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+from harness import dispatch, planning
+from harness.errors import ConfigError, nearest
+from harness.places import Places
+from harness.progress import Progress, Silent, choose
+from harness.report import terminal
+from harness.report.comparison import Pair
+from harness.report.leaderboard import Row, Table, tables
+from harness.runs import Precision, RunResult
+from harness.store import Store
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The words of ``fsbench run``."""
+
+    methods: Sequence[str]
+    settings: Sequence[str]
+    seeds: Sequence[int]
+    overrides: dict[str, str]
+    episodes: int | None
+    backbone: str | None
+    recipe: str
+    precision: str
+    pipeline: str | None
+    device: str
+    force: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call of ``fsbench run`` came to."""
+
+    rows: list[dict[str, Any]]
+    shown: list[Row]
+    failed: list[RunResult]
+    n_known: int
+
+    @property
+    def exit_code(self) -> int:
+        """0 when all is well, 1 when everything new failed, 4 when some did."""
+        if not self.failed:
+            return 0
+        return 4 if self.shown else 1
+
+
+def open_store(where: Places, *, create: bool) -> AbstractContextManager[Store]:
+    """Open the database of a home; ``create`` makes it when it is not there."""
+    if create and "://" not in where.db:
+        where.home.mkdir(parents=True, exist_ok=True)
+    return closing(Store.open(where.db, create=create))
+
+
+def plan(asked: Asked, where: Places) -> list[dict[str, Any]]:
+    """Resolve what was asked and say where each run stands; nothing is written."""
+    specs = _specs(asked, where)
+    store = _existing(where)
+    try:
+        planned = dispatch.classify(specs, where, store, force=asked.force)
+    finally:
+        if store:
+            store.close()
+    return [
+        {
+            "run": p.spec.id, "state": p.state, "method": p.spec.method.name, "setting": p.spec.setting,
+            "seed": p.spec.seed, "backbone": p.spec.backbone, "episodes": p.spec.n_episodes, "fit": p.spec.fit_key,
+            "config": {name: {"value": v.value, "from": v.origin} for name, v in p.spec.config.items()},
+        }
+        for p in planned
+    ]  # fmt: skip
+
+
+def run(asked: Asked, where: Places) -> Outcome:
+    """Carry out what is new, collect what was only written, and read the rows of all."""
+    specs = _specs(asked, where)
+    failed: list[RunResult] = []
+    with open_store(where, create=True) as store:
+        planned = dispatch.classify(specs, where, store, force=asked.force)
+        known = [p for p in planned if p.state == "stored"]
+        for p in known:
+            sys.stderr.write(
+                f"run {p.spec.id} is in the database already ({p.spec.method.name}, {p.spec.setting}, seed {p.spec.seed})\n"
+            )
+        new = [p for p in planned if p.state != "stored"]
+        for result in dispatch.run_inline(
+            new, where, store, _progress(), device=asked.device, force=asked.force
+        ):
+            if result.status == "failed":
+                failed.append(result)
+        ids = {spec.id for spec in specs}
+        shown = [
+            row
+            for table in tables(store, list({s.setting for s in specs}))
+            for row in table.rows
+            if ids & {r.id for r in row.runs}
+        ]
+        shown.sort(key=lambda row: (row.setting, -row.mean))
+    return Outcome([row_as_json(row) for row in shown], shown, failed, len(known))
+
+
+def show_plan(rows: list[dict[str, Any]]) -> None:
+    """Print the plan."""
+    columns = ("run", "state", "method", "setting", "seed", "backbone", "episodes", "fit")
+    terminal.show_table(columns, [[str(row[c]) for c in columns] for row in rows], right=(4, 6))
+    for row in rows:
+        changed = {k: v for k, v in row["config"].items() if v["from"] != "default"}
+        if changed:
+            told = ", ".join(f"{k}={v['value']} ({v['from']})" for k, v in changed.items())
+            sys.stdout.write(f"{row['run']}: {told}\n")
+
+
+def show_outcome(outcome: Outcome) -> None:
+    """Print the rows of the runs that were asked for, and why others failed."""
+    if outcome.shown:
+        columns = (
+            "setting",
+            "method",
+            "backbone",
+            "accuracy %",
+            "±95%",
+            "interval",
+            "episodes",
+            "seeds",
+            "fit",
+            "badges",
+            "run",
+        )
+        rows = [(row.setting, *terminal.leaderboard_cells(row)) for row in outcome.shown]
+        terminal.show_table(columns, rows, right=(3, 4, 6, 8))
+    for result in outcome.failed:
+        last = result.traceback.strip().splitlines()[-1]
+        sys.stderr.write(
+            f"fsbench: {result.spec.method.name} failed on {result.spec.setting} (run {result.spec.id}): {last}\n"
+        )
+    if outcome.failed:
+        sys.stderr.write("`fsbench show RUN` prints the whole traceback.\n")
+
+
+def leaderboard(store: Store, settings: Sequence[str] | None) -> list[dict[str, Any]]:
+    """Every row of the leaderboard as JSON types."""
+    return [row_as_json(row) for table in tables(store, settings) for row in table.rows]
+
+
+def show_leaderboard(store: Store, settings: Sequence[str] | None) -> None:
+    """Print one table per setting."""
+    found: list[Table] = tables(store, settings)
+    for table in found:
+        terminal.leaderboard(table)
+    if not found:
+        sys.stdout.write("No runs yet. `fsbench run -m protonet -b glyphs-5w1s` makes one.\n")
+
+
+def row_as_json(row: Row) -> dict[str, Any]:
+    """A leaderboard row as JSON types; accuracies are fractions."""
+    return {
+        "setting": row.setting, "method": row.method, "backbone": row.backbone, "recipe": row.recipe,
+        "config": row.config, "accuracy": row.mean, "half_width": row.half_width, "interval": row.interval.kind,
+        "note": row.interval.note, "episodes": row.n_episodes, "seeds": list(row.seeds), "badges": list(row.badges),
+        "seconds": row.seconds, "runs": [run.id for run in row.runs],
+    }  # fmt: skip
+
+
+def pair_as_json(pair: Pair) -> dict[str, Any]:
+    """A paired comparison as JSON types."""
+    return {
+        "setting": pair.setting,
+        "a": pair.a.label,
+        "b": pair.b.label,
+        **asdict(pair.comparison),
+        "sentence": pair.sentence,
+    }
+
+
+def run_as_json(store: Store, prefix: str) -> dict[str, Any]:
+    """A stored run as JSON types."""
+    found = store.run(prefix)
+    return {
+        "id": found.id, "status": found.status, "replicates": list(found.replicates), "created": found.created,
+        "spec": found.spec.to_json(), "provenance": dict(found.provenance), "curves": [dict(p) for p in found.curves],
+        "traceback": found.traceback, "accuracy": _accuracy(store, found.pk, found.metrics),
+    }  # fmt: skip
+
+
+def show_run(store: Store, prefix: str) -> None:
+    """Print all that is known of one run."""
+    found = store.run(prefix)
+    terminal.run_details(found, _accuracy(store, found.pk, found.metrics))
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Read ``0``, ``0-2`` or ``0,3-4``.
+
+    >>> parse_seeds("0,3-4")
+    [0, 3, 4]
+
+    Raises:
+        ConfigError: for anything else.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        if not match:
+            raise ConfigError(f"--seeds {text}: expected numbers like 0 or 0-2 or 0,3.")
+        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return list(dict.fromkeys(seeds))
+
+
+def parse_overrides(texts: Sequence[str]) -> dict[str, str]:
+    """Read ``key=value`` texts.
+
+    Raises:
+        ConfigError: for texts without "=".
+    """
+    wrong = [text for text in texts if "=" not in text]
+    if wrong:
+        raise ConfigError(f"--set {wrong[0]}: expected key=value, like --set lr=0.01.")
+    return {key.strip(): value.strip() for key, _, value in (text.partition("=") for text in texts)}
+
+
+def _specs(asked: Asked, where: Places) -> list[Any]:
+    if asked.precision not in PRECISIONS:
+        raise ConfigError(
+            f"--precision {asked.precision}: known are {', '.join(PRECISIONS)}.{nearest(asked.precision, PRECISIONS)}"
+        )
+    precision = cast(Precision, asked.precision)
+    options = planning.Options(
+        asked.overrides, asked.recipe, asked.backbone, precision, asked.episodes, asked.pipeline
+    )
+    return planning.plan(asked.methods, asked.settings, asked.seeds, options, where.data)
+
+
+def _existing(where: Places) -> Store | None:
+    """The database if there is one; a plan does not create it."""
+    from pathlib import Path
+
+    if "://" not in where.db and not Path(where.db).exists():
+        return None
+    return Store.open(where.db)
+
+
+def _progress() -> Progress:
+    import logging
+
+    return (
+        Silent()
+        if not logging.getLogger("fsbench").isEnabledFor(logging.INFO)
+        else choose(sys.stderr.isatty())
+    )
+
+
+def _accuracy(store: Store, pk: int, metrics: Sequence[str]) -> dict[str, float]:
+    pairs = {name: store.counts(pk, name) for name in metrics}
+    return {name: float((correct / asked).mean()) for name, (correct, asked) in pairs.items()}

@@ -1,0 +1,174 @@
+"""Hyper-parameters: declare them in a dataclass, resolve them in layers, remember where each came from."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from harness.errors import ConfigError, nearest
+
+T = TypeVar("T")
+Phase = Literal["fit", "adapt"]
+Defaults = Mapping[str, Mapping[str, Any]]
+
+
+def hyper(default: T, doc: str, *, phase: Phase = "fit") -> T:
+    """Declare a hyper-parameter of a method's ``Config`` dataclass.
+
+    Args:
+        default: its value where no layer says otherwise.
+        doc: unit, range and paper section; shown by ``fsbench methods NAME``.
+        phase: "fit" when the training depends on it; "adapt" when only what follows does, so that the
+            checkpoint can be reused.
+    """
+    return dataclasses.field(default=default, metadata={"doc": doc, "phase": phase})
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A ``Config`` instance and, by field name, the layer each value came from."""
+
+    config: Any
+    origins: Mapping[str, str]
+
+
+def layers(benchmark: str, setting: str, backbone: str) -> tuple[str, ...]:
+    """Name the DEFAULTS keys that apply to a run, the strongest last.
+
+    >>> layers("mini", "mini-5w1s", "conv4")
+    ('mini', 'mini-5w1s', 'conv4/mini', 'conv4/mini-5w1s')
+    """
+    return (benchmark, setting, f"{backbone}/{benchmark}", f"{backbone}/{setting}")
+
+
+def resolve(
+    config_class: type[Any],
+    defaults: Sequence[Defaults],
+    keys: Sequence[str],
+    overrides: Mapping[str, str],
+    *,
+    method: str,
+) -> Resolved:
+    """Stack field defaults, the DEFAULTS entries named by ``keys``, and ``--set`` overrides.
+
+    Args:
+        config_class: frozen dataclass.
+        defaults: the method's DEFAULTS, then those of a recipe; a later one wins.
+        keys: from ``layers``, the strongest last.
+        overrides: texts of ``--set key=value``, parsed by each field's type.
+        method: name used in messages.
+
+    Raises:
+        ConfigError: naming every unknown key, unreadable value and value out of range at once.
+    """
+    fields = {f.name: f for f in dataclasses.fields(config_class)}
+    hints = typing.get_type_hints(config_class)
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(fields, "default")
+    problems: list[str] = []
+    for table in defaults:
+        for key in keys:
+            for name, value in table.get(key, {}).items():
+                if name in fields:
+                    values[name], origins[name] = value, key
+                else:
+                    problems.append(
+                        f"DEFAULTS[{key!r}] of {method} sets `{name}`, which Config does not declare."
+                    )
+    for name, text in overrides.items():
+        if name not in fields:
+            known = ", ".join(sorted(fields)) or "none"
+            problems.append(
+                f"`{name}` is not a hyper-parameter of {method}.{nearest(name, fields)} Known: {known}."
+            )
+            continue
+        try:
+            values[name], origins[name] = parse(text, hints[name]), "--set"
+        except ValueError as error:
+            problems.append(f"--set {name}={text}: {error}.")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    try:
+        return Resolved(config_class(**values), origins)
+    except ValueError as error:
+        raise ConfigError(f"{method}: {error}") from error
+
+
+def parse(text: str, kind: Any) -> Any:
+    """Read a value written on the command line by its declared type.
+
+    >>> parse("1", float), parse("2,3", tuple[int, ...]), parse("none", int | None)
+    (1.0, (2, 3), None)
+
+    Raises:
+        ValueError: saying what was expected.
+    """
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        if type(None) in args and text.lower() in ("none", "null", ""):
+            return None
+        return parse(text, next(a for a in args if a is not type(None)))
+    if origin is Literal:
+        by_text = {str(a): a for a in args}
+        if text not in by_text:
+            raise ValueError(f"expected one of {', '.join(by_text)}{nearest(text, by_text)}")
+        return by_text[text]
+    if origin is tuple:
+        parts = [p.strip() for p in text.strip("()").split(",") if p.strip()]
+        if args[-1:] != (Ellipsis,) and len(parts) != len(args):
+            raise ValueError(f"expected {len(args)} values separated by commas, found {len(parts)}")
+        kinds = [args[0]] * len(parts) if args[-1:] == (Ellipsis,) else list(args)
+        return tuple(parse(p, k) for p, k in zip(parts, kinds, strict=True))
+    return _parse_plain(text, kind)
+
+
+def _parse_plain(text: str, kind: Any) -> Any:
+    if kind is bool:
+        known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        if text.lower() not in known:
+            raise ValueError(f"expected true or false, found {text!r}")
+        return known[text.lower()]
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            noun = "a whole number" if kind is int else "a number"
+            raise ValueError(f"expected {noun}, found {text!r}") from None
+    if kind is str:
+        return text
+    raise ValueError(f"a value of type {kind} cannot be written on the command line")
+
+
+def phase_of(config_class: type[Any], name: str) -> Phase:
+    """Tell whether a field decides the training ("fit") or only what follows it ("adapt")."""
+    field = next(f for f in dataclasses.fields(config_class) if f.name == name)
+    return typing.cast(Phase, field.metadata.get("phase", "fit"))
+
+
+def as_json(value: Any) -> Any:
+    """Turn a hyper-parameter into its JSON form (tuples become lists)."""
+    return [as_json(v) for v in value] if isinstance(value, (tuple, list)) else value
+
+
+def from_json(config_class: type[Any], values: Mapping[str, Any]) -> Any:
+    """Rebuild a ``Config`` from JSON values (lists become tuples).
+
+    Raises:
+        ConfigError: when a value is not accepted any more.
+    """
+    hints = typing.get_type_hints(config_class)
+    kept = {k: _tuples(v) if typing.get_origin(hints.get(k)) is tuple else v for k, v in values.items()}
+    try:
+        return config_class(**kept)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{config_class.__qualname__} does not accept this configuration: {error}."
+        ) from error
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

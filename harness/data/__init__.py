@@ -1,0 +1,1 @@
+"""Images: from the sources users really have to one on-disk form."""

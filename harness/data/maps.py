@@ -1,0 +1,183 @@
+"""Decoded pixels of a prepared set as memory maps, one per geometry and size, built from the originals on demand."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from harness.data.locking import held
+from harness.data.manifest import Manifest
+from harness.data.originals import Originals, cards
+from harness.data.pipelines import Geometry, Pixels, decode
+from harness.errors import DataError
+from harness.files import save_text
+
+FOLDER = "maps"
+_CHUNK = 512
+Progress = Callable[[int, int], None]
+
+
+def map_path(folder: Path, geometry: Geometry, size: int) -> Path:
+    """Where the map of one geometry and size lies in a prepared set."""
+    return folder / FOLDER / f"{geometry.name}-{size}.npy"
+
+
+def open_map(folder: Path, manifest: Manifest, geometry: Geometry, size: int) -> Pixels:
+    """Open a map that is there.
+
+    Returns:
+        (N, size, size, C) uint8, memory-mapped and read-only.
+
+    Raises:
+        DataError: when it is not a map of this set.
+    """
+    path = map_path(folder, geometry, size)
+    shape = (manifest.n_images, size, size, manifest.n_channels)
+    try:
+        pixels = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}. {_remedy(folder)}") from error
+    if pixels.shape != shape or pixels.dtype != np.uint8:
+        raise DataError(
+            f"{path} holds {pixels.shape} {pixels.dtype}, {shape} uint8 was expected. {_remedy(folder)}"
+        )
+    return pixels
+
+
+def ensure_map(
+    folder: Path, manifest: Manifest, geometry: Geometry, size: int, progress: Progress | None = None
+) -> Pixels:
+    """Open a map, building it first where it is absent and the originals are kept.
+
+    Raises:
+        DataError: when it is absent and cannot be built, or an original cannot be decoded.
+    """
+    path = map_path(folder, geometry, size)
+    if not is_whole(path):
+        if not manifest.has_originals:
+            raise DataError(
+                f"{manifest.dataset} holds no pixels of `{geometry.name}` at {size} px and not the original "
+                f"pictures either; it has {', '.join(stored(folder)) or 'none'}. "
+                f"Type `fsbench prepare {manifest.dataset} --source PATH` with the original pictures."
+            )
+        try:
+            with held(path.with_suffix(".lock")):
+                if not is_whole(path):
+                    build_map(folder, manifest, geometry, size, progress)
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be written: {error}. Free space, or choose FSBENCH_DATA."
+            ) from error
+    return open_map(folder, manifest, geometry, size)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a map and the digests beside it are there."""
+    return path.exists() and path.with_suffix(".json").exists()
+
+
+def stored(folder: Path) -> list[str]:
+    """The maps of a prepared set, as ``<geometry>-<size>``."""
+    return sorted(p.stem for p in (folder / FOLDER).glob("*.npy") if is_whole(p))
+
+
+def recorded_digests(folder: Path, geometry: Geometry, size: int) -> tuple[str, ...]:
+    """sha256 of each class's pixels as recorded when the map was written.
+
+    Raises:
+        DataError: when the record is absent or broken.
+    """
+    path = map_path(folder, geometry, size).with_suffix(".json")
+    try:
+        return tuple(str(d) for d in json.loads(path.read_text(encoding="utf-8"))["classes"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read: {error}. {_remedy(folder)}") from error
+
+
+def pixel_digests(pixels: Pixels, counts: Iterable[int]) -> list[str]:
+    """sha256 over the pixels of each class, with the image shape; rows of a class are contiguous.
+
+    Args:
+        pixels: (N, H, W, C) uint8.
+        counts: number of images of each class, in row order.
+    """
+    digests, start = [], 0
+    for count in counts:
+        digest = hashlib.sha256(f"{pixels.shape[1:]}".encode())
+        for first in range(start, start + count, _CHUNK):
+            digest.update(np.ascontiguousarray(pixels[first : min(first + _CHUNK, start + count)]).data)
+        digests.append(digest.hexdigest())
+        start += count
+    return digests
+
+
+def build_map(
+    folder: Path, manifest: Manifest, geometry: Geometry, size: int, progress: Progress | None = None
+) -> None:
+    """Decode every original into a map; goes on where a killed run stopped. The caller holds the lock.
+
+    Raises:
+        DataError: when an original is not a whole image; names it.
+    """
+    path = map_path(folder, geometry, size)
+    path.parent.mkdir(exist_ok=True)
+    aside = path.with_suffix(".part")
+    shape = (manifest.n_images, size, size, manifest.n_channels)
+    n_done = _open_part(aside, shape)
+    with Originals(folder) as originals, aside.open("ab") as stream:
+        for pixels in _decoded(folder, manifest, originals, geometry, size, n_done):
+            stream.write(np.ascontiguousarray(pixels).data)
+            n_done += len(pixels)
+            if progress is not None:
+                progress(n_done, manifest.n_images)
+    whole = np.load(aside, mmap_mode="r")
+    digests = pixel_digests(whole, (c.n_images for c in manifest.classes))
+    save_text(path.with_suffix(".json"), json.dumps({"classes": digests}))
+    aside.replace(path)
+
+
+def _open_part(aside: Path, shape: tuple[int, int, int, int]) -> int:
+    """Begin or take up an unfinished map; how many of its rows are there."""
+    stream = io.BytesIO()
+    card = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, card)  # type: ignore[no-untyped-call]
+    header, row = stream.getvalue(), int(np.prod(shape[1:]))
+    if aside.exists() and aside.stat().st_size >= len(header):
+        with aside.open("rb") as found:
+            if found.read(len(header)) == header:
+                n_done = min((aside.stat().st_size - len(header)) // row, shape[0])
+                os.truncate(aside, len(header) + n_done * row)
+                return n_done
+    aside.write_bytes(header)
+    return 0
+
+
+def _decoded(
+    folder: Path, manifest: Manifest, originals: Originals, geometry: Geometry, size: int, first: int
+) -> Iterator[Pixels]:
+    """Chunks (≤ _CHUNK, size, size, C) of decoded originals from row ``first`` on, by as many threads as CPUs."""
+
+    def pixels(row: int) -> Pixels:
+        try:
+            return geometry(decode(originals.read(row), manifest.mode), size)
+        except DataError as error:
+            name, file, _ = list(cards(folder))[row]
+            raise DataError(
+                f"{manifest.dataset}: {file} of class {name} {error}. {_remedy(folder)}"
+            ) from error
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for start in range(first, manifest.n_images, _CHUNK):
+            rows = range(start, min(start + _CHUNK, manifest.n_images))
+            yield np.stack(list(pool.map(pixels, rows)))
+
+
+def _remedy(folder: Path) -> str:
+    return f"Type `fsbench prepare {folder.name}` again with its source."

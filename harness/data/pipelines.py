@@ -1,0 +1,224 @@
+"""Pipelines by name: how an original picture becomes uint8 pixels, and which numbers a network gets from them."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from harness.errors import ConfigError, DataError, nearest
+
+Pixels = npt.NDArray[np.uint8]
+Mode = Literal["L", "RGB"]
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a decoded picture becomes a square of uint8 pixels; what differs between two is the map on disk.
+
+    Attributes:
+        name: names the map, ``maps/<name>-<size>.npy``.
+        rule: ``straight`` squashes the whole picture onto the square (each pixel the exact mean of the area it
+            covers; bicubic where the square is larger; untouched where sizes agree); ``nearest`` takes
+            the pixel at floor((i + 0.5) · n / size); ``short`` resizes the shorter edge and crops the centre;
+            ``squash`` resizes both edges and crops the centre; ``centre`` crops the largest central square
+            first. The last three are bilinear with antialiasing, as Pillow and torchvision do it.
+        edges: (size, edge before the crop) where published; other sizes scale by ``ratio``.
+        ratio: edge before the crop, as a multiple of the size.
+    """
+
+    name: str
+    rule: Literal["straight", "nearest", "short", "squash", "centre"]
+    edges: tuple[tuple[int, int], ...] = ()
+    ratio: float = 1.0
+
+    def __call__(self, image: Image.Image, size: int) -> Pixels:
+        """Turn a picture of mode L or RGB into (size, size, C) uint8."""
+        edge = dict(self.edges).get(size, int(size * self.ratio))
+        if self.rule == "straight":
+            return _straight(image, size)
+        if self.rule == "nearest":
+            return _pixels(image.resize((size, size), Image.Resampling.NEAREST))
+        if self.rule == "short":
+            image = _bilinear(image, _short_edge(image.size, edge))
+        elif self.rule == "squash":
+            image = _bilinear(image, (edge, edge))
+        else:
+            image = _bilinear(_centre(image, min(image.size)), (size, size))
+        return _pixels(_centre(image, size))
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What a network sees of a picture.
+
+    Attributes:
+        name: how runs and settings call it.
+        geometry: from the original to uint8.
+        invert: whether paper is white in the file; a network is given ink = 1 (paper = 0).
+        transpose: whether the network is given the x axis first.
+        mean: per channel, in [0, 1]; empty for no normalisation.
+        std: per channel.
+    """
+
+    name: str
+    geometry: Geometry
+    invert: bool = False
+    transpose: bool = False
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+STRAIGHT = Geometry("straight", "straight")
+NEAREST = Geometry("nearest", "nearest")
+CENTRE = Geometry("centre", "centre")
+SHORT_92 = Geometry("short92", "short", ((84, 92), (80, 92)), 92 / 84)
+SHORT_96 = Geometry("short96", "short", ((84, 96), (224, 256)), 96 / 84)
+SQUASH_92 = Geometry("squash92", "squash", ((84, 92),), 92 / 84)
+SQUASH_96 = Geometry("squash96", "squash", ((84, 96), (80, 92), (224, 256)), 96 / 84)
+SQUASH_115 = Geometry("squash115", "squash", (), 1.15)
+
+
+def _by_255(*values: float) -> tuple[float, ...]:
+    return tuple(v / 255 for v in values)
+
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_METAOPT = (_by_255(120.39586422, 115.59361427, 104.54012653), _by_255(70.68188272, 68.27635443, 72.54505529))
+_CIFAR10 = (_by_255(125.3, 123.0, 113.9), _by_255(63.0, 62.1, 66.7))
+_CIFAR100_METAOPT = (
+    _by_255(129.37731888, 124.10583864, 112.47758569),
+    _by_255(68.20947949, 65.43124043, 70.45866994),
+)
+_CIFAR100_RFS = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
+_CIFARFS_DEEPEMD = ((0.5071, 0.4866, 0.4409), (0.2009, 0.1984, 0.2023))
+_NEGATIVE_MARGIN = ((0.507, 0.487, 0.441), (0.267, 0.257, 0.276))
+
+PIPELINES: dict[str, Pipeline] = {
+    p.name: p
+    for p in (
+        Pipeline("area", STRAIGHT, invert=True),  # scanned ink on paper: Omniglot's default
+        Pipeline("snell", NEAREST, invert=True, transpose=True),  # prototypical-networks' own Omniglot rule
+        Pipeline("stored", STRAIGHT),  # as stored: glyphs, digits, MCT, R2D2
+        Pipeline("metaoptnet", STRAIGHT, False, False, *_METAOPT),  # and RFS "A"
+        Pipeline("metaoptnet-cifar", STRAIGHT, False, False, *_CIFAR100_METAOPT),
+        Pipeline("rfs-resize", SHORT_92, False, False, *_CIFAR10),  # RFS "B" at 84, "C" at 80
+        Pipeline("rfs-cifar", STRAIGHT, False, False, *_CIFAR100_RFS),  # RFS "D"
+        Pipeline("feat", SHORT_92, False, False, *_IMAGENET),
+        Pipeline("feat-resnet12", SHORT_92, False, False, *_METAOPT),
+        Pipeline("feat-tiered", STRAIGHT, False, False, *_IMAGENET),
+        Pipeline("deepemd", SQUASH_92, False, False, *_CIFAR10),
+        Pipeline("deepemd-cifarfs", SQUASH_92, False, False, *_CIFARFS_DEEPEMD),
+        Pipeline("bml", SHORT_92, False, False, *_METAOPT),
+        Pipeline("bml-tiered", STRAIGHT, False, False, *_CIFAR10),  # and FC100
+        Pipeline("bml-cifarfs", STRAIGHT, False, False, *_CIFAR100_RFS),
+        Pipeline("closerlook", SQUASH_115, False, False, *_IMAGENET),
+        Pipeline("negative-margin", SQUASH_115, False, False, *_NEGATIVE_MARGIN),
+        Pipeline("mmfewshot", SHORT_96, False, False, *_IMAGENET),
+        Pipeline("libfewshot", SQUASH_96, False, False, *_METAOPT),
+        Pipeline("libfewshot-s2m2", SQUASH_96, False, False, *_IMAGENET),
+        Pipeline("easyfsl", SQUASH_96, False, False, *_IMAGENET),
+        Pipeline("simpleshot", SHORT_96, False, False, *_IMAGENET),  # and TIM
+        Pipeline("tadam", CENTRE),  # its normalisation is not published: [0, 1]
+    )
+}
+
+
+def pipeline(name: str) -> Pipeline:
+    """Look a pipeline up by name.
+
+    Raises:
+        ConfigError: when there is none of that name; says which are near and which exist.
+    """
+    if name not in PIPELINES:
+        raise ConfigError(
+            f"`{name}` is not a pipeline.{nearest(name, PIPELINES)} Known: {', '.join(sorted(PIPELINES))}."
+        )
+    return PIPELINES[name]
+
+
+def decode(content: bytes, mode: Mode) -> Image.Image:
+    """Decode an image file to grey or RGB (CMYK, palette and 1-bit pictures are converted).
+
+    Raises:
+        DataError: when the bytes are not a whole image.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return image.convert(mode)
+    except _BROKEN as error:
+        raise DataError(f"is not a whole image ({error})") from error
+
+
+def encode_png(pixels: Pixels) -> bytes:
+    """Encode (H, W) or (H, W, 3) uint8 as PNG, without loss."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def area_average(pixels: Pixels, size: int) -> Pixels:
+    """Average a picture down to a square, exactly: the same bits on every machine.
+
+    Every source pixel counts with the fraction of it that lies in the target pixel; halves round up;
+    all arithmetic is in whole numbers.
+
+    Args:
+        pixels: (H, W, C) uint8, H ≥ size, W ≥ size.
+        size: edge of the result in pixels.
+
+    Returns:
+        (size, size, C) uint8.
+
+    >>> area_average(np.array([[[0], [0]], [[0], [255]]], dtype=np.uint8), 1).tolist()
+    [[[64]]]
+    """
+    area = pixels.shape[0] * pixels.shape[1]
+    sums = _covered(pixels.astype(np.int32), size)  # (size, W, C), each ≤ 255 · H · size
+    sums = _covered(sums.swapaxes(0, 1).astype(np.int64), size).swapaxes(0, 1)  # (size, size, C)
+    return np.ascontiguousarray((2 * sums + area) // (2 * area), dtype=np.uint8)
+
+
+def _covered(values: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    """Sum (n, …) over ``size`` equal stretches of the first axis → (size, …), in units of 1/size of a pixel."""
+    n = len(values)
+    before = np.zeros((n + 1, *values.shape[1:]), dtype=values.dtype)
+    np.cumsum(values, axis=0, out=before[1:])
+    whole, part = np.divmod(np.arange(size + 1, dtype=values.dtype) * n, size)
+    partly = part[:, None, None] * values[np.minimum(whole, n - 1)]
+    return np.diff(size * before[whole] + partly, axis=0)
+
+
+def _straight(image: Image.Image, size: int) -> Pixels:
+    if image.size == (size, size):
+        return _pixels(image)
+    if min(image.size) < size:
+        return _pixels(image.resize((size, size), Image.Resampling.BICUBIC))
+    return area_average(_pixels(image), size)
+
+
+def _pixels(image: Image.Image) -> Pixels:
+    pixels = np.asarray(image, dtype=np.uint8)
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels  # (H, W, C)
+
+
+def _bilinear(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
+
+
+def _short_edge(size: tuple[int, int], edge: int) -> tuple[int, int]:
+    short, long = min(size), max(size)
+    longer = int(edge * long / short)
+    return (edge, longer) if size[0] <= size[1] else (longer, edge)
+
+
+def _centre(image: Image.Image, size: int) -> Image.Image:
+    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
+    return image.crop((left, top, left + size, top + size))

@@ -1,0 +1,157 @@
+"""Episodes → scores → predictions: the loop, the fast path, and the checks on what a method returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from harness import metrics
+from harness.errors import PluginError
+from harness.features import Source
+from harness.method import Batched
+from harness.seeding import stream, torch_generator
+from harness.types import EpisodeBatch, EpisodeList, IntArray, Support
+
+EPISODE_BATCH = 32  # episodes gathered at once: small chunks stay in the processor's cache
+Predictions = npt.NDArray[np.int64]
+
+
+def predict(
+    method: Any,
+    episodes: EpisodeList,
+    source: Source,
+    seed: int,
+    *,
+    first: int = 0,
+    batch: int = EPISODE_BATCH,
+    after_batch: Callable[[int, Predictions], None] | None = None,
+) -> Predictions:
+    """Predict every query of a list.
+
+    The queries of an episode reach the method in an order of their own, so that it says nothing about labels.
+
+    Args:
+        method: fitted; ``predict_batch`` is used where there is one.
+        episodes: E episodes, the list from ``first`` on.
+        source: features or images by row.
+        seed: the run seed, from which each episode's generator comes.
+        first: position of ``episodes[0]`` in the whole list.
+        batch: episodes per gather; changes no prediction.
+        after_batch: told (index of the first episode, predictions) after each batch.
+
+    Returns:
+        (E, n_query) int64 in [0, W), in the order of the list.
+
+    Raises:
+        PluginError: when scores have the wrong shape or type, are not finite, or an input was changed.
+    """
+    predictions = np.empty((len(episodes), episodes.n_query), dtype=np.int64)
+    run = _predict_fast if isinstance(method, Batched) else _predict_loop
+    with torch.no_grad():
+        for start in range(0, len(episodes), batch):
+            chunk = episodes[start : start + batch]
+            order = _query_order(chunk, first + start)
+            given = run(
+                method,
+                _gather(chunk, order, source),
+                _Generators(seed, first + start, len(chunk)),
+                first + start,
+            )
+            here = predictions[start : start + batch]
+            np.put_along_axis(here, order, given, axis=1)
+            if after_batch:
+                after_batch(start, here)
+    return predictions
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """Support (E, W, S, *F) and query (E, n_query, *F) of a few episodes."""
+
+    support: Tensor
+    query: Tensor
+
+
+class _Generators(Sequence[torch.Generator]):
+    """One CPU generator per episode, made when asked: seeded by (run seed, episode)."""
+
+    def __init__(self, seed: int, first: int, n: int) -> None:
+        self._seed, self._first, self._n = seed, first, n
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._n))]
+        return torch_generator(self._seed, "episode", self._first + range(self._n)[index])
+
+
+def _query_order(chunk: EpisodeList, first: int) -> IntArray:
+    """(E, n_query) int64: a permutation per episode, from the episode's index alone."""
+    keys = [
+        np.random.Philox(key=[stream(0, "query order"), 0], counter=[0, 0, first + i, 0]).random_raw(
+            chunk.n_query
+        )
+        for i in range(len(chunk))
+    ]
+    return np.argsort(np.array(keys), axis=1, kind="stable")
+
+
+def _gather(chunk: EpisodeList, order: IntArray, source: Source) -> _Gathered:
+    n = len(chunk)
+    query_rows = np.take_along_axis(chunk.query.reshape(n, -1), order, axis=1)
+    support = source.take(chunk.support.ravel()).unflatten(0, chunk.support.shape)  # (E, W, S, *F)
+    query = source.take(query_rows.ravel()).unflatten(0, query_rows.shape)  # (E, n_query, *F)
+    return _Gathered(support, query)
+
+
+def _predict_fast(method: Any, x: _Gathered, rng: Sequence[torch.Generator], first: int) -> Predictions:
+    scores = method.predict_batch(EpisodeBatch(x.support, x.query, rng))
+    name = f"{type(method).__name__}.predict_batch"
+    _check_scores(scores, (*x.query.shape[:2], x.support.shape[1]), f"{name} for episodes from {first}")
+    return metrics.predicted(scores)
+
+
+def _predict_loop(method: Any, x: _Gathered, rng: Sequence[torch.Generator], first: int) -> Predictions:
+    n_way, shot = x.support.shape[1:3]
+    label = torch.arange(n_way, device=x.support.device).repeat_interleave(shot)
+    rows = []
+    for i in range(len(x.support)):
+        support = Support(x.support[i].flatten(0, 1), label.clone(), n_way, rng[i])
+        scores = method.predict(method.adapt(support), x.query[i])
+        name = f"{type(method).__name__}.predict for episode {first + i}"
+        _check_scores(scores, (x.query.shape[1], n_way), name)
+        rows.append(metrics.predicted(scores))
+    return np.stack(rows)
+
+
+def _check_scores(scores: Any, shape: tuple[int, ...], where: str) -> None:
+    if not isinstance(scores, Tensor):
+        raise PluginError(
+            f"{where} returned {type(scores).__name__}; expected a float tensor of shape {shape}."
+        )
+    if tuple(scores.shape) != shape:
+        hint = " (one column per class of the episode)" if scores.shape[:-1] == shape[:-1] else ""
+        raise PluginError(f"{where} returned scores of shape {tuple(scores.shape)}; expected {shape}{hint}.")
+    if not scores.is_floating_point():
+        raise PluginError(
+            f"{where} returned {scores.dtype} scores; expected floating point, higher is likelier."
+        )
+    if not bool(scores.isfinite().all()):
+        bad = int((~scores.isfinite()).sum())
+        raise PluginError(f"{where} returned {bad} scores that are NaN or infinite.")
+
+
+def _check_unchanged(method: Any, x: _Gathered, versions: tuple[int, int]) -> None:
+    for name, before in zip(("support", "query"), versions, strict=True):
+        if getattr(x, name)._version != before:
+            raise PluginError(
+                f"{type(method).__name__} changed its {name} in place; work on a copy (x = x.clone())."
+            )

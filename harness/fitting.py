@@ -1,0 +1,254 @@
+"""Training that survives: resumable epochs, validation by the harness, one checkpoint per fit key."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from harness.errors import FsbenchError, PluginError, StoreError
+from harness.features import autocast
+from harness.files import aside, save_text
+from harness.progress import Progress, stage
+
+log = logging.getLogger("fsbench.fit")
+FORMAT = 1
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """Whatever can be saved and restored: modules, optimisers, schedules."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Restore the state."""
+
+
+class FitContext:
+    """What ``fit_base`` may ask of the harness.
+
+    Attributes:
+        device: where the method lives.
+        rng: CPU generator of the training stream; its state is part of every checkpoint.
+        seed: the run seed.
+    """
+
+    def __init__(self, folder: Path, *, device: torch.device, rng: torch.Generator, seed: int,
+                 precision: str, validate: Callable[[Any, int, int], float] | None,
+                 progress: Progress) -> None:  # fmt: skip
+        self.device, self.rng, self.seed = device, rng, seed
+        self._folder, self._precision, self._validate, self._progress = folder, precision, validate, progress
+        self._curves: list[dict[str, float]] = []
+        self._best: dict[str, Any] = {}
+        self._began, self._earlier_seconds = time.monotonic(), 0.0
+        self._note, self._n_images, self._speed_since = "", 0, time.monotonic()
+
+    def autocast(self) -> torch.autocast:
+        """Open the run's precision (``--precision bf16``); distances and losses belong outside it."""
+        return autocast(self.device, self._precision)
+
+    def log(self, step: int, **scalars: float) -> None:
+        """Record a point of the training curves; a NaN stops the training with the last good checkpoint kept.
+
+        Raises:
+            PluginError: when a value is not finite.
+        """
+        point = {"step": step, **{name: float(value) for name, value in scalars.items()}}
+        if not all(torch.tensor(list(point.values())).isfinite()):
+            raise PluginError(
+                f"The training diverged at step {step}: {point}. The last good checkpoint is kept in "
+                f"{self._folder}; try a smaller learning rate."
+            )
+        self._curves.append(point)
+        self._note = ", ".join(f"{name} {value:.3f}" for name, value in point.items() if name != "step")
+
+    def epochs(self, n: int, **state: Stateful) -> Iterator[int]:
+        """Count epochs from where an interrupted training stopped; save everything after each.
+
+        Args:
+            n: number of epochs.
+            state: modules, optimisers and schedules by name, ``model`` among them; they are saved with the
+                random states and restored on resumption.
+
+        Yields:
+            epoch, in [0, n).
+
+        When ``keep_best`` was called, the best weights are in ``model`` after the last epoch.
+        """
+        first = self._resume(state)
+        with stage(self._progress, "train", n, "epochs", first) as progress:
+            for epoch in range(first, n):
+                yield epoch
+                self._save(epoch + 1, state)
+                progress.advance(1, self._note)
+        if self._best:
+            state["model"].load_state_dict(self._best["state"])
+
+    def tick(self, n_images: int) -> None:
+        """Count trained images, to show how fast it goes."""
+        self._n_images += n_images
+        elapsed = time.monotonic() - self._speed_since
+        if elapsed > 1.0:
+            speed = f"{self._n_images / elapsed:,.0f} img/s"
+            self._progress.advance(0, ", ".join(filter(None, (self._note, speed))))
+            self._n_images, self._speed_since = 0, time.monotonic()
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether the benchmark has validation classes."""
+        return self._validate is not None
+
+    def validation_accuracy(self, method: Any, way: int = 5, shot: int = 1) -> float:
+        """Score the method as it stands on the fixed validation episodes.
+
+        Returns:
+            Mean accuracy in [0, 1].
+
+        Raises:
+            PluginError: when the benchmark has no validation classes (see ``has_validation``).
+        """
+        if self._validate is None:
+            raise PluginError("This benchmark has no validation classes; ask ctx.has_validation first.")
+        training = [m for m in method.modules() if m.training] if isinstance(method, torch.nn.Module) else []
+        rng_state = torch.get_rng_state()
+        for module in training:
+            module.training = False
+        try:
+            return self._validate(method, way, shot)
+        finally:
+            torch.set_rng_state(rng_state)
+            for module in training:
+                module.training = True
+
+    def keep_best(self, method: Stateful, way: int = 5, shot: int = 1) -> float | None:
+        """Score the method and remember its weights if no earlier epoch did better.
+
+        The selection is the harness's: highest accuracy on the validation episodes, the earliest of equals.
+        Without validation classes the last weights stay, and None is returned.
+        """
+        if not self.has_validation:
+            return None
+        score = self.validation_accuracy(method, way, shot)
+        if not self._best or score > self._best["score"]:
+            copy = {name: value.detach().clone() for name, value in method.state_dict().items()}
+            self._best = {"score": score, "state": copy}
+        return score
+
+    def record(self) -> dict[str, Any]:
+        """What is kept of a finished training: seconds, curves and selection, as JSON types."""
+        selection = {"validation_accuracy": self._best["score"]} if self._best else {}
+        return {"seconds": self._seconds(), "curves": self._curves, "selection": selection}
+
+    def _seconds(self) -> float:
+        return self._earlier_seconds + time.monotonic() - self._began
+
+    def _save(self, epoch: int, state: Mapping[str, Stateful]) -> None:
+        save_tensors(
+            self._folder / "training.pt",
+            {
+                "format": FORMAT,
+                "epoch": epoch,
+                "state": {name: part.state_dict() for name, part in state.items()},
+                "random": self._random_state(),
+                "best": self._best,
+                "curves": self._curves,
+                "seconds": self._seconds(),
+            },
+        )
+
+    def _resume(self, state: Mapping[str, Stateful]) -> int:
+        path = self._folder / "training.pt"
+        if not path.exists():
+            return 0
+        saved = load_tensors(path, self.device)
+        if saved["format"] != FORMAT or set(saved["state"]) != set(state):
+            raise StoreError(f"{path} is a checkpoint of another version. Delete it, or run with --force.")
+        for name, part in state.items():
+            part.load_state_dict(saved["state"][name])
+        self._restore_random(saved["random"])
+        self._best, self._curves, self._earlier_seconds = saved["best"], saved["curves"], saved["seconds"]
+        log.info("training resumes after epoch %d", saved["epoch"])
+        return int(saved["epoch"])
+
+    def _random_state(self) -> dict[str, Any]:
+        cuda = torch.cuda.get_rng_state(self.device).cpu() if self.device.type == "cuda" else None
+        return {"torch": torch.get_rng_state(), "cuda": cuda, "training": self.rng.get_state()}
+
+    def _restore_random(self, saved: Mapping[str, Any]) -> None:
+        torch.set_rng_state(saved["torch"].cpu())
+        self.rng.set_state(saved["training"].cpu())
+        if saved["cuda"] is not None:
+            torch.cuda.set_rng_state(saved["cuda"].cpu(), self.device)
+
+
+class Fit:
+    """A fitted method on disk: ``fits/<fit key>/{fit.pt,fit.json}``, and ``training.pt`` until then."""
+
+    def __init__(self, cache: Path, fit_key: str) -> None:
+        self.folder = cache / "fits" / fit_key
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the training has ended."""
+        return (self.folder / "fit.json").exists()
+
+    def record(self) -> dict[str, Any]:
+        """Seconds, curves and selection of the finished training."""
+        return json.loads((self.folder / "fit.json").read_text())
+
+    def finish(self, method: Any, record: Mapping[str, Any]) -> None:
+        """Keep the fitted weights and the record, drop the training state."""
+        if isinstance(method, Stateful):
+            save_tensors(self.folder / "fit.pt", {"format": FORMAT, "state": method.state_dict()})
+        save_text(self.folder / "fit.json", json.dumps(record))
+        (self.folder / "training.pt").unlink(missing_ok=True)
+
+    def restore(self, method: Any, device: torch.device) -> None:
+        """Load the fitted weights.
+
+        Raises:
+            StoreError: when the checkpoint is truncated or belongs to another method.
+        """
+        saved = load_tensors(self.folder / "fit.pt", device)
+        try:
+            method.load_state_dict(saved["state"])
+        except (RuntimeError, KeyError) as error:
+            raise StoreError(f"{self.folder}/fit.pt is not a checkpoint of this method: {error}") from error
+
+
+def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain values aside, then rename.
+
+    Raises:
+        StoreError: when the disk is full or not writable.
+    """
+    try:
+        with aside(path) as temporary:
+            torch.save(dict(content), temporary)
+    except (OSError, RuntimeError) as error:
+        raise StoreError(
+            f"{path} could not be written: {error}. Free some space, or set FSBENCH_CACHE."
+        ) from error
+
+
+def load_tensors(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read what ``save_tensors`` wrote; never executes anything from the file.
+
+    Raises:
+        StoreError: when it is truncated or holds more than tensors and plain values.
+    """
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except FsbenchError:
+        raise
+    except Exception as error:
+        raise StoreError(
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}). Delete it and run again."
+        ) from error

@@ -1,0 +1,23 @@
+"""``make lock``: add the digests of new standard settings to ``benchmarks/episodes.lock``; never change one."""
+
+from __future__ import annotations
+
+from harness import benchmarks
+from harness.files import save_text
+
+HEADER = (
+    "# setting and sha256 of its whole episode list; checked at every run and by `fsbench episodes --check`\n"
+)
+
+
+def main() -> None:
+    """Draw the lists that are not locked yet and write their digests beside the old ones."""
+    digests = {name: benchmarks.load(name).episodes.digest for name in benchmarks.standard_names()}
+    lines = [
+        f"{name} {digest}\n" for name, digest in sorted({**benchmarks.locked_digests(), **digests}.items())
+    ]
+    save_text(benchmarks.FOLDER / "episodes.lock", HEADER + "".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Vectorised numerics: pure functions, shapes in the docstring."""

@@ -1,0 +1,134 @@
+"""Prototypes, distances to them and the prototypical loss; every function takes leading episode axes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from harness.ops.normalise import l2_normalise
+
+
+def class_means(support: Tensor) -> Tensor:
+    """Average the shots of each class into its prototype (Snell et al. 2017, eq. 1).
+
+    Args:
+        support: (..., W, S, D) float.
+
+    Returns:
+        (..., W, D).
+
+    >>> class_means(torch.tensor([[[0.0, 2.0], [2.0, 4.0]]]))
+    tensor([[1., 3.]])
+    """
+    return support.mean(dim=-2)  # (..., W, D)
+
+
+def class_means_by_label(x: Tensor, y: Tensor, n_way: int) -> Tensor:
+    """Average the rows of each label; shots may differ from class to class.
+
+    Args:
+        x: (n, D) float.
+        y: (n,) int64 in [0, n_way); every class occurs.
+        n_way: number of classes W.
+
+    Returns:
+        (W, D).
+
+    Raises:
+        ValueError: a class without a row.
+
+    >>> class_means_by_label(torch.tensor([[1.0], [5.0], [3.0]]), torch.tensor([0, 1, 0]), 2)
+    tensor([[2.],
+            [5.]])
+    """
+    count = torch.bincount(y, minlength=n_way)  # (W,)
+    if int(count.min()) == 0:
+        raise ValueError(f"classes without support: {torch.nonzero(count == 0).flatten().tolist()}")
+    total = x.new_zeros(n_way, x.shape[-1]).index_add(0, y, x)  # (W, D)
+    return total / count.to(x.dtype).unsqueeze(-1)
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Squared Euclidean distance of every row of a to every row of b, as |a|² − 2a·b + |b|².
+
+    The expansion is one matrix product; rounding can make a distance of (nearly) equal vectors slightly
+    negative, at most about 1e-6·|a|² in float32. It is not clamped, so gradients stay exact: clamp before
+    taking a root.
+
+    Args:
+        a: (..., n, D) float.
+        b: (..., m, D) float.
+
+    Returns:
+        (..., n, m).
+
+    >>> squared_distances(torch.tensor([[0.0, 0.0], [1.0, 1.0]]), torch.tensor([[3.0, 4.0]]))
+    tensor([[25.],
+            [13.]])
+    """
+    length_a = a.square().sum(dim=-1).unsqueeze(-1)  # (..., n, 1)
+    length_b = b.square().sum(dim=-1).unsqueeze(-2)  # (..., 1, m)
+    return length_a + length_b - 2 * (a @ b.transpose(-1, -2))  # (..., n, m)
+
+
+def distance_scores(query: Tensor, prototypes: Tensor) -> Tensor:
+    """Score classes by minus the squared distance to their prototype (Snell et al. 2017, eq. 2).
+
+    Args:
+        query: (..., Q, D) float.
+        prototypes: (..., W, D) float.
+
+    Returns:
+        (..., Q, W), higher is likelier; the soft-max over W is the class posterior.
+    """
+    return -squared_distances(query, prototypes)
+
+
+def cosine_scores(query: Tensor, prototypes: Tensor) -> Tensor:
+    """Score classes by the cosine of the angle to their prototype.
+
+    Args:
+        query: (..., Q, D) float.
+        prototypes: (..., W, D) float.
+
+    Returns:
+        (..., Q, W) in [-1, 1]; a zero vector scores 0 everywhere.
+    """
+    return l2_normalise(query) @ l2_normalise(prototypes).transpose(-1, -2)  # (..., Q, W)
+
+
+class EpisodeLoss(NamedTuple):
+    """Loss and scores of one or more training episodes.
+
+    Attributes:
+        loss: () mean over episodes, classes and queries, ≥ 0.
+        scores: (..., W·Q, W) class-major: row r belongs to class r // Q.
+        target: (..., W·Q) int64 in [0, W), the class of each row.
+    """
+
+    loss: Tensor
+    scores: Tensor
+    target: Tensor
+
+
+def prototypical_loss(support: Tensor, query: Tensor) -> EpisodeLoss:
+    """Soft-max cross-entropy over minus squared distances to the class means (Snell et al. 2017, alg. 1).
+
+    Gradients flow through the queries and the prototypes.
+
+    Args:
+        support: (..., W, S, D) float.
+        query: (..., W, Q, D) float, Q queries of each class.
+
+    Returns:
+        The mean loss over all queries, with the scores and targets it was computed from.
+    """
+    *batch, n_way, n_query, _ = query.shape
+    scores = distance_scores(query.flatten(-3, -2), class_means(support))  # (..., W·Q, W)
+    target = torch.arange(n_way, device=query.device).repeat_interleave(n_query)  # (W·Q,)
+    target = target.expand(*batch, n_way * n_query)
+    loss = functional.cross_entropy(scores.reshape(-1, n_way), target.reshape(-1))
+    return EpisodeLoss(loss, scores, target)

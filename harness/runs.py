@@ -1,0 +1,322 @@
+"""A run as data: what identifies it (RunSpec), what it gave (RunResult), and the folder that carries both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.errors import StoreError
+from harness.registry import MethodReference as MethodReference
+
+FORMAT = 1
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class ConfigValue:
+    """One resolved hyper-parameter.
+
+    Attributes:
+        value: JSON value.
+        origin: "default", a DEFAULTS key such as "glyphs", or "--set".
+        phase: "fit" values decide the training; "adapt" values only what follows it.
+    """
+
+    value: Any
+    origin: str
+    phase: Literal["fit", "adapt"] = "fit"
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that decides a run's counts on one device type, as JSON.
+
+    Attributes:
+        method: which method.
+        benchmark, setting: names; ``setting`` = benchmark × way × shot.
+        n_way, shot, n_query, n_episodes: of the evaluation; ``n_query`` per class.
+        config: resolved hyper-parameters by name.
+        recipe: "clean" or "as-published".
+        backbone, image_size, channels, pipeline: what the images pass through.
+        episode_digest: sha256 of the setting's full list, of which the first ``n_episodes`` are run.
+        data_digest: sha256 by role, over decoded pixels.
+        weights_sha256: of imported weights, else empty.
+        seed: the run seed; episodes do not depend on it.
+        precision: of training and embedding.
+        embed_batch: images per embedding call (fixed, since it may move the last bit).
+        world_size, per_rank_batch: of distributed training (1 and 0: one process).
+    """
+
+    method: MethodReference
+    benchmark: str
+    setting: str
+    n_way: int
+    shot: int
+    n_query: int
+    n_episodes: int
+    config: Mapping[str, ConfigValue]
+    backbone: str
+    image_size: int
+    channels: int
+    pipeline: str
+    episode_digest: str
+    data_digest: Mapping[str, str]
+    seed: int
+    recipe: str = "clean"
+    weights_sha256: str = ""
+    precision: Precision = "fp32"
+    embed_batch: int = 256
+    world_size: int = 1
+    per_rank_batch: int = 0
+
+    @property
+    def id(self) -> str:
+        """12 hex digits of the sha256 of the identity."""
+        return self._key(self._identity())
+
+    @property
+    def fit_key(self) -> str:
+        """12 hex digits over what decides the training alone: equal keys share one checkpoint."""
+        identity = self._identity()
+        for evaluation in (
+            "setting",
+            "n_way",
+            "shot",
+            "n_query",
+            "n_episodes",
+            "episode_digest",
+            "embed_batch",
+        ):
+            del identity[evaluation]
+        identity["benchmark"] = ""  # the images say which data it is, under whatever name
+        identity["data_digest"] = {k: v for k, v in self.data_digest.items() if k in ("base", "validation")}
+        identity["config"] = {k: v.value for k, v in sorted(self.config.items()) if v.phase == "fit"}
+        return self._key(identity)
+
+    def values(self) -> dict[str, Any]:
+        """Hyper-parameters by name, without their origins."""
+        return {key: entry.value for key, entry in self.config.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole spec, origins and reference included, as JSON types."""
+        return {**asdict(self), "config": {k: asdict(v) for k, v in self.config.items()}}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RunSpec:
+        """Rebuild a spec from ``to_json``.
+
+        Raises:
+            StoreError: when a field is missing or unknown.
+        """
+        try:
+            fields = dict(data)
+            fields["method"] = MethodReference(**fields["method"])
+            fields["config"] = {k: ConfigValue(**v) for k, v in fields["config"].items()}
+            return cls(**fields)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise StoreError(f"This is not a run specification of this version: {error}.") from error
+
+    def _identity(self) -> dict[str, Any]:
+        identity = asdict(self)
+        del identity["method"]["reference"]
+        identity["config"] = {k: v.value for k, v in sorted(self.config.items())}
+        return identity
+
+    @staticmethod
+    def _key(identity: Mapping[str, Any]) -> str:
+        text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Correct predictions per episode for one metric ("top1", "top1/novel", "top5/all", …).
+
+    Attributes:
+        n_correct, n_query: (E,) int64.
+        predictions: (E, n_query) predicted label per query, uint8 (uint16 when n_way > 256); None where
+            the metric has none of its own.
+    """
+
+    n_correct: npt.NDArray[np.int64]
+    n_query: npt.NDArray[np.int64]
+    predictions: npt.NDArray[np.unsignedinteger[Any]] | None = None
+
+
+@dataclass(frozen=True)
+class EpisodeTable:
+    """The evaluated episodes, so that a database explains itself.
+
+    Attributes:
+        classes: (E, W) int32, index into ``class_names``.
+        support: (E, W, S) int32 rows of the novel ImageStore.
+        query: (E, W, Q) int32 rows of the novel ImageStore.
+        class_names: of the novel classes; ``class_groups`` their superclass, alphabet, … or "".
+    """
+
+    classes: npt.NDArray[np.int32]
+    support: npt.NDArray[np.int32]
+    query: npt.NDArray[np.int32]
+    class_names: tuple[str, ...]
+    class_groups: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run gave.
+
+    Attributes:
+        spec: what was run.
+        status: "done", or "failed" with ``traceback``.
+        counts: by metric name; empty when failed.
+        episodes: the evaluated list; None when failed.
+        provenance: recorded beside the identity: git commit, package versions, device, times (seconds),
+            peak memory (bytes), parameter count, badges; JSON types.
+        curves: training curves, a list of {"step": int, name: float, …}.
+        traceback: text of the failure, else empty.
+    """
+
+    spec: RunSpec
+    status: Literal["done", "failed"]
+    counts: Mapping[str, Counts] = field(default_factory=dict)
+    episodes: EpisodeTable | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    curves: tuple[Mapping[str, float], ...] = ()
+    traceback: str = ""
+
+    @property
+    def digest(self) -> str:
+        """sha256 over every count: equal digests are equal results."""
+        digest = hashlib.sha256(f"fsbench result v1 {self.status}".encode())
+        for metric in sorted(self.counts):
+            digest.update(metric.encode())
+            digest.update(np.ascontiguousarray(self.counts[metric].n_correct, "<i8").tobytes())
+            digest.update(np.ascontiguousarray(self.counts[metric].n_query, "<i8").tobytes())
+        return digest.hexdigest()
+
+    def save(self, runs: Path, log_file: Path | None = None) -> Path:
+        """Write ``runs/<id>/{run.json,result.npz,log.txt}`` aside, then rename; an older folder is replaced whole.
+
+        Returns:
+            The folder.
+
+        Raises:
+            StoreError: when the disk is full or not writable; nothing half-written stays visible.
+        """
+        folder = runs / self.spec.id
+        aside = runs / f".{self.spec.id}.{os.getpid()}.new"
+        try:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+            (aside / "run.json").write_text(json.dumps(self._header(), indent=1, sort_keys=True))
+            np.savez_compressed(aside / "result.npz", **self._arrays())
+            if log_file and log_file.exists():
+                shutil.copy2(log_file, aside / "log.txt")
+            _replace_folder(aside, folder)
+        except OSError as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise StoreError(
+                f"The result of run {self.spec.id} could not be written to {runs}: {error.strerror or error}. "
+                "Free some space or choose another place with --home, then type the same command again."
+            ) from error
+        return folder
+
+    @classmethod
+    def load(cls, folder: Path) -> RunResult:
+        """Read a run folder.
+
+        Raises:
+            StoreError: when a file is missing, truncated or from a newer version.
+        """
+        try:
+            header = json.loads((folder / "run.json").read_text())
+            if header["format"] != FORMAT:
+                raise StoreError(
+                    f"{folder} was written in run format {header['format']}; this fsbench reads {FORMAT}. "
+                    "Install the version that wrote it."
+                )
+            with np.load(folder / "result.npz", allow_pickle=False) as npz:
+                arrays = {name: npz[name] for name in npz.files}
+            result = cls._assemble(header, arrays)
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise StoreError(
+                f"{folder} is not a complete run folder ({type(error).__name__}: {error}). "
+                "Delete it and run again."
+            ) from error
+        if result.digest != header["digest"]:
+            raise StoreError(
+                f"{folder}: result.npz does not match the digest in run.json. Delete it and run again."
+            )
+        return result
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "id": self.spec.id,
+            "digest": self.digest,
+            "status": self.status,
+            "spec": self.spec.to_json(),
+            "metrics": sorted(self.counts),
+            "class_names": list(self.episodes.class_names) if self.episodes else [],
+            "class_groups": list(self.episodes.class_groups) if self.episodes else [],
+            "provenance": dict(self.provenance),
+            "curves": [dict(point) for point in self.curves],
+            "traceback": self.traceback,
+        }
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        for metric, counts in self.counts.items():
+            arrays[f"n_correct:{metric}"] = counts.n_correct
+            arrays[f"n_query:{metric}"] = counts.n_query
+            if counts.predictions is not None:
+                arrays[f"predictions:{metric}"] = counts.predictions
+        if self.episodes:
+            for name in ("classes", "support", "query"):
+                arrays[f"episodes:{name}"] = getattr(self.episodes, name)
+        return arrays
+
+    @classmethod
+    def _assemble(cls, header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> RunResult:
+        episodes = None
+        if "episodes:classes" in arrays:
+            episodes = EpisodeTable(
+                classes=arrays["episodes:classes"],
+                support=arrays["episodes:support"],
+                query=arrays["episodes:query"],
+                class_names=tuple(header["class_names"]),
+                class_groups=tuple(header["class_groups"]),
+            )
+        return cls(
+            spec=RunSpec.from_json(header["spec"]),
+            status=header["status"],
+            counts={
+                m: Counts(arrays[f"n_correct:{m}"], arrays[f"n_query:{m}"], arrays.get(f"predictions:{m}"))
+                for m in header["metrics"]
+            },
+            episodes=episodes,
+            provenance=header["provenance"],
+            curves=tuple(header["curves"]),
+            traceback=header["traceback"],
+        )
+
+
+def _replace_folder(new: Path, folder: Path) -> None:
+    """Put ``new`` in the place of ``folder``; a reader sees the old one or the new one, never a mixture."""
+    if folder.exists():
+        old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+        folder.rename(old)
+        new.rename(folder)
+        shutil.rmtree(old)
+    else:
+        new.rename(folder)

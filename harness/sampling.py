@@ -1,0 +1,177 @@
+"""The episode sampler: the same list on every machine, from counts and a seed, without opening an image.
+
+Episode i of a list draws 64-bit words from its own Philox counter block (numpy guarantees the bits of a bit
+generator, not those of ``choice``); integers are bounded by rejection, subsets come from a partial
+Fisher–Yates shuffle. The queries of a class are drawn before its support, image by image, so that
+
+* the first n of N episodes are the n-episode list,
+* the 1-shot support is the first image of the 5-shot support and their queries are identical.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.errors import DataError
+from harness.types import EpisodeList, IntArray
+
+LIST_LENGTH = 10_000
+_STREAM = 0x6673_6265_6E63_6801  # "fsbench" and the version of this rule
+_CHUNK = 1_000
+Words = npt.NDArray[np.uint64]
+
+
+def sample(
+    counts: Sequence[int] | IntArray, way: int, shot: int, n_query: int, n_episodes: int, seed: int
+) -> EpisodeList:
+    """Draw a list of balanced episodes: ``way`` classes, then ``n_query`` + ``shot`` images of each.
+
+    Args:
+        counts: (C,) images per class; the rows of class c follow those of class c - 1.
+        way: classes per episode, in [2, C].
+        shot: support images per class, ≥ 1.
+        n_query: queries per class, ≥ 1.
+        n_episodes: length of the list, ≥ 1.
+        seed: the benchmark's seed, in [0, 2**63).
+
+    Returns:
+        EpisodeList; no image occurs twice in an episode.
+
+    Raises:
+        DataError: when there are fewer classes than ``way`` or fewer images than ``shot + n_query``.
+    """
+    counts = np.asarray(counts, dtype=np.int64)
+    _check(counts, way, shot, n_query, n_episodes)
+    first_row = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    parts = [
+        _draw(counts, first_row, way, shot, n_query, range(start, min(start + _CHUNK, n_episodes)), seed)
+        for start in range(0, n_episodes, _CHUNK)
+    ]
+    return EpisodeList(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def one_per_group(counts: Sequence[int] | IntArray, groups: Sequence[str], shot: int) -> EpisodeList:
+    """Make each group of classes one episode: first ``shot`` images support, the rest queries.
+
+    This is the form of published, fixed episodes such as Omniglot's 20 one-shot runs.
+
+    Args:
+        counts: (C,) images per class, all equal.
+        groups: (C,) group of each class; groups are contiguous and equally large.
+        shot: support images per class.
+
+    Raises:
+        DataError: when groups differ in size or classes in their number of images.
+    """
+    names, sizes = np.unique(np.asarray(groups), return_counts=True)
+    per_class = {int(c) for c in counts}
+    if len(set(sizes.tolist())) != 1 or len(per_class) != 1 or min(per_class) <= shot:
+        raise DataError(
+            f"Episodes by group need equal groups of equally many images; found {len(names)} groups of "
+            f"{sorted(set(sizes.tolist()))} classes with {sorted(per_class)} images."
+        )
+    classes = np.arange(len(groups), dtype=np.int64).reshape(len(names), -1)  # (E, W)
+    rows = np.arange(len(groups) * per_class.pop(), dtype=np.int64).reshape(
+        *classes.shape, -1
+    )  # (E, W, S + Q)
+    return EpisodeList(classes, rows[:, :, :shot], rows[:, :, shot:])
+
+
+def _check(counts: IntArray, way: int, shot: int, n_query: int, n_episodes: int) -> None:
+    if min(way - 1, shot, n_query, n_episodes) < 1:
+        raise DataError(
+            f"An episode list needs way ≥ 2 and shot, queries and episodes ≥ 1; asked for {way}-way "
+            f"{shot}-shot, {n_query} queries, {n_episodes} episodes."
+        )
+    if way > len(counts):
+        raise DataError(f"{way}-way episodes need {way} classes; this set has {len(counts)}.")
+    if counts.min() < shot + n_query:
+        raise DataError(
+            f"{shot} support and {n_query} query images need {shot + n_query} images of each class; the "
+            f"smallest class has {int(counts.min())}. Choose fewer shots, or fewer queries with -q{max(1, int(counts.min()) - shot)}."
+        )
+
+
+def _draw(
+    counts: IntArray, first_row: IntArray, way: int, shot: int, n_query: int, episodes: range, seed: int
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Draw the episodes of one chunk; (e, W), (e, W, S), (e, W, Q)."""
+    n_images = n_query + shot
+    words, spare = _words(seed, episodes, way * (1 + n_images))
+    classes = _partial_shuffle(words[:, :way], np.full(len(episodes), len(counts)), spare)  # (e, W)
+    image_words = words[:, way:].reshape(len(episodes), n_images, way)  # one word per image and class
+    image_words = image_words.transpose(0, 2, 1).reshape(-1, n_images)  # (e·W, Q + S)
+    spare_by_class = _Spare(spare.seed, np.repeat(spare.episode, way))
+    images = _partial_shuffle(image_words, counts[classes].ravel(), spare_by_class)
+    rows = images.reshape(len(episodes), way, n_images) + first_row[classes][:, :, None]
+    return classes, rows[:, :, n_query:], rows[:, :, :n_query]
+
+
+class _Spare:
+    """Words for the (practically unseen) case that rejection asks for more: a second block per episode."""
+
+    def __init__(self, seed: int, episode: IntArray) -> None:
+        self.seed, self.episode = seed, episode
+
+    def stream(self, row: int) -> Iterator[int]:
+        source = np.random.Philox(key=[_STREAM, self.seed], counter=[0, 1, int(self.episode[row]), 0])
+        while True:
+            yield int(source.random_raw())
+
+
+def _words(seed: int, episodes: range, n: int) -> tuple[Words, _Spare]:
+    """First ``n`` words of each episode's own counter block, (e, n) uint64."""
+    words = np.empty((len(episodes), n), dtype=np.uint64)
+    for i, episode in enumerate(episodes):
+        words[i] = np.random.Philox(key=[_STREAM, seed], counter=[0, 0, episode, 0]).random_raw(n)
+    return words, _Spare(seed, np.array(episodes, dtype=np.int64))
+
+
+def bounded(words: Words, n: IntArray, spare: _Spare) -> IntArray:
+    """Turn words into unbiased integers in [0, n), by rejection above the largest multiple of n.
+
+    Args:
+        words: (r,) uint64.
+        n: (r,) int64 ≥ 1.
+        spare: where a row's further words come from.
+
+    Returns:
+        (r,) int64.
+    """
+    bound = n.astype(np.uint64)
+    surplus = (np.uint64(0) - bound) % bound  # 2**64 mod n
+    rejected = np.flatnonzero(words > np.uint64(2**64 - 1) - surplus)
+    for row in rejected:
+        limit = 2**64 - int(surplus[row])
+        words[row] = next(word for word in spare.stream(int(row)) if word < limit)
+    return (words % bound).astype(np.int64)
+
+
+def _partial_shuffle(words: Words, n: IntArray, spare: _Spare) -> IntArray:
+    """First k places of a Fisher–Yates shuffle of range(n), row by row, in memory independent of n.
+
+    Args:
+        words: (r, k) uint64, k ≤ n.
+        n: (r,) int64.
+        spare: further words.
+
+    Returns:
+        (r, k) int64, distinct in each row.
+    """
+    k = words.shape[1]
+    drawn = np.empty((len(words), k), dtype=np.int64)
+    moved_from = np.empty_like(drawn)  # place that step t wrote to
+    moved_to = np.empty_like(drawn)  # what it put there
+    for t in range(k):
+        place = t + bounded(words[:, t].copy(), n - t, spare)
+        here = np.full(len(words), t, dtype=np.int64)  # what stands at place t now
+        there = place.copy()  # what stands at the drawn place now
+        for s in range(t):
+            here = np.where(moved_from[:, s] == t, moved_to[:, s], here)
+            there = np.where(moved_from[:, s] == place, moved_to[:, s], there)
+        drawn[:, t] = there
+        moved_from[:, t], moved_to[:, t] = place, here
+    return drawn

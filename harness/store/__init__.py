@@ -1,0 +1,5 @@
+"""The database of results: ``Store.open("results.db")`` is all that the outside needs."""
+
+from harness.store.store import Store, StoredRun
+
+__all__ = ["Store", "StoredRun"]

@@ -1,0 +1,33 @@
+"""One digest of everything a database says, whatever the order in which it learnt it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from sqlalchemy import Connection, select
+
+from harness.store.lists import list_sha256, read_list
+from harness.store.models import episode_list, run
+from harness.store.reading import metric_names, read_counts, read_predictions
+
+
+def content_sha256(connection: Connection, *, provenance: bool) -> str:
+    """sha256 over runs, counts, predictions and episode lists; not over keys and the time of storing."""
+    digest = hashlib.sha256(b"fsbench content v1")
+    for row in connection.execute(select(run).order_by(run.c.id, run.c.replicate)).all():
+        said = [row.id, row.replicate, row.status, row.spec, row.curves, row.traceback]
+        said += [row.provenance, row.finished] if provenance else []
+        digest.update(json.dumps(said).encode())
+        for name in metric_names(connection, row.pk):
+            n_correct, n_query = read_counts(connection, row.pk, name)
+            labels = read_predictions(connection, row.pk, name)
+            digest.update(
+                json.dumps([name, len(n_correct), None if labels is None else labels.shape]).encode()
+            )
+            digest.update(n_correct.astype("<i8").tobytes() + n_query.astype("<i8").tobytes())
+            digest.update(b"" if labels is None else labels.tobytes())
+    for row in connection.execute(select(episode_list).order_by(episode_list.c.digest)).all():
+        said = [row.digest, row.setting, row.n_way, row.shot, row.n_query, row.n_stored]
+        digest.update(json.dumps([*said, list_sha256(read_list(connection, row.digest))]).encode())
+    return digest.hexdigest()

@@ -1,0 +1,181 @@
+"""Put one result into the database, so that the order and the number of times results arrive do not matter.
+
+What is stored for a run id is the union of its done results, one row per digest. A failure is kept only while
+there is no done result. Where one digest arrives twice, everything beside the counts (provenance, curves, …) is
+taken from the one that finished last, ties broken by the text, so that any two databases merge to the same.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+import numpy as np
+from sqlalchemy import Connection, delete, select, update
+
+from harness.errors import StoreError
+from harness.runs import RunResult
+from harness.store import models
+from harness.store.lists import keep_list
+from harness.store.models import IntArray, insert_columns, insert_row, spec_columns
+
+Outcome = Literal["new", "known", "replicate", "replaced"]
+
+
+def ingest_result(connection: Connection, result: RunResult, created: str) -> Outcome:
+    """Store a result inside the caller's transaction.
+
+    Args:
+        connection: of a writing transaction.
+        result: what to store.
+        created: UTC time at which a database first saw it; the earlier one is kept.
+
+    Returns:
+        "new" for the first result of its id, "known" when it adds no counts, "replicate" beside another result
+        of the same id, "replaced" when it takes the place of a failure.
+
+    Raises:
+        StoreError: when it contradicts itself or the stored episode list.
+    """
+    refuse_inconsistent(result)
+    run = models.run
+    query = select(run.c.pk, run.c.replicate, run.c.status).where(run.c.id == result.spec.id)
+    kept = {row.replicate: row for row in connection.execute(query)}
+    is_done = any(row.status == "done" for row in kept.values())
+    if result.status == "failed" and is_done:
+        return "known"
+    if result.episodes is not None:
+        keep_list(connection, result.spec, result.episodes)
+    if result.digest in kept:
+        _renew(connection, kept[result.digest].pk, result, created)
+        return "known"
+    connection.execute(delete(run).where(run.c.id == result.spec.id, run.c.status == "failed"))
+    _insert(connection, result, created)
+    if is_done:
+        return "replicate"
+    return "replaced" if kept else "new"
+
+
+def refuse_inconsistent(result: RunResult) -> None:
+    """Check that a result says what its spec promises.
+
+    Raises:
+        StoreError: naming everything that does not fit.
+    """
+    spec, problems = result.spec, []
+    if (result.status == "done") != bool(result.counts):
+        problems.append(f"its status is {result.status} with {len(result.counts)} metrics")
+    if spec.n_episodes < 1:
+        problems.append("it has no episodes")
+    for name, counts in result.counts.items():
+        shape = (spec.n_episodes,)
+        if counts.n_correct.shape != shape or counts.n_query.shape != shape:
+            problems.append(f"{name} has counts for {counts.n_correct.shape} episodes")
+        elif np.any(counts.n_correct < 0) or np.any(counts.n_correct > counts.n_query):
+            problems.append(f"{name} counts more correct predictions than queries, or fewer than none")
+        labels = counts.predictions
+        if labels is not None and (labels.ndim != 2 or len(labels) != spec.n_episodes):
+            problems.append(f"{name} has predictions of shape {labels.shape}")
+        elif labels is not None and np.any(labels >= spec.n_way):
+            problems.append(f"{name} predicts labels beyond {spec.n_way} ways")
+    problems += _list_problems(result)
+    if problems:
+        raise StoreError(
+            f"Run {spec.id} ({spec.method.name} on {spec.setting}, {spec.n_episodes} episodes) was not stored: "
+            f"{'; '.join(problems)}. Delete runs/{spec.id} and run again."
+        )
+
+
+def _list_problems(result: RunResult) -> list[str]:
+    spec, table, problems = result.spec, result.episodes, []
+    if table is None:
+        return []
+    shapes = {"classes": (), "support": (spec.shot,), "query": (spec.n_query,)}
+    for name, last in shapes.items():
+        shape = getattr(table, name).shape
+        if shape != (spec.n_episodes, spec.n_way, *last):
+            problems.append(f"its episode list has {name} of shape {shape}")
+    n_classes = len(table.class_names)
+    if (
+        len(table.class_groups) != n_classes
+        or np.any(table.classes < 0)
+        or np.any(table.classes >= n_classes)
+    ):
+        problems.append(f"its episodes name classes outside the {n_classes} listed")
+    return problems
+
+
+def _insert(connection: Connection, result: RunResult, created: str) -> None:
+    row = {
+        **spec_columns(result.spec),
+        "replicate": result.digest,
+        "status": result.status,
+        "created": created,
+        **_beside_counts(result),
+    }
+    pk = insert_row(connection, models.run, row)
+    for name, counts in sorted(result.counts.items()):
+        metric_pk = _metric_pk(connection, name)
+        n = len(counts.n_correct)
+        cells = (range(n), counts.n_correct.tolist(), counts.n_query.tolist())
+        insert_columns(connection, models.result, [pk] * n, [metric_pk] * n, *cells)
+        _keep_predictions(connection, pk, metric_pk, result, name)
+
+
+def _beside_counts(result: RunResult) -> dict[str, str]:
+    """Columns that may differ between two results of the same digest."""
+    return {
+        "finished": str(result.provenance.get("finished_at", "")),
+        "provenance": _json(dict(result.provenance)),
+        "spec": _json(result.spec.to_json()),
+        "curves": _json([dict(point) for point in result.curves]),
+        "traceback": result.traceback.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0"),
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _renew(connection: Connection, pk: int, result: RunResult, created: str) -> None:
+    """Join a result of a known digest with what is stored; writes only what changes."""
+    run, mine = models.run, _beside_counts(result)
+    columns = [run.c[name] for name in mine]
+    kept = connection.execute(select(*columns, run.c.created).where(run.c.pk == pk)).one()._asdict()
+    first_seen = kept.pop("created")
+    newest = max(kept, mine, key=lambda row: tuple(row.values()))  # "finished" comes first
+    change = update(run).where(run.c.pk == pk)
+    if newest != kept:
+        connection.execute(change.values(newest))
+    if created < first_seen:
+        connection.execute(change.values(created=created))
+    for name in result.counts:
+        _keep_predictions(connection, pk, _metric_pk(connection, name), result, name)
+
+
+def _keep_predictions(connection: Connection, pk: int, metric_pk: int, result: RunResult, name: str) -> None:
+    """Store the predictions; of two that give the same counts, the larger in byte order stays."""
+    predictions = result.counts[name].predictions
+    if predictions is None:
+        return
+    table = models.prediction
+    here = (table.c.run_pk == pk) & (table.c.metric_pk == metric_pk)
+    labels: IntArray = predictions.astype(np.uint8 if result.spec.n_way <= 256 else np.uint16)
+    stored: IntArray | None = connection.scalar(select(table.c.labels).where(here))
+    if stored is None:
+        row = {"run_pk": pk, "metric_pk": metric_pk, "labels": labels}
+        connection.execute(table.insert().values(row))
+    elif _order(labels) > _order(stored):
+        connection.execute(update(table).where(here).values(labels=labels))
+
+
+def _order(labels: IntArray) -> tuple[tuple[int, ...], bytes]:
+    return labels.shape, labels.tobytes()
+
+
+def _metric_pk(connection: Connection, name: str) -> int:
+    table = models.metric
+    pk = connection.scalar(select(table.c.pk).where(table.c.name == name))
+    if pk is None:
+        return insert_row(connection, table, {"name": name})
+    return int(pk)

@@ -1,0 +1,52 @@
+"""Bring the results of one database into another; in whatever order this is done, the same content comes out."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from sqlalchemy import Connection, Engine, select
+
+from harness.errors import StoreError
+from harness.runs import RunResult
+from harness.store.connection import name_of, read_transaction
+from harness.store.ingest import Outcome, ingest_result
+from harness.store.models import run
+from harness.store.reading import read_result
+
+
+def merge_all(source: Engine, target: Connection) -> Counter[Outcome]:
+    """Store every result of ``source`` inside the caller's transaction.
+
+    Merging is commutative, associative and idempotent, because storing one result is. The source is read one run
+    at a time, so that two databases can be merged into each other at once without waiting for one another.
+
+    Returns:
+        How many results had which outcome.
+
+    Raises:
+        StoreError: when the counts of a replicate are not those of its digest, or two episode lists contradict.
+    """
+    outcomes: Counter[Outcome] = Counter()
+    with read_transaction(source) as connection:
+        run_ids = connection.scalars(select(run.c.id).distinct().order_by(run.c.id)).all()
+    for run_id in run_ids:
+        with read_transaction(source) as connection:
+            results = _results_of(connection, run_id)
+        outcomes.update(ingest_result(target, result, created) for result, created in results)
+    return outcomes
+
+
+def _results_of(connection: Connection, run_id: str) -> list[tuple[RunResult, str]]:
+    """The replicates of a run, each with the time at which it was first stored."""
+    query = select(run.c.pk, run.c.replicate, run.c.created).where(run.c.id == run_id)
+    results = []
+    for row in connection.execute(query.order_by(run.c.replicate)).all():
+        result = read_result(connection, row.pk)
+        if result.digest != row.replicate:
+            raise StoreError(
+                f"Run {run_id} of {name_of(connection.engine)} does not have the counts that its digest "
+                f"{row.replicate[:12]}… promises: that database was edited or damaged. Nothing was merged. Merge "
+                "from an intact copy, or collect its run folders instead."
+            )
+        results.append((result, row.created))
+    return results

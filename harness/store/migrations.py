@@ -1,0 +1,101 @@
+"""The version of a database: refuse what is not ours, create what is empty, lift what is older."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, inspect, select, text, update
+
+from harness.errors import StoreError
+from harness.store.connection import engine_for, name_of, read_transaction, sqlite_path, write_transaction
+from harness.store.models import CREATE_EPISODE_ACCURACY, fsbench_schema, metadata
+
+VERSION = 1
+
+# STEPS[n] lifts a database of version n - 1 to n. A change of models.py raises VERSION and adds its step here; a
+# step says what it does in SQL of its own, since models.py will have moved on.
+STEPS: Mapping[int, Callable[[Connection], None]] = {}
+
+
+def open_engine(location: str | Path, *, create: bool) -> Engine:
+    """Open a database at the current version.
+
+    Args:
+        location: path of a SQLite file, or a SQLAlchemy URL.
+        create: make an empty one where there is none.
+
+    Raises:
+        StoreError: when it is absent and ``create`` is false, or is not a database, not ours, or newer than this
+            fsbench; it is left untouched.
+    """
+    engine = engine_for(location)
+    if _is_absent(engine):
+        if not create:
+            raise _absent(engine)
+        _make_folder(engine)
+    with read_transaction(engine) as connection:
+        version = _version(connection)
+    if version == 0 and not create:
+        raise _absent(engine)
+    if version < VERSION:
+        with write_transaction(engine) as connection:
+            _lift(connection)
+    return engine
+
+
+def _version(connection: Connection) -> int:
+    """The version of what is stored; 0 when there is nothing at all."""
+    where = name_of(connection.engine)
+    tables = set(inspect(connection).get_table_names())
+    if not tables:
+        return 0
+    version = connection.scalar(select(fsbench_schema.c.version)) if fsbench_schema.name in tables else None
+    if version is None:
+        raise StoreError(
+            f"{where} is a database of something else (its tables: {', '.join(sorted(tables)[:5])}). "
+            "It was left as it is. Choose another place with --db."
+        )
+    if version > VERSION:
+        raise StoreError(
+            f"{where} was written by a newer fsbench (schema {version}; this one knows up to {VERSION}). It was "
+            "left as it is. Type `pip install --upgrade fsbench`, or choose another place with --db."
+        )
+    return int(version)
+
+
+def _lift(connection: Connection) -> None:
+    """Bring a database to VERSION inside the caller's transaction; another process may have just done so."""
+    version = _version(connection)
+    if version == 0:
+        metadata.create_all(connection)
+        connection.execute(text(CREATE_EPISODE_ACCURACY))
+        connection.execute(fsbench_schema.insert().values(version=VERSION))
+        return
+    for step in range(version + 1, VERSION + 1):
+        STEPS[step](connection)
+    connection.execute(update(fsbench_schema).values(version=VERSION))
+
+
+def _is_absent(engine: Engine) -> bool:
+    path = sqlite_path(engine)
+    return path is not None and not path.exists()
+
+
+def _make_folder(engine: Engine) -> None:
+    path = sqlite_path(engine)
+    if path is not None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"{path} was to be created, but its folder cannot be: {error.strerror}. "
+                "Choose another place with --db."
+            ) from error
+
+
+def _absent(engine: Engine) -> StoreError:
+    return StoreError(
+        f"There are no results yet: {name_of(engine)} does not exist or is empty. Run something first, such as "
+        "`fsbench run --method protonet --bench glyphs-5w1s`, or name another database with --db."
+    )

@@ -1,0 +1,231 @@
+"""What the database answers, as arrays and frames; every function takes the connection of a reading transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sqlalchemy import Column, ColumnElement, Connection, Double, Row, cast, func, select
+
+from harness.errors import StoreError, nearest
+from harness.runs import Counts, EpisodeTable, RunResult, RunSpec
+from harness.store.lists import read_list
+from harness.store.models import episode_accuracy, episode_list, metric, prediction, result, run
+
+LONG_TEXTS = ("spec", "provenance", "curves", "traceback")
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """One run of the database without its counts.
+
+    Attributes:
+        pk: key of this database, for ``counts``, ``predictions`` and ``accuracy_matrix``.
+        id: 12 hex digits of the spec.
+        replicate: digest of the counts; ``replicates`` lists those of all results of this id, this one included.
+        status: "done" or "failed" with ``traceback``.
+        spec, provenance, curves: as the run wrote them.
+        metrics: names, sorted; empty when failed.
+        created: UTC time at which a database first saw it.
+    """
+
+    pk: int
+    id: str
+    replicate: str
+    replicates: tuple[str, ...]
+    status: Literal["done", "failed"]
+    spec: RunSpec
+    provenance: Mapping[str, Any]
+    curves: tuple[Mapping[str, float], ...]
+    traceback: str
+    metrics: tuple[str, ...]
+    created: str
+
+
+def runs_frame(connection: Connection, metrics: Sequence[str], filters: Mapping[str, Any]) -> pd.DataFrame:
+    """One row per run and replicate: keys, columns of the spec, and the mean accuracy of each metric.
+
+    Raises:
+        StoreError: when a filter is not a column.
+    """
+    columns = [column for column in run.c if column.name not in LONG_TEXTS]
+    query = select(*columns, *(_mean_accuracy(name) for name in metrics))
+    names = [column.name for column in columns]
+    for name, value in filters.items():
+        if name not in names:
+            raise StoreError(
+                f"Runs cannot be filtered by `{name}`.{nearest(name, names)} Columns: {', '.join(names)}."
+            )
+        query = query.where(_matches(run.c[name], value))
+    query = query.order_by(run.c.setting, run.c.method, run.c.seed, run.c.id, run.c.replicate)
+    return _frame(connection.execute(query).all(), [*names, *metrics], metrics)
+
+
+def find_run(connection: Connection, prefix: str, replicate: str) -> StoredRun:
+    """The run whose id and replicate start as given; of several replicates the one seen first.
+
+    Raises:
+        StoreError: when no id, or more than one, starts like this.
+    """
+    query = select(run).where(run.c.id.startswith(prefix.lower(), autoescape=True))
+    rows = connection.execute(query.order_by(run.c.id, run.c.created, run.c.replicate)).all()
+    by_id = {row.id: row for row in reversed(rows)}
+    if len(by_id) > 1:
+        listed = [f"{r.id} ({r.method}, {r.setting}, seed {r.seed})" for r in list(by_id.values())[:-11:-1]]
+        raise StoreError(f"`{prefix}` begins {len(by_id)} run ids; type more of it: {', '.join(listed)}, …")
+    chosen = [row for row in rows if row.replicate.startswith(replicate)]
+    if not rows:
+        known = connection.scalars(select(run.c.id)).all()
+        raise StoreError(f"No stored run has an id that begins with `{prefix}`.{nearest(prefix, known)}")
+    if not chosen:
+        kept = ", ".join(row.replicate[:12] for row in rows)
+        raise StoreError(f"Run {rows[0].id} has no replicate `{replicate}`; it has {kept}.")
+    return _stored_run(connection, chosen[0], tuple(row.replicate for row in rows))
+
+
+def read_counts(connection: Connection, run_pk: int, metric_name: str) -> tuple[Int64, Int64]:
+    """Correct predictions and queries per episode, in the order of the list.
+
+    Returns:
+        n_correct, n_query: (E,) int64.
+
+    Raises:
+        StoreError: when the run has no such metric.
+    """
+    query = (
+        select(result.c.n_correct, result.c.n_query)
+        .join(metric)
+        .where(result.c.run_pk == run_pk, metric.c.name == metric_name)
+        .order_by(result.c.episode)
+    )
+    # fromiter, because numpy takes twenty times longer to look into SQLAlchemy's rows by itself
+    flat = np.fromiter((n for row in connection.execute(query) for n in row), np.int64)
+    if not len(flat):
+        known = metric_names(connection, run_pk)
+        raise StoreError(
+            f"Run number {run_pk} has no metric `{metric_name}`.{nearest(metric_name, known)} "
+            f"It has: {', '.join(known) or 'none'}."
+        )
+    pairs = flat.reshape(-1, 2)  # (E, 2)
+    return pairs[:, 0].copy(), pairs[:, 1].copy()
+
+
+def accuracy_matrix(
+    connection: Connection, run_pks: Sequence[int], metric_name: str
+) -> tuple[list[str], npt.NDArray[np.float64]]:
+    """Accuracies of several runs on the episodes they share, the first of one list.
+
+    Returns:
+        The run ids, and (R, E) float64 fractions in [0, 1]; NaN where an episode asks no query of this metric.
+
+    Raises:
+        StoreError: when the runs are of different lists, or one lacks the metric.
+    """
+    query = select(run.c.pk, run.c.id, run.c.setting, run.c.episode_digest).where(run.c.pk.in_(run_pks))
+    found = {row.pk: row for row in connection.execute(query)}
+    if missing := [str(pk) for pk in run_pks if pk not in found]:
+        raise StoreError(f"There is no run number {', '.join(missing)} in this database.")
+    if len({row.episode_digest for row in found.values()}) > 1:
+        lists = ", ".join(f"{r.id} on {r.setting} ({r.episode_digest[:12]}…)" for r in found.values())
+        raise StoreError(
+            f"These runs were not evaluated on the same episodes, so they cannot be paired: {lists}. "
+            "Choose runs of one setting."
+        )
+    rows = [_accuracy(*read_counts(connection, pk, metric_name)) for pk in run_pks]
+    n_shared = min((len(row) for row in rows), default=0)
+    matrix = np.stack([row[:n_shared] for row in rows]) if rows else np.empty((0, 0))  # (R, E)
+    return [found[pk].id for pk in run_pks], matrix
+
+
+def read_predictions(
+    connection: Connection, run_pk: int, metric_name: str
+) -> npt.NDArray[np.unsignedinteger[Any]] | None:
+    """Predicted label per query, (E, n_query) uint8 or uint16; None when the run kept none for this metric."""
+    query = select(prediction.c.labels).join(metric)
+    return connection.scalar(query.where(prediction.c.run_pk == run_pk, metric.c.name == metric_name))
+
+
+def metric_names(connection: Connection, run_pk: int) -> tuple[str, ...]:
+    """Metrics of a run, sorted."""
+    has_rows = select(result.c.episode).where(result.c.run_pk == run_pk, result.c.metric_pk == metric.c.pk)
+    return tuple(sorted(connection.scalars(select(metric.c.name).where(has_rows.exists()))))
+
+
+def episodes_frame(connection: Connection, run_ids: Collection[str]) -> pd.DataFrame:
+    """Long table of the view `episode_accuracy` for the given run ids, ordered."""
+    view = episode_accuracy
+    order = (view.c.run_id, view.c.replicate, view.c.metric, view.c.episode)
+    columns = (*order, view.c.n_correct, view.c.n_query, view.c.accuracy)
+    query = select(*columns).where(view.c.run_id.in_(list(run_ids))).order_by(*order)
+    return _frame(connection.execute(query).all(), [column.name for column in columns], ["accuracy"])
+
+
+def read_result(connection: Connection, run_pk: int) -> RunResult:
+    """Put a run back together as its folder had it."""
+    row = connection.execute(select(run).where(run.c.pk == run_pk)).one()
+    counts = {
+        name: Counts(*read_counts(connection, run_pk, name), read_predictions(connection, run_pk, name))
+        for name in metric_names(connection, run_pk)
+    }
+    return RunResult(
+        spec=RunSpec.from_json(json.loads(row.spec)),
+        status=row.status,
+        counts=counts,
+        episodes=_evaluated(connection, row) if counts else None,
+        provenance=json.loads(row.provenance),
+        curves=tuple(json.loads(row.curves)),
+        traceback=row.traceback,
+    )
+
+
+def _frame(rows: Sequence[Sequence[Any]], columns: Sequence[str], accuracies: Sequence[str]) -> pd.DataFrame:
+    frame = pd.DataFrame.from_records([tuple(row) for row in rows], columns=list(columns))
+    return frame.astype(dict.fromkeys(accuracies, "float64"))  # NULL becomes NaN, also in an empty column
+
+
+def _mean_accuracy(metric_name: str) -> ColumnElement[float]:
+    per_episode = cast(result.c.n_correct, Double) / func.nullif(result.c.n_query, 0)
+    query = select(func.avg(per_episode)).join(metric, metric.c.pk == result.c.metric_pk)
+    query = query.where(result.c.run_pk == run.c.pk, metric.c.name == metric_name)
+    return query.correlate(run).scalar_subquery().label(metric_name)
+
+
+def _matches(column: Column[Any], value: Any) -> ColumnElement[bool]:
+    is_several = isinstance(value, Iterable) and not isinstance(value, str)
+    return column.in_(list(value)) if is_several else column == value
+
+
+def _stored_run(connection: Connection, row: Row[Any], replicates: tuple[str, ...]) -> StoredRun:
+    return StoredRun(
+        pk=row.pk,
+        id=row.id,
+        replicate=row.replicate,
+        replicates=replicates,
+        status=row.status,
+        spec=RunSpec.from_json(json.loads(row.spec)),
+        provenance=json.loads(row.provenance),
+        curves=tuple(json.loads(row.curves)),
+        traceback=row.traceback,
+        metrics=metric_names(connection, row.pk),
+        created=row.created,
+    )
+
+
+def _accuracy(n_correct: Int64, n_query: Int64) -> npt.NDArray[np.float64]:
+    return np.divide(n_correct, n_query, out=np.full(len(n_query), np.nan), where=n_query > 0)
+
+
+def _evaluated(connection: Connection, row: Row[Any]) -> EpisodeTable | None:
+    """The episodes of one run: a prefix of the stored list; None when no run brought the list."""
+    is_stored = select(episode_list.c.pk).where(episode_list.c.digest == row.episode_digest)
+    if connection.scalar(is_stored) is None:
+        return None
+    table = read_list(connection, row.episode_digest)
+    parts = {name: getattr(table, name)[: row.n_episodes] for name in ("classes", "support", "query")}
+    return replace(table, **parts)

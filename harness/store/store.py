@@ -1,0 +1,196 @@
+"""The database of results, as the rest of fsbench sees it: SQLite file or PostgreSQL server, same behaviour."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sqlalchemy import Engine, select
+
+from harness.runs import EpisodeTable, RunResult
+from harness.store import models, reading
+from harness.store.connection import name_of, read_transaction, write_transaction
+from harness.store.content import content_sha256
+from harness.store.ingest import Outcome, ingest_result
+from harness.store.lists import read_list
+from harness.store.merge import merge_all
+from harness.store.migrations import open_engine
+from harness.store.reading import Int64, StoredRun
+
+__all__ = ["Store", "StoredRun"]
+
+
+class Store:
+    """Runs, their counts per episode, and the episodes themselves.
+
+    Every method is one transaction of its own. The methods that read raise StoreError when the database cannot be
+    read, those that write when it cannot be written; what was stored before then stays as it was.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @classmethod
+    def open(cls, location: str | Path, *, create: bool = False) -> Store:
+        """Open a database at the current schema version.
+
+        Args:
+            location: path of a SQLite file, or a URL such as ``postgresql+psycopg://user@host/database``.
+            create: make an empty one where there is none.
+
+        Raises:
+            StoreError: when it is absent and ``create`` is false, is not a database of fsbench, or is of a newer
+                version; it is left untouched.
+        """
+        return cls(open_engine(location, create=create))
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Store({name_of(self.engine)})"
+
+    def close(self) -> None:
+        """Let go of connections kept open."""
+        self.engine.dispose()
+
+    def ingest(self, result: RunResult) -> Outcome:
+        """Store a result, once, however often it is given.
+
+        Returns:
+            "new"; "known" when it adds no counts; "replicate" when its id is stored with other counts, which are
+            kept too; "replaced" when it takes the place of a failure.
+
+        Raises:
+            StoreError: when it contradicts itself or the stored episode list, or the database cannot be written.
+        """
+        with write_transaction(self.engine) as connection:
+            return ingest_result(connection, result, _utc_now())
+
+    def ingest_folder(self, folder: Path) -> Outcome:
+        """Store the result of a run folder; see ``ingest``."""
+        return self.ingest(RunResult.load(folder))
+
+    def merge(self, other: Store) -> Counter[Outcome]:
+        """Store everything of another database; commutative, associative and idempotent.
+
+        Returns:
+            How many results had which outcome.
+
+        Raises:
+            StoreError: when the other database is damaged or contradicts this one; nothing is merged then.
+        """
+        with write_transaction(self.engine) as target:
+            return merge_all(other.engine, target)
+
+    def has(self, run_id: str) -> bool:
+        """Whether a run is stored as done."""
+        return bool(self.known_ids([run_id]))
+
+    def known_ids(self, run_ids: Iterable[str]) -> set[str]:
+        """Those of the given ids that are stored as done."""
+        with read_transaction(self.engine) as connection:
+            done = connection.scalars(select(models.run.c.id).where(models.run.c.status == "done"))
+            return set(run_ids).intersection(done)
+
+    def runs(self, *, metrics: Sequence[str] = ("top1",), **filters: Any) -> pd.DataFrame:
+        """One row per run and replicate.
+
+        Args:
+            metrics: a column each, the mean accuracy in [0, 1] over episodes; NaN where a run lacks it.
+            **filters: column=value or column=[values], e.g. ``status="done", method=["protonet", "bml"]``.
+
+        Returns:
+            Columns pk, id, replicate, status, those of the spec, finished, created, then the metrics.
+
+        Raises:
+            StoreError: when a filter is not a column.
+        """
+        with read_transaction(self.engine) as connection:
+            return reading.runs_frame(connection, metrics, filters)
+
+    def run(self, prefix: str, replicate: str = "") -> StoredRun:
+        """The run whose id starts with ``prefix``; of several replicates the first seen, or the one named.
+
+        Raises:
+            StoreError: when no run or several runs fit, saying which are near.
+        """
+        with read_transaction(self.engine) as connection:
+            return reading.find_run(connection, prefix, replicate)
+
+    def result(self, run_pk: int) -> RunResult:
+        """A run put back together as its folder had it."""
+        with read_transaction(self.engine) as connection:
+            return reading.read_result(connection, run_pk)
+
+    def counts(self, run_pk: int, metric: str = "top1") -> tuple[Int64, Int64]:
+        """Correct predictions and queries per episode, (E,) int64 each, in the order of the list.
+
+        Raises:
+            StoreError: when the run has no such metric.
+        """
+        with read_transaction(self.engine) as connection:
+            return reading.read_counts(connection, run_pk, metric)
+
+    def accuracy_matrix(
+        self, run_pks: Sequence[int], metric: str = "top1"
+    ) -> tuple[list[str], npt.NDArray[np.float64]]:
+        """Run ids and accuracies (R, E) in [0, 1] on the episodes that all of the runs share.
+
+        Raises:
+            StoreError: when the runs are of different episode lists, or one lacks the metric.
+        """
+        with read_transaction(self.engine) as connection:
+            return reading.accuracy_matrix(connection, run_pks, metric)
+
+    def predictions(self, run_pk: int, metric: str = "top1") -> npt.NDArray[np.unsignedinteger[Any]] | None:
+        """Predicted label per query, (E, n_query) uint8 or uint16; None where the run kept none."""
+        with read_transaction(self.engine) as connection:
+            return reading.read_predictions(connection, run_pk, metric)
+
+    def episodes(self, run_ids: Collection[str]) -> pd.DataFrame:
+        """One row per run, replicate, metric and episode: n_correct, n_query, accuracy."""
+        with read_transaction(self.engine) as connection:
+            return reading.episodes_frame(connection, run_ids)
+
+    def episode_list(self, digest: str) -> EpisodeTable:
+        """The stored prefix of a list: classes, images and class names.
+
+        Raises:
+            StoreError: when no stored run evaluated it.
+        """
+        with read_transaction(self.engine) as connection:
+            return read_list(connection, digest)
+
+    def episode_classes(self, digest: str) -> npt.NDArray[np.int32]:
+        """Class of each label, (E, W), index into ``class_names``."""
+        return self.episode_list(digest).classes
+
+    def class_names(self, digest: str) -> tuple[str, ...]:
+        """Names of the novel classes of a list."""
+        return self.episode_list(digest).class_names
+
+    def content_digest(self, *, provenance: bool = True) -> str:
+        """sha256 over everything stored, independent of keys, order and time of storing.
+
+        Args:
+            provenance: include what is recorded beside the identity (times, host, versions).
+        """
+        with read_transaction(self.engine) as connection:
+            return content_sha256(connection, provenance=provenance)
+
+
+def _utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,1 @@
+"""The built-in methods, one file a family; each imports harness.api only."""
