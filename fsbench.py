@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -290,6 +290,11 @@ def _answer(value: Any, as_json: bool, show: Any) -> None:
         show(value)
 
 
+def _interrupted() -> NoReturn:
+    sys.stderr.write("\nfsbench: interrupted; the same command goes on where it stopped.\n")
+    sys.exit(130)
+
+
 def main() -> None:
     """Run the command line; only our own errors are turned into messages."""
     try:
@@ -298,14 +303,13 @@ def main() -> None:
         sys.stderr.write(f"fsbench: {error}\n")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        sys.stderr.write("\nfsbench: interrupted; the same command goes on where it stopped.\n")
-        sys.exit(130)
+        _interrupted()
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # the parser's own usage errors
             error.show()
             sys.exit(error.exit_code)
-        if type(error).__name__ == "Abort":
-            sys.exit(130)
+        if type(error).__name__ == "Abort":  # what the parser makes of Ctrl-C
+            _interrupted()
         raise
 
 

@@ -10,6 +10,7 @@ from harness.ops.prototypes import (
     class_means_by_label,
     cosine_scores,
     distance_scores,
+    linear_scores,
     prototypical_loss,
     squared_distances,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "distance_scores",
     "hyper",
     "l2_normalise",
+    "linear_scores",
     "n_parameters",
     "prototypical_loss",
     "squared_distances",

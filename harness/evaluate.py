@@ -18,7 +18,8 @@ from harness.method import Batched
 from harness.seeding import stream, torch_generator
 from harness.types import EpisodeBatch, EpisodeList, IntArray, Support
 
-EPISODE_BATCH = 32  # episodes gathered at once: small chunks stay in the processor's cache
+EPISODE_BATCH = 16  # episodes gathered at once: small chunks stay in the processor's cache
+_ORDER_STREAM = stream(0, "query order")
 Predictions = npt.NDArray[np.int64]
 
 
@@ -95,13 +96,10 @@ class _Generators(Sequence[torch.Generator]):
 
 def _query_order(chunk: EpisodeList, first: int) -> IntArray:
     """(E, n_query) int64: a permutation per episode, from the episode's index alone."""
-    keys = [
-        np.random.Philox(key=[stream(0, "query order"), 0], counter=[0, 0, first + i, 0]).random_raw(
-            chunk.n_query
-        )
-        for i in range(len(chunk))
-    ]
-    return np.argsort(np.array(keys), axis=1, kind="stable")
+    blocks = -(-chunk.n_query // 4)  # Philox gives four words a block, and each episode owns as many
+    philox = np.random.Philox(key=[_ORDER_STREAM, 0], counter=[first * blocks, 0, 0, 0])
+    keys = philox.random_raw(len(chunk) * blocks * 4).reshape(len(chunk), -1)[:, : chunk.n_query]
+    return np.argsort(keys, axis=1)
 
 
 def _gather(chunk: EpisodeList, order: IntArray, source: Source) -> _Gathered:

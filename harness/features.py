@@ -92,7 +92,7 @@ class FeatureTable:
     def take(self, rows: IntArray) -> Tensor:
         """(n,) rows → (n, *F) float32; the rows must have been ensured."""
         assert self._tensor is not None, "ensure() comes first"
-        return self._tensor[torch.from_numpy(rows)].to(self._device)
+        return self._tensor.index_select(0, torch.from_numpy(rows)).to(self._device)
 
     def _open(self, rows: IntArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
         done_path, shape_path = self._folder / "done.npy", self._folder / "shape.json"

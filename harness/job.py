@@ -264,7 +264,9 @@ class _Rows:
 
     def take(self, rows: IntArray) -> torch.Tensor:
         """(n,) rows → (n, *F)."""
-        return self._features[torch.from_numpy(np.searchsorted(self._rows, rows))]
+        return self._features.index_select(
+            0, torch.from_numpy(np.searchsorted(self._rows, rows)).to(self._features.device)
+        )
 
 
 class _Clock:

@@ -26,8 +26,8 @@ from harness.api import (
     Support,
     class_means,
     class_means_by_label,
-    distance_scores,
     hyper,
+    linear_scores,
     prototypical_loss,
 )
 
@@ -116,9 +116,9 @@ class ProtoNet(nn.Module):
         return class_means_by_label(support.x, support.y, support.n_way)
 
     def predict(self, state: Tensor, query: Tensor) -> Tensor:
-        """Minus squared distances to the prototypes (n_query, n_way), eq. 2."""
-        return distance_scores(query, state)
+        """Minus squared distances to the prototypes, up to |query|² (n_query, n_way), eq. 8."""
+        return linear_scores(query[None], state[None])[0]
 
     def predict_batch(self, batch: EpisodeBatch) -> Tensor:
         """Do both for many episodes: (E, n_query, n_way)."""
-        return distance_scores(batch.query, class_means(batch.support))
+        return linear_scores(batch.query, class_means(batch.support))

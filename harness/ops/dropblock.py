@@ -69,7 +69,9 @@ def keep_mask_as_published(seeds: Tensor, block_size: int) -> Tensor:
     image, channel, row, column = seeds.nonzero(as_tuple=True)  # (K,) each
     pair = torch.arange(len(image) * block_size**2, device=seeds.device)  # (K·block_size²,)
     seed, offset = pair % max(len(image), 1), pair % block_size**2
-    keep[image[seed], channel[seed], row[seed] + offset // block_size, column[seed] + offset % block_size] = False
+    keep[image[seed], channel[seed], row[seed] + offset // block_size, column[seed] + offset % block_size] = (
+        False
+    )
     return keep
 
 

@@ -2,8 +2,8 @@
 
 Every update adds support features and the weights themselves to the weights, so they never leave the span of
 their start and the support: W_t = a_t·W_0 + B_t·X. The recursion runs on the coefficients a (one per class) and
-B (one per class and support image) through the Gram matrix of the support. A step then costs W·S·n
-multiplications instead of W·S·D, and no graph is built; the result is SGD's own, up to rounding.
+B (one per class and support image) through the Gram matrix of the n support images. An image of a batch then
+costs W·n multiplications instead of W·D, and no graph is built; the result is SGD's own, up to rounding.
 """
 
 from __future__ import annotations
@@ -39,12 +39,20 @@ class Sgd(NamedTuple):
 
 
 def draw_heads(generators: Sequence[torch.Generator], n_way: int, dim: int) -> Tensor:
-    """Draw initial weights, (E, n_way, dim) float32, one generator per episode; see ``draw_class_weights``."""
+    """Draw initial weights from one CPU generator per episode, as ``draw_class_weights`` does.
+
+    Returns:
+        (E, n_way, dim) float32 on the CPU.
+    """
     return torch.stack([draw_class_weights(n_way, dim, g) for g in generators])  # (E, W, D)
 
 
 def draw_orders(generators: Sequence[torch.Generator], n_support: int, n_passes: int) -> Tensor:
-    """Draw a fresh order of the support for every pass, (E, n_passes, n_support) int64."""
+    """Draw a fresh order of the support for every pass, from one CPU generator per episode.
+
+    Returns:
+        (E, n_passes, n_support) int64 on the CPU; each row is a permutation.
+    """
     keys = [torch.rand(n_passes, n_support, generator=g) for g in generators]
     return torch.stack(keys).argsort(dim=-1, stable=True)  # (E, passes, n)
 

@@ -87,6 +87,26 @@ def distance_scores(query: Tensor, prototypes: Tensor) -> Tensor:
     return -squared_distances(query, prototypes)
 
 
+def linear_scores(query: Tensor, prototypes: Tensor) -> Tensor:
+    """Rank classes as ``distance_scores`` does, without the |query|² that all classes share.
+
+    The nearest prototype is a linear model with weights 2·p and biases −|p|² (Snell et al. 2017, eq. 8): one
+    batched matrix product, and the same soft-max.
+
+    Args:
+        query: (E, Q, D) float.
+        prototypes: (E, W, D) float.
+
+    Returns:
+        (E, Q, W), higher is likelier.
+
+    >>> linear_scores(torch.tensor([[[1.0]]]), torch.tensor([[[1.0], [3.0]]]))
+    tensor([[[ 1., -3.]]])
+    """
+    bias = prototypes.square().sum(dim=-1).unsqueeze(-2)  # (E, 1, W)
+    return torch.baddbmm(bias, query, prototypes.transpose(-1, -2), beta=-1, alpha=2)  # (E, Q, W)
+
+
 def cosine_scores(query: Tensor, prototypes: Tensor) -> Tensor:
     """Score classes by the cosine of the angle to their prototype.
 

@@ -123,7 +123,7 @@ class Friedman(NamedTuple):
 
 
 def friedman(score: npt.ArrayLike, alpha: float = 0.05) -> Friedman:
-    """Test whether mean ranks differ at all, and give Nemenyi's critical difference (STATISTICS c.6).
+    """Test whether mean ranks differ at all, and give Nemenyi's critical difference.
 
     Args:
         score: (M, N) fractions in [0, 1], M >= 3 methods, N >= 2 benchmarks, no holes.

@@ -35,7 +35,7 @@ def probability_of_superiority(
     level: float = 0.95,
     n_resamples: int = 2000,
 ) -> Superiority:
-    """Average P(X > Y) over benchmarks, with a bootstrap that resamples seeds within each (STATISTICS c.6).
+    """Average P(X > Y) over benchmarks, resampling seeds within each (Agarwal et al. 2021).
 
     Args:
         x: (N, S) fractions in [0, 1]: benchmarks × training seeds.
@@ -90,7 +90,7 @@ class IqmInterval(NamedTuple):
 def iqm_interval(
     score: npt.ArrayLike, rng: np.random.Generator, level: float = 0.95, n_resamples: int = 2000
 ) -> IqmInterval:
-    """Average the middle half of all benchmark × seed scores (Agarwal et al. 2021; STATISTICS c.6).
+    """Average the middle half of all benchmark × seed scores (Agarwal et al. 2021).
 
     A quarter of the scores, rounded down, is cut at either end. Seeds are resampled within benchmarks.
 

@@ -18,9 +18,9 @@ def class_interval(
     clusters: npt.ArrayLike | None = None,
     level: float = 0.95,
 ) -> Interval:
-    """Say how far the mean would move with other classes, by the delete-one-class jackknife (STATISTICS c.4).
+    """Say how far the mean would move with other classes, by the delete-one-class jackknife.
 
-    The mean over episodes is an incomplete U-statistic of order W over the C classes. With A(-c) the mean of
+    The mean over episodes is an incomplete U-statistic of order W over the C classes (Arvesen 1969). With A(-c) the mean of
     the episodes without class c, the jackknife variance is (C-1)/C sum_c (A(-c) - m)^2. The finite number of
     episodes inflates each of its terms by f^2 (s_c^2/n_c + s_-c^2/n_-c), f = n_c/E: that is subtracted, and
     the sampler variance s^2/E enters once, so the class interval is never below the sampler's. With many
@@ -59,7 +59,7 @@ def class_interval(
 def joint_interval(
     accuracy: npt.ArrayLike, rng: np.random.Generator, level: float = 0.95, n_resamples: int = 2000
 ) -> Interval:
-    """Give the interval of the joint protocol, where every class is in every experiment (STATISTICS c.4).
+    """Give the interval of the joint protocol, where every class is in every experiment.
 
     No class can be left out there, so experiments and classes are resampled instead, independently of each
     other: a class drawn twice counts twice in every experiment, which keeps its effect (percentile interval).

@@ -12,7 +12,7 @@ from harness.stats.checks import NO_SPREAD, FloatArray, finite_array, vector
 
 
 def episode_hardness(probability: npt.ArrayLike, label: npt.ArrayLike) -> FloatArray:
-    """Compute Omega, the mean log odds against the true class (Dhillon et al. 2020, eq. 9; STATISTICS c.7).
+    """Compute Omega, the mean log odds against the true class (Dhillon et al. 2020, eq. 9).
 
     Omega = mean over queries of log((1 - p(y|x)) / p(y|x)), with p the softmax of cosine similarities between
     normalised outputs of a fixed, generic extractor and the class centres of the support set.

@@ -59,7 +59,7 @@ def student_interval(
 
 
 def sampler_interval(accuracy: npt.ArrayLike, level: float = 0.95) -> Interval:
-    """Say how far the mean would move with other episodes of the same images and classes (STATISTICS c.1).
+    """Say how far the mean would move with other episodes of the same images and classes.
 
     The interval that papers print: mean ± t(T-1) s / sqrt(T) with ddof 1. It describes the episode sampler
     alone and shrinks for ever with T; it says nothing about other classes or another training.

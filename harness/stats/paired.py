@@ -82,7 +82,7 @@ def compare(
     level: float = 0.95,
     n_flips: int = 10_000,
 ) -> Comparison:
-    """Compare two methods on one episode list (STATISTICS c.3, c.5).
+    """Compare two methods on one episode list.
 
     Args:
         a: (S, T) accuracies in [0, 1] of the first method; (T,) is one seed.
@@ -100,10 +100,9 @@ def compare(
     by_episode = difference.mean(axis=0)  # (T,)
     error = difference_error(difference)
     n_seeds, n_episodes = difference.shape
-    mean = float(difference.mean())
-    se, df, n = np.array(error.standard_error or 0.0), np.array(error.df), np.array(n_episodes)
-    p = float(two_sided_p(np.array(mean), se, df, n))
-    p_equivalence = float(equivalence_p(np.array(mean), se, df, n, margin))
+    mean, se = float(difference.mean()), error.standard_error or 0.0
+    test = np.array(mean), np.array(se), np.array(error.df), np.array(n_episodes)
+    p, p_equivalence = float(two_sided_p(*test)), float(equivalence_p(*test, margin))
     known = error.standard_error is not None
     return Comparison(
         n_seeds=n_seeds,
@@ -114,13 +113,13 @@ def compare(
         interval=_interval(mean, error, n_seeds, n_episodes, level),
         sd_difference=float(by_episode.std(ddof=1)) if known else None,
         correlation=_correlation(first.mean(axis=0), second.mean(axis=0)),
-        t=float(t_value(np.array(mean), se, n)),
+        t=float(t_value(test[0], test[1])),
         p=p,
         p_permutation=sign_flip_p(by_episode, flip_generator(*ids), n_flips),
         p_wilcoxon=wilcoxon_p(by_episode),
         p_equivalence=p_equivalence,
         margin=margin,
-        detectable=minimal_detectable_effect(float(se)) if known else None,
+        detectable=minimal_detectable_effect(se) if known else None,
         verdict=verdict(mean, p, p_equivalence, 1 - level),
         scope=error.scope,
     )

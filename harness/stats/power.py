@@ -28,7 +28,7 @@ def _positive(delta: float) -> float:
 
 
 def minimal_detectable_effect(standard_error: float, power: float = 0.8, alpha: float = 0.05) -> float:
-    """Give the smallest true difference that the two-sided test finds with this power (STATISTICS c.3).
+    """Give the smallest true difference that the two-sided test finds with this power.
 
     Args:
         standard_error: of the paired difference, a fraction.
@@ -42,7 +42,7 @@ def minimal_detectable_effect(standard_error: float, power: float = 0.8, alpha: 
 
 
 def needed_episodes(sd_difference: float, delta: float, power: float = 0.8, alpha: float = 0.05) -> int:
-    """Give the episodes after which a true difference ``delta`` is found with this power (STATISTICS c.3).
+    """Give the episodes after which a true difference ``delta`` is found with this power.
 
     Args:
         sd_difference: standard deviation of the paired differences over episodes, a fraction.
@@ -109,7 +109,7 @@ def needed_pairs(superiority: float = 0.75, power: float = 0.95, alpha: float = 
 
 
 class QueryComponents(NamedTuple):
-    """Var(a) = v_episode + v_query / (W Q), accuracies as fractions (STATISTICS c.2).
+    """Var(a) = v_episode + v_query / (W Q), accuracies as fractions.
 
     Attributes:
         v_episode: variance between episodes, as with infinitely many queries; 0 when the data show none.
@@ -125,7 +125,7 @@ class QueryComponents(NamedTuple):
 
 
 def query_components(accuracy: npt.ArrayLike, n_way: int, n_query: int) -> QueryComponents:
-    """Split the variance of an accuracy into that of episodes and that of queries (STATISTICS c.2).
+    """Split the variance of an accuracy into that of episodes and that of queries (after Lafargue et al. 2024).
 
     Args:
         accuracy: (T,) fractions in [0, 1], T >= 2.
@@ -146,7 +146,7 @@ def query_components(accuracy: npt.ArrayLike, n_way: int, n_query: int) -> Query
 
 
 def best_queries(components: QueryComponents, shot: int) -> float | None:
-    """Give the queries per class that make the mean sharpest on a fixed number of images (STATISTICS c.2).
+    """Give the queries per class that make the mean sharpest on a fixed number of images.
 
     Q* = sqrt(K v_query / (W v_episode)) minimises (K + Q)(v_episode + v_query / (W Q)). It is meant for lists
     drawn without replacement; Q = 15 keeps other lists comparable with papers.

@@ -82,7 +82,7 @@ def confusion(prediction: npt.ArrayLike, label: npt.ArrayLike, classes: npt.Arra
 
 
 class WorstEpisodes(NamedTuple):
-    """The bad end of a list, fractions in [0, 1] (STATISTICS c.7).
+    """The bad end of a list, fractions in [0, 1].
 
     Attributes:
         mean_worst_10: mean of the worst 10% of episodes (rounded up, so at least one).

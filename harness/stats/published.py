@@ -11,7 +11,7 @@ from harness.stats.checks import check_level
 
 
 class PublishedGap(NamedTuple):
-    """Ours minus theirs (STATISTICS c.8).
+    """Ours minus theirs.
 
     Attributes:
         gap: a fraction.
@@ -31,7 +31,7 @@ def published_gap(
     published_half_width: float | None,
     level: float = 0.95,
 ) -> PublishedGap:
-    """Measure the gap to a published mean, z = (m - m_pub) / sqrt(SE^2 + SE_pub^2) (STATISTICS c.8).
+    """Measure the gap to a published mean, z = (m - m_pub) / sqrt(SE^2 + SE_pub^2).
 
     Episodes differ, so the comparison is unpaired; whether the protocols allow it is not decided here.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -62,7 +62,7 @@ def all_pairs(
     seeds: Sequence[Sequence[int]] | None = None,
     margin: float = MARGIN,
 ) -> AllPairs:
-    """Compare every method with every other on one episode list (STATISTICS c.3, c.5).
+    """Compare every method with every other on one episode list.
 
     One matrix product gives the paired error of all pairs: var(a - b) = var(a) + var(b) - 2 cov(a, b), each
     method averaged over its seeds. Pairs with three common seeds or more get the crossed error instead.
@@ -84,15 +84,12 @@ def all_pairs(
     error = _paired_errors(means)
     df = np.full((n_methods, n_methods), float(n_episodes - 1))
     is_crossed = np.zeros((n_methods, n_methods), dtype=bool)
-    for i, j in itertools.combinations(range(n_methods), 2):
-        common = sorted(names[i].keys() & names[j].keys())
-        if len(common) >= MIN_SEEDS:
-            d = runs[i][[names[i][s] for s in common]] - runs[j][[names[j][s] for s in common]]
-            part = difference_error(d)
-            difference[i, j], difference[j, i] = d.mean(), -d.mean()
-            error[i, j] = error[j, i] = part.standard_error or 0.0
-            df[i, j] = df[j, i] = part.df
-            is_crossed[i, j] = is_crossed[j, i] = True
+    for i, j, d in _seed_paired(runs, names):
+        part = difference_error(d)
+        difference[i, j], difference[j, i] = d.mean(), -d.mean()
+        error[i, j] = error[j, i] = part.standard_error or 0.0
+        df[i, j] = df[j, i] = part.df
+        is_crossed[i, j] = is_crossed[j, i] = True
     n = np.array(n_episodes)
     p = two_sided_p(difference, error, df, n)
     np.fill_diagonal(p, 1.0)
@@ -102,7 +99,7 @@ def all_pairs(
         difference=difference,
         standard_error=error,
         df=df,
-        t=t_value(difference, error, n),
+        t=t_value(difference, error),
         p=p,
         p_holm=p_holm,
         p_equivalence=equivalence_p(difference, error, df, n, margin),
@@ -126,6 +123,16 @@ def _seed_rows(runs: list[FloatArray], seeds: Sequence[Sequence[int]] | None) ->
         if len(row_seeds) != len(run) or len(set(row_seeds)) != len(run):
             raise ValueError(f"method {i} has {len(run)} rows, but its seeds are {list(row_seeds)}")
     return [{seed: row for row, seed in enumerate(row_seeds)} for row_seeds in given]
+
+
+def _seed_paired(
+    runs: list[FloatArray], names: list[dict[int, int]]
+) -> Iterator[tuple[int, int, FloatArray]]:
+    """Yield the pairs with enough common seeds, each with its (S, T) difference over them."""
+    for i, j in itertools.combinations(range(len(runs)), 2):
+        common = sorted(names[i].keys() & names[j].keys())
+        if len(common) >= MIN_SEEDS:
+            yield i, j, runs[i][[names[i][s] for s in common]] - runs[j][[names[j][s] for s in common]]
 
 
 def _paired_errors(means: FloatArray) -> FloatArray:

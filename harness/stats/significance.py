@@ -12,7 +12,7 @@ from harness.seeding import numpy_generator
 from harness.stats.checks import DECIMALS, NO_SPREAD, FloatArray, IntArray, vector
 
 
-def t_value(difference: FloatArray, standard_error: FloatArray, n: IntArray) -> FloatArray:
+def t_value(difference: FloatArray, standard_error: FloatArray) -> FloatArray:
     """Divide differences by their errors, any shape; ± inf for a constant difference, 0 for a constant zero."""
     flat = standard_error == 0
     constant = np.where(np.abs(difference) < NO_SPREAD, 0.0, np.copysign(np.inf, difference))
@@ -28,7 +28,7 @@ def two_sided_p(
     one: 2^(1-n) when they are all the same non-zero number, 1 when they are all zero.
     """
     flat = standard_error == 0
-    t = np.where(flat, 0.0, t_value(difference, standard_error, n))
+    t = np.where(flat, 0.0, t_value(difference, standard_error))
     student = 2 * special.stdtr(np.maximum(df, 1), -np.abs(t))
     sign = np.where(np.abs(difference) < NO_SPREAD, 1.0, np.ldexp(1.0, 1 - n))
     return np.asarray(np.where(flat, sign, student))
@@ -62,7 +62,7 @@ def flip_generator(id_a: str, id_b: str) -> np.random.Generator:
 
 
 def sign_flip_p(difference: npt.ArrayLike, rng: np.random.Generator, n_flips: int = 10_000) -> float:
-    """Test paired differences by random sign flips (STATISTICS c.3); two-sided.
+    """Test paired differences by random sign flips; two-sided.
 
     p = (1 + #{|mean*| >= |mean|}) / (1 + n_flips). Differences of equal size are interchangeable, so their
     signed sum needs only the number of ones among as many random bits: raw words of the generator, sixteen

@@ -125,7 +125,7 @@ def _insert(connection: Connection, result: RunResult, created: str) -> None:
 def _beside_counts(result: RunResult) -> dict[str, str]:
     """Columns that may differ between two results of the same digest."""
     return {
-        "finished": str(result.provenance.get("finished_at", "")),
+        "finished": str(result.provenance.get("finished", "")),
         "provenance": _json(dict(result.provenance)),
         "spec": _json(result.spec.to_json()),
         "curves": _json([dict(point) for point in result.curves]),

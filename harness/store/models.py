@@ -100,7 +100,7 @@ run = Table(
     Column("provenance", Text, nullable=False),
     Column("curves", Text, nullable=False),
     Column("traceback", Text, nullable=False),
-    Column("finished", Text, nullable=False),  # provenance["finished_at"], UTC, or ""
+    Column("finished", Text, nullable=False),  # provenance["finished"], UTC, or ""
     Column("created", Text, nullable=False),  # when a database first saw it, UTC
     UniqueConstraint("id", "replicate"),
     CheckConstraint("status IN ('done', 'failed')"),

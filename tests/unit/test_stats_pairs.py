@@ -18,7 +18,7 @@ from harness import stats
 
 pytestmark = pytest.mark.filterwarnings("error")  # no input may end in a numpy or scipy warning
 
-# Public per-episode accuracies in percent, first minus second (STATISTICS c.9); references from scipy 1.17.1.
+# Public per-episode accuracies in percent (RafLaf/FSL-benchmark-again), first minus second; scipy 1.17.1.
 GOLDEN = {
     0: {
         "n": 33, "mean_a": 90.78787878787878, "mean_b": 92.0, "sd_d": 3.3889302862184234,

@@ -93,7 +93,7 @@ def run_of(seed: int = 0, n_episodes: int = 12, chance: int = 0, **changes: Any)
             status="done",
             counts=counts,
             episodes=table_of(n_episodes),
-            provenance={"finished_at": f"2024-01-0{1 + chance}T00:00:00+00:00", "host": "a"},
+            provenance={"finished": f"2024-01-0{1 + chance}T00:00:00+00:00", "host": "a"},
             curves=({"step": 1, "loss": 0.5},),
         ),
         **changes,
@@ -265,11 +265,21 @@ def test_other_counts_of_one_id_are_kept_as_a_replicate(store: Store) -> None:
 
 
 def test_the_provenance_of_the_run_that_finished_last_is_kept(store: Store) -> None:
-    early = run_of(provenance={"finished_at": "2024-01-01T00:00:00+00:00", "host": "z"})
-    late = run_of(provenance={"finished_at": "2024-01-02T00:00:00+00:00", "host": "a"})
+    early = run_of(provenance={"finished": "2024-01-01T00:00:00+00:00", "host": "z"})
+    late = run_of(provenance={"finished": "2024-01-02T00:00:00+00:00", "host": "a"})
     for result in (early, late, early):
         store.ingest(result)
     assert store.run(late.spec.id).provenance["host"] == "a"
+
+
+def test_the_time_that_workers_record_is_the_one_that_decides(store: Store) -> None:
+    import torch
+
+    from harness.provenance import describe  # here, since it loads torch
+
+    provenance = describe(torch.device("cpu"))
+    store.ingest(run_of(provenance=provenance))
+    assert store.runs().finished.tolist() == [provenance["finished"]] != [""]
 
 
 def test_a_failure_gives_way_to_a_result_and_never_replaces_one(store: Store) -> None:
@@ -839,8 +849,8 @@ no_labels = {"top1": replace(same_counts["top1"], predictions=None)}
 POOL = [
     run_of(0),
     run_of(0, chance=1),
-    run_of(0, chance=2, provenance={"finished_at": "2024-02-01", "host": "b"}),
-    run_of(0, provenance={"finished_at": "2024-03-01", "host": "c"}),
+    run_of(0, chance=2, provenance={"finished": "2024-02-01", "host": "b"}),
+    run_of(0, provenance={"finished": "2024-03-01", "host": "c"}),
     run_of(0, provenance={}, curves=()),
     failure_of(0),
     failure_of(1),
@@ -850,7 +860,7 @@ POOL = [
     run_of(2, 12, episodes=None),
     run_of(3, counts=same_counts),
     run_of(3, counts=other_labels),
-    run_of(3, counts=no_labels, provenance={"finished_at": "2024-04-01"}),
+    run_of(3, counts=no_labels, provenance={"finished": "2024-04-01"}),
     replace(run_of(4), spec=spec_of(4, setting="glyphs-a-3w2s")),
 ]
 some_results = st.lists(st.sampled_from(range(len(POOL))), max_size=6).map(
