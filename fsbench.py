@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from harness import threads
 from harness.errors import ConfigError, FsbenchError
 from harness.places import Places, places
 
@@ -35,6 +36,7 @@ SomeBenches = Annotated[
     list[str] | None, typer.Option("--bench", "-b", help="Only these settings (names or globs).")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+INTERRUPTED = 130
 _where: list[Places] = []
 
 
@@ -49,6 +51,7 @@ def common(
 ) -> None:
     """Remember where things are; prepared data are in FSBENCH_DATA, checkpoints and features in FSBENCH_CACHE."""
     _where[:] = [places(home, db)]
+    threads.settle()
     logging.basicConfig(
         level=logging.WARNING if quiet else logging.INFO, format="%(message)s", stream=sys.stderr
     )
@@ -292,13 +295,16 @@ def _answer(value: Any, as_json: bool, show: Any) -> None:
 
 def _interrupted() -> NoReturn:
     sys.stderr.write("\nfsbench: interrupted; the same command goes on where it stopped.\n")
-    sys.exit(130)
+    sys.exit(INTERRUPTED)
 
 
 def main() -> None:
     """Run the command line; only our own errors are turned into messages."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        if code == INTERRUPTED:  # the parser's answer to Ctrl-C
+            _interrupted()
+        sys.exit(code)
     except FsbenchError as error:
         sys.stderr.write(f"fsbench: {error}\n")
         sys.exit(error.exit_code)
@@ -308,7 +314,7 @@ def main() -> None:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # the parser's own usage errors
             error.show()
             sys.exit(error.exit_code)
-        if type(error).__name__ == "Abort":  # what the parser makes of Ctrl-C
+        if type(error).__name__ == "Abort":  # the answer of older parsers
             _interrupted()
         raise
 

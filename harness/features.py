@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any, Protocol
@@ -70,18 +71,19 @@ class FeatureTable:
             PluginError: when ``embed`` returns the wrong number of rows, a changing shape, or NaN.
             StoreError: when the table cannot be written.
         """
-        done = self._open(rows)
-        missing = rows[~done[rows]]
-        if len(missing):
-            try:
+        try:
+            done = self._open(rows)
+            missing = rows[~done[rows]]
+            if len(missing):
                 with stage(
                     progress or Silent(), "embed", len(rows), "images", len(rows) - len(missing)
                 ) as shown:
                     self._fill(missing, done, shown)
-            except OSError as error:
-                raise StoreError(
-                    f"The feature table {self._folder} could not be written: {error}."
-                ) from error
+        except OSError as error:
+            raise StoreError(
+                f"The feature table {self._folder} could not be written: {error.strerror or error}. "
+                "Free some space, or set FSBENCH_CACHE to another place."
+            ) from error
         assert self._table is not None
         self._tensor = torch.from_numpy(self._table)
 
@@ -108,7 +110,9 @@ class FeatureTable:
         n = len(self._store.label)
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / "table.f32").open("wb") as file:
-            file.truncate(n * 4 * int(np.prod(shape)))  # sparse: untouched rows take no disk
+            os.posix_fallocate(
+                file.fileno(), 0, n * 4 * int(np.prod(shape))
+            )  # a full disk is met here, as an error
         save_array(self._folder / "done.npy", np.zeros(n, dtype=bool))
         save_text(self._folder / "shape.json", json.dumps(list(shape)))
 

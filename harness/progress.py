@@ -65,9 +65,11 @@ class Lines:
 
 
 def remaining(lines: Lines) -> str:
-    """Estimate the time left as m:ss."""
+    """Estimate the time left as m:ss, unknown before the first step."""
     elapsed, came = time.monotonic() - lines.started, lines.done - lines.first
-    seconds = int(elapsed / max(came, 1) * (lines.total - lines.done))
+    if not came:
+        return "–:––"
+    seconds = int(elapsed / came * (lines.total - lines.done))
     return f"{seconds // 60}:{seconds % 60:02d}"
 
 

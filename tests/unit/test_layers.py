@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROWS = (
-    {"errors", "seeding", "config", "types", "metrics", "stats", "files", "progress", "places", "published"},
+    {"errors", "seeding", "config", "types", "metrics", "stats", "files", "progress", "places", "published", "threads"},
     {"data", "sampling", "benchmarks", "ops", "backbones", "baseset", "lock"},
     {"method", "registry", "features", "fitting", "api"},
     {"evaluate", "runs", "planning", "provenance", "job", "worker", "testing"},
