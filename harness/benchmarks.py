@@ -11,7 +11,6 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -28,7 +27,7 @@ from harness.types import EpisodeList
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 RoleName = Literal["base", "validation", "novel"]
 ROLES: tuple[RoleName, ...] = ("base", "validation", "novel")
-_closed: ContextVar[bool] = ContextVar("novel images are closed", default=False)
+_closed: list[bool] = []  # not a context variable: threads started by a method must meet it too
 _SETTING = re.compile(r"(?P<stem>.+)-(?P<way>\d+)w(?P<shot>\d+)s(?P<rest>(-[a-z0-9]+)*)")
 
 
@@ -109,7 +108,7 @@ class Benchmark:
         Raises:
             DataError: when the set is not prepared, saying how, or does not hold what the split lists.
         """
-        if role == "novel" and _closed.get():
+        if role == "novel" and _closed:
             raise DataError("Novel images are not open while a method trains on base classes.")
         part = self.roles[role]
         store = ensure(part.dataset, data_home).select(
@@ -260,12 +259,12 @@ def standard_names() -> list[str]:
 
 @contextmanager
 def novel_closed() -> Iterator[None]:
-    """Refuse to open novel images meanwhile: training must not see them."""
-    token = _closed.set(True)
+    """Refuse, in the whole process, to open novel images meanwhile: training must not see them."""
+    _closed.append(True)
     try:
         yield
     finally:
-        _closed.reset(token)
+        _closed.pop()
 
 
 @cache

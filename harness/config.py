@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -89,7 +90,9 @@ def resolve(
         try:
             values[name], origins[name] = parse(text, hints[name]), "--set"
         except ValueError as error:
-            problems.append(f"--set {name}={text}: {error}.")
+            problems.append(
+                f"--set {name}={text}: {error}".rstrip(".") + ("" if str(error)[-1:] == "?" else ".")
+            )
     if problems:
         raise ConfigError("\n".join(problems))
     try:
@@ -115,7 +118,7 @@ def parse(text: str, kind: Any) -> Any:
     if origin is Literal:
         by_text = {str(a): a for a in args}
         if text not in by_text:
-            raise ValueError(f"expected one of {', '.join(by_text)}{nearest(text, by_text)}")
+            raise ValueError(f"expected one of {', '.join(by_text)}, found {text!r}.{nearest(text, by_text)}")
         return by_text[text]
     if origin is tuple:
         parts = [p.strip() for p in text.strip("()").split(",") if p.strip()]
@@ -134,10 +137,13 @@ def _parse_plain(text: str, kind: Any) -> Any:
         return known[text.lower()]
     if kind in (int, float):
         try:
-            return kind(text)
+            value = kind(text)
         except ValueError:
             noun = "a whole number" if kind is int else "a number"
             raise ValueError(f"expected {noun}, found {text!r}") from None
+        if not math.isfinite(value):
+            raise ValueError(f"expected a finite number, found {text!r}")
+        return value
     if kind is str:
         return text
     raise ValueError(f"a value of type {kind} cannot be written on the command line")
@@ -161,13 +167,18 @@ def from_json(config_class: type[Any], values: Mapping[str, Any]) -> Any:
         ConfigError: when a value is not accepted any more.
     """
     hints = typing.get_type_hints(config_class)
-    kept = {k: _tuples(v) if typing.get_origin(hints.get(k)) is tuple else v for k, v in values.items()}
+    kept = {k: _tuples(v) if _holds_tuple(hints.get(k)) else v for k, v in values.items()}
     try:
         return config_class(**kept)
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"{config_class.__qualname__} does not accept this configuration: {error}."
         ) from error
+
+
+def _holds_tuple(kind: Any) -> bool:
+    """Whether a type is a tuple, or one of several that is."""
+    return typing.get_origin(kind) is tuple or any(_holds_tuple(arg) for arg in typing.get_args(kind))
 
 
 def _tuples(value: Any) -> Any:

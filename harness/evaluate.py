@@ -58,12 +58,10 @@ def predict(
         for start in range(0, len(episodes), batch):
             chunk = episodes[start : start + batch]
             order = _query_order(chunk, first + start)
-            given = run(
-                method,
-                _gather(chunk, order, source),
-                _Generators(seed, first + start, len(chunk)),
-                first + start,
-            )
+            x = _gather(chunk, order, source)
+            versions = x.support._version, x.query._version  # torch counts every in-place change
+            given = run(method, x, _Generators(seed, first + start, len(chunk)), first + start)
+            _check_unchanged(method, x, versions)
             here = predictions[start : start + batch]
             np.put_along_axis(here, order, given, axis=1)
             if after_batch:
@@ -113,7 +111,7 @@ def _gather(chunk: EpisodeList, order: IntArray, source: Source) -> _Gathered:
 def _predict_fast(method: Any, x: _Gathered, rng: Sequence[torch.Generator], first: int) -> Predictions:
     scores = method.predict_batch(EpisodeBatch(x.support, x.query, rng))
     name = f"{type(method).__name__}.predict_batch"
-    _check_scores(scores, (*x.query.shape[:2], x.support.shape[1]), f"{name} for episodes from {first}")
+    check_scores(scores, (*x.query.shape[:2], x.support.shape[1]), f"{name} for episodes from {first}")
     return metrics.predicted(scores)
 
 
@@ -125,12 +123,17 @@ def _predict_loop(method: Any, x: _Gathered, rng: Sequence[torch.Generator], fir
         support = Support(x.support[i].flatten(0, 1), label.clone(), n_way, rng[i])
         scores = method.predict(method.adapt(support), x.query[i])
         name = f"{type(method).__name__}.predict for episode {first + i}"
-        _check_scores(scores, (x.query.shape[1], n_way), name)
+        check_scores(scores, (x.query.shape[1], n_way), name)
         rows.append(metrics.predicted(scores))
     return np.stack(rows)
 
 
-def _check_scores(scores: Any, shape: tuple[int, ...], where: str) -> None:
+def check_scores(scores: Any, shape: tuple[int, ...], where: str) -> None:
+    """Refuse what is not a finite float tensor of the right shape.
+
+    Raises:
+        PluginError: saying what was returned, and where.
+    """
     if not isinstance(scores, Tensor):
         raise PluginError(
             f"{where} returned {type(scores).__name__}; expected a float tensor of shape {shape}."

@@ -79,6 +79,11 @@ class FeatureTable:
                     progress or Silent(), "embed", len(rows), "images", len(rows) - len(missing)
                 ) as shown:
                     self._fill(missing, done, shown)
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"The feature table {self._folder} is incomplete ({error.filename} is gone). Delete the folder and "
+                "run again."
+            ) from error
         except OSError as error:
             raise StoreError(
                 f"The feature table {self._folder} could not be written: {error.strerror or error}. "
@@ -120,7 +125,13 @@ class FeatureTable:
         assert self._table is not None
         for i, start in enumerate(range(0, len(missing), self._batch), 1):
             rows = missing[start : start + self._batch]
-            self._table[rows] = self._embed(rows).cpu().numpy()
+            features = self._embed(rows)
+            if features.shape[1:] != self._table.shape[1:]:
+                raise PluginError(
+                    f"{type(self._method).__name__}.embed returned features of shape {tuple(features.shape[1:])} for "
+                    f"one batch and {self._table.shape[1:]} for another; the shape must not depend on the images."
+                )
+            self._table[rows] = features.cpu().numpy()
             done[rows] = True
             progress.advance(len(rows))
             if i % _FLUSH_EVERY == 0 or start + self._batch >= len(missing):

@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -137,7 +138,7 @@ class FitContext:
             return None
         score = self.validation_accuracy(method, way, shot)
         if not self._best or score > self._best["score"]:
-            copy = {name: value.detach().clone() for name, value in method.state_dict().items()}
+            copy = deepcopy(method.state_dict())
             self._best = {"score": score, "state": copy}
         return score
 

@@ -31,6 +31,7 @@ class Method(Protocol):
         transductive: optional, default False; True when predictions depend on the other queries.
         equivariant: optional, default False; True when renaming classes renames the columns exactly.
         protocols: optional, default {"episodic"}.
+        CONTRACT: optional hyper-parameters of a training that takes seconds, for the contract's tiny images.
     """
 
     name: ClassVar[str]
@@ -80,11 +81,12 @@ class Traits:
 
 def traits(cls: type[Any]) -> Traits:
     """Read a method's optional class attributes."""
+    protocols = getattr(cls, "protocols", {"episodic"})
     return Traits(
         uses_backbone=getattr(cls, "uses_backbone", True),
         transductive=getattr(cls, "transductive", False),
         equivariant=getattr(cls, "equivariant", False),
-        protocols=frozenset(getattr(cls, "protocols", {"episodic"})),
+        protocols=frozenset([protocols] if isinstance(protocols, str) else protocols),
     )
 
 

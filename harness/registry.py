@@ -147,7 +147,7 @@ def _execute(path: Path, source: bytes, name: str) -> ModuleType:
         raise PluginError(
             f"{path}, line {error.lineno}: {error.msg}: {(error.text or '').strip()}"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise PluginError(f"{path} does not import:\n{_last_lines(error)}") from error
     return module
@@ -156,7 +156,7 @@ def _execute(path: Path, source: bytes, name: str) -> ModuleType:
 def _import(module: str, what: str) -> ModuleType:
     try:
         return importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"The {what} does not import:\n{_last_lines(error)}") from error
 
 

@@ -10,6 +10,7 @@ Fisher–Yates shuffle. The queries of a class are drawn before its support, ima
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -66,6 +67,10 @@ def one_per_group(counts: Sequence[int] | IntArray, groups: Sequence[str], shot:
     Raises:
         DataError: when groups differ in size or classes in their number of images.
     """
+    if [g for g, _ in itertools.groupby(groups)] != sorted(set(groups), key=list(groups).index):
+        raise DataError(
+            "Episodes by group need each group's classes side by side; these groups are interleaved."
+        )
     names, sizes = np.unique(np.asarray(groups), return_counts=True)
     per_class = {int(c) for c in counts}
     if len(set(sizes.tolist())) != 1 or len(per_class) != 1 or min(per_class) <= shot:
@@ -104,20 +109,23 @@ def _draw(
     classes = _partial_shuffle(words[:, :way], np.full(len(episodes), len(counts)), spare)  # (e, W)
     image_words = words[:, way:].reshape(len(episodes), n_images, way)  # one word per image and class
     image_words = image_words.transpose(0, 2, 1).reshape(-1, n_images)  # (e·W, Q + S)
-    spare_by_class = _Spare(spare.seed, np.repeat(spare.episode, way))
+    spare_by_class = _Spare(
+        spare.seed, np.repeat(spare.episode, way), np.tile(np.arange(1, way + 1), len(episodes))
+    )
     images = _partial_shuffle(image_words, counts[classes].ravel(), spare_by_class)
     rows = images.reshape(len(episodes), way, n_images) + first_row[classes][:, :, None]
     return classes, rows[:, :, n_query:], rows[:, :, :n_query]
 
 
 class _Spare:
-    """Words for the (practically unseen) case that rejection asks for more: a second block per episode."""
+    """Words for the (practically unseen) case that rejection asks for more: a block per episode, slot and draw."""
 
-    def __init__(self, seed: int, episode: IntArray) -> None:
-        self.seed, self.episode = seed, episode
+    def __init__(self, seed: int, episode: IntArray, slot: IntArray) -> None:
+        self.seed, self.episode, self.slot = seed, episode, slot
 
-    def stream(self, row: int) -> Iterator[int]:
-        source = np.random.Philox(key=[_STREAM, self.seed], counter=[0, 1, int(self.episode[row]), 0])
+    def stream(self, row: int, draw: int) -> Iterator[int]:
+        counter = [0, 1 + draw, int(self.episode[row]), int(self.slot[row])]
+        source = np.random.Philox(key=[_STREAM, self.seed], counter=counter)
         while True:
             yield int(source.random_raw())
 
@@ -127,26 +135,29 @@ def _words(seed: int, episodes: range, n: int) -> tuple[Words, _Spare]:
     words = np.empty((len(episodes), n), dtype=np.uint64)
     for i, episode in enumerate(episodes):
         words[i] = np.random.Philox(key=[_STREAM, seed], counter=[0, 0, episode, 0]).random_raw(n)
-    return words, _Spare(seed, np.array(episodes, dtype=np.int64))
+    index = np.array(episodes, dtype=np.int64)
+    return words, _Spare(seed, index, np.zeros_like(index))
 
 
-def bounded(words: Words, n: IntArray, spare: _Spare) -> IntArray:
+def bounded(words: Words, n: IntArray, spare: _Spare, draw: int = 0) -> IntArray:
     """Turn words into unbiased integers in [0, n), by rejection above the largest multiple of n.
 
     Args:
         words: (r,) uint64.
         n: (r,) int64 ≥ 1.
         spare: where a row's further words come from.
+        draw: which draw of the row this is; each has further words of its own.
 
     Returns:
         (r,) int64.
     """
+    words = words.copy()
     bound = n.astype(np.uint64)
     surplus = (np.uint64(0) - bound) % bound  # 2**64 mod n
     rejected = np.flatnonzero(words > np.uint64(2**64 - 1) - surplus)
     for row in rejected:
         limit = 2**64 - int(surplus[row])
-        words[row] = next(word for word in spare.stream(int(row)) if word < limit)
+        words[row] = next(word for word in spare.stream(int(row), draw) if word < limit)
     return (words % bound).astype(np.int64)
 
 
@@ -166,7 +177,7 @@ def _partial_shuffle(words: Words, n: IntArray, spare: _Spare) -> IntArray:
     moved_from = np.empty_like(drawn)  # place that step t wrote to
     moved_to = np.empty_like(drawn)  # what it put there
     for t in range(k):
-        place = t + bounded(words[:, t].copy(), n - t, spare)
+        place = t + bounded(words[:, t], n - t, spare, t)
         here = np.full(len(words), t, dtype=np.int64)  # what stands at place t now
         there = place.copy()  # what stands at the drawn place now
         for s in range(t):

@@ -19,7 +19,7 @@ def stream(seed: int, *names: object) -> int:
     >>> stream(0, "training") == stream(0, "training"), stream(0, "training") == stream(0, "episode", 1)
     (True, False)
     """
-    text = "/".join(["fsbench", str(seed), *map(str, names)])
+    text = "/".join(["fsbench", str(seed), *(str(name).replace("/", "\\/") for name in names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 

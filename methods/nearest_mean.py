@@ -51,6 +51,7 @@ class NearestMean(nn.Module):
     name: ClassVar[str] = "nearest-mean"
     version: ClassVar[str] = "1"
     equivariant: ClassVar[bool] = True
+    CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 1}
     DEFAULTS: ClassVar[dict[str, dict[str, Any]]] = {
         "glyphs": {"epochs": 20, "batch_size": 64},
         "glyphs-digits": {"epochs": 20, "batch_size": 64},

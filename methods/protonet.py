@@ -70,6 +70,7 @@ class ProtoNet(nn.Module):
     name: ClassVar[str] = "protonet"
     version: ClassVar[str] = "1"
     equivariant: ClassVar[bool] = True
+    CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 1, "episodes_per_epoch": 10, "train_way": 10}
     DEFAULTS: ClassVar[dict[str, dict[str, Any]]] = {
         "glyphs": {"train_way": 20, "epochs": 6},
         "glyphs-digits": {"train_way": 20, "epochs": 6},

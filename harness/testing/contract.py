@@ -10,7 +10,8 @@ from typing import Any
 from harness import registry
 from harness.errors import ConfigError, FsbenchError, nearest
 from harness.method import check_method
-from harness.testing.promises import PROMISES, DoesNotApply, Promise
+from harness.testing.promise import NotChecked, Promise
+from harness.testing.promises import PROMISES
 from harness.testing.workbench import Workbench, preserved_random_state
 
 
@@ -68,7 +69,7 @@ class MethodContract:
 
         Raises:
             AssertionError or PluginError: when it is broken, with one sentence that says how.
-            DoesNotApply: when this method does not make it.
+            NotChecked: when this method does not make it, with the reason.
             ConfigError: when there is no such promise.
         """
         with preserved_random_state():
@@ -89,19 +90,18 @@ class MethodContract:
         return [self.outcome(promise.name) for promise in PROMISES]
 
     def _outcome(self, promise: Promise) -> Outcome:
-        began = time.perf_counter()
+        broken = self._broken_below(promise)
         passed: bool | None = True
-        if broken := self._broken_below(promise):
-            passed, message = None, f"not checked: it rests on {broken}, which is broken"
-        else:
-            began = time.perf_counter()
-            try:
-                with preserved_random_state():
-                    message = promise.check(self._bench)
-            except DoesNotApply as reason:
-                passed, message = None, f"does not apply: {reason}"
-            except Exception as error:  # noqa: BLE001 -- a plugin may raise anything; it becomes the message
-                passed, message = False, _describe(error)
+        began = time.perf_counter()
+        try:
+            if broken:
+                raise NotChecked(f"not checked: it rests on {broken}, which is broken")
+            with preserved_random_state():
+                message = promise.check(self._bench)
+        except NotChecked as reason:
+            passed, message = None, str(reason)
+        except Exception as error:  # noqa: BLE001 -- a plugin may raise anything; it becomes the message
+            passed, message = False, _describe(error)
         return Outcome(promise.name, promise.sentence, passed, message, time.perf_counter() - began)
 
     def _broken_below(self, promise: Promise) -> str:
@@ -127,5 +127,6 @@ def _describe(error: Exception) -> str:
     """Say what happened and, where a plugin's own line raised it, where."""
     if isinstance(error, FsbenchError | AssertionError) and str(error):
         return str(error)
-    last = traceback.extract_tb(error.__traceback__)[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    last = next((f for f in reversed(frames) if "site-packages" not in f.filename), frames[-1])
     return f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno}, in {last.name})"

@@ -1,63 +1,28 @@
-"""The promises of a method: each a function whose docstring is the promise and whose body tries to break it."""
+"""Every promise of a method, in the order of checking, and what each rests on."""
 
 from __future__ import annotations
 
-import dataclasses
-import random
-import typing
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from harness.testing import episode_promises, fitting_promises
+from harness.testing.promise import Promise
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from scipy import stats
-from torch import Tensor
-
-from harness import backbones, benchmarks, config, evaluate, metrics
-from harness.errors import ConfigError, DataError
-from harness.fitting import Fit, Stateful
-from harness.method import Batched, Embeds, defaults, recipes
-from harness.testing.workbench import (
-    BACKBONE,
-    CPU,
-    SECONDS,
-    SEED,
-    Problem,
-    Workbench,
-    batch_of,
-    scores,
-    steady,
+_FITTED, _SCORES, _STEADY = "fits_in_seconds", "scores_are_well_formed", "same_rng_same_scores"
+PROMISES = (
+    Promise(fitting_promises.builds_from_every_entry),
+    Promise(fitting_promises.config_is_documented),
+    Promise(fitting_promises.keeps_novel_closed),
+    Promise(fitting_promises.fits_in_seconds, ("keeps_novel_closed",)),
+    Promise(fitting_promises.features_are_well_formed, (_FITTED,)),
+    Promise(episode_promises.scores_are_well_formed, (_FITTED, "features_are_well_formed")),
+    Promise(episode_promises.any_way_and_shot, (_SCORES,)),
+    Promise(episode_promises.inputs_are_not_changed, (_SCORES,)),
+    Promise(episode_promises.beats_chance, ("inputs_are_not_changed",)),
+    Promise(episode_promises.queries_may_be_permuted, (_SCORES,)),
+    Promise(episode_promises.queries_are_independent, ("queries_may_be_permuted",)),
+    Promise(fitting_promises.embed_is_independent, ("features_are_well_formed",)),
+    Promise(episode_promises.same_rng_same_scores, (_SCORES,)),
+    Promise(episode_promises.leaves_global_random_state, (_SCORES,)),
+    Promise(episode_promises.classes_may_be_renamed, (_STEADY, "inputs_are_not_changed")),
+    Promise(episode_promises.keeps_no_state, (_STEADY,)),
+    Promise(episode_promises.batch_equals_loop, (_STEADY,)),
+    Promise(fitting_promises.survives_a_checkpoint, (_STEADY, "features_are_well_formed")),
 )
-from harness.types import EpisodeList
-
-# fp32 sums of some thousand terms, which a matrix product may order anew for another number of rows, agree to
-# about 1e-6 of their size; differences of them to about 1e-5. A method that breaks its promise is off by 1e-2.
-TOLERANCE = 1e-4  # of the largest score
-# Chance must lose clearly; a fair method may not be refused by luck, whichever of the many it is.
-P_BEATS_CHANCE, P_UNFAIR = 0.01, 0.001
-N_EPISODES = 60  # to beat chance
-N_RENAMED = 200
-
-
-class DoesNotApply(Exception):  # noqa: N818 -- it is no error
-    """This method does not make the promise; the text says why."""
-
-
-@dataclass(frozen=True)
-class Promise:
-    """A promise and those it rests on: where one of them is broken, this one cannot be checked."""
-
-    check: Callable[[Workbench], str]
-    rests_on: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Name of the check."""
-        return self.check.__name__
-
-    @property
-    def sentence(self) -> str:
-        """The promise itself."""
-        return (self.check.__doc__ or "").strip()

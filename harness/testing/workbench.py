@@ -8,62 +8,34 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from harness import backbones, benchmarks, config, evaluate, metrics
 from harness.baseset import BaseSet, as_input
 from harness.data import glyphs
-from harness.data.images import ImageStore, store_of_arrays
-from harness.data.pipelines import pipeline
-from harness.features import Images, Source
+from harness.data.images import ImageStore
+from harness.errors import PluginError
+from harness.features import FeatureTable, Images, Source
 from harness.fitting import FitContext
 from harness.method import Embeds, defaults, traits
 from harness.progress import Silent
 from harness.sampling import sample
 from harness.seeding import stream, torch_generator
-from harness.types import EpisodeBatch, EpisodeList, IntArray, Support
+from harness.testing.tiny import PIPELINE, tiny_store
+from harness.types import EpisodeBatch, EpisodeList, Support
 
 SECONDS = 60.0  # that a fit may take
 SEED = 0  # of every run of the contract
-# Whole alphabets of the glyphs benchmark, all from its base classes: nobody tunes on its novel ones here.
-CLASSES = {"base": slice(0, 16), "validation": slice(16, 24), "novel": slice(24, 40)}
-N_IMAGES = 20  # of each class
 N_QUERY = 5  # of each class
-PIPELINE, BACKBONE = "stored", "conv4"
+BACKBONE, EMBED_BATCH = "conv4", 80
 CPU = torch.device("cpu")
-
-
-@cache
-def tiny_store(role: benchmarks.RoleName, size: int = glyphs.SIDE) -> ImageStore:
-    """Make the small set of one role: 16 base, 8 validation or 16 novel characters, 20 drawings of each.
-
-    Args:
-        role: "base", "validation" or "novel".
-        size: edge in pixels.
-
-    Returns:
-        A store in memory; its pipeline is "stored", with one channel.
-    """
-    drawn, classes = _drawings(), CLASSES[role]
-    pixels = drawn.pixels[classes, :N_IMAGES]  # (C, n, 28, 28)
-    geometry = pipeline(PIPELINE).geometry
-    resized = np.stack([geometry(Image.fromarray(p), size) for p in pixels.reshape(-1, *pixels.shape[2:])])
-    resized = resized.reshape(*pixels.shape[:2], size, size, 1)
-    names, groups = drawn.class_names[classes], drawn.groups[classes]
-    return store_of_arrays(f"tiny {role}", resized, names, groups, PIPELINE)
-
-
-@cache
-def _drawings() -> glyphs.GlyphSet:
-    return glyphs.draw()
 
 
 @dataclass(frozen=True)
@@ -93,7 +65,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What came of ``fit_base``: a method ready for episodes, or the error that ended it."""
+    """What came of ``fit_base``: a method ready for episodes, or the error that ended it, and its seconds of work."""
 
     method: Any
     error: Exception | None
@@ -136,14 +108,14 @@ class Workbench:
 
     def fit_again(self) -> Fitted:
         """Fit another instance with the same seed."""
-        began, method = time.perf_counter(), None
+        watch, method = _Stopwatch(), None
         try:
             method = self.build(self.config, BACKBONE, self.image_size, 1, SEED)
             self._train(method)
-            copy.deepcopy(method)
+            _demand_copyable(method)
         except Exception as error:  # noqa: BLE001 -- a plugin may raise anything; a promise reports it
-            return Fitted(method, error, time.perf_counter() - began)
-        return Fitted(method, None, time.perf_counter() - began)
+            return Fitted(method, error, watch.seconds)
+        return Fitted(method, None, watch.seconds)
 
     def build(self, settled: Any, backbone: str, image_size: int, channels: int, seed: int) -> Any:
         """Make the method with fresh weights, as a run does."""
@@ -160,8 +132,12 @@ class Workbench:
 
     @cached_property
     def source(self) -> Source:
-        """Features of all novel images, or the images where the method has no ``embed``."""
-        return _source(self.fresh(), tiny_store("novel", self.image_size))
+        """Features of all novel images, or the images where the method has no ``embed``.
+
+        Raises:
+            PluginError: when the features are not well formed.
+        """
+        return self._source(self.fresh(), tiny_store("novel", self.image_size))
 
     def images(self, n: int) -> Tensor:
         """Take n novel images as ``embed`` is given them: (n, 1, H, W) float32."""
@@ -196,14 +172,22 @@ class Workbench:
             if isinstance(method, nn.Module):
                 method.train()
             method.fit_base(BaseSet(store, PIPELINE, CPU, rng), ctx)
-        if isinstance(method, nn.Module):
-            method.eval().requires_grad_(False)
+        ready(method)
+
+    def _source(self, method: Any, store: ImageStore) -> Source:
+        if not isinstance(method, Embeds):
+            return Images(store, PIPELINE, CPU)
+        table = FeatureTable.open(self.folder, "contract", method, store, PIPELINE, EMBED_BATCH, "fp32", CPU)
+        table.forget()  # of the weights an epoch ago
+        with steady():
+            table.ensure(np.arange(len(store)))
+        return table
 
     def _validate(self, method: Any, way: int, shot: int) -> float:
         store = tiny_store("validation", self.image_size)
         way = min(way, store.n_classes)
         episodes = sample(store.counts, way, shot, N_QUERY, 40, stream(SEED, "validation"))
-        given = evaluate.predict(method, episodes, _source(method, store), SEED)
+        given = evaluate.predict(method, episodes, self._source(method, store), SEED)
         return float(metrics.n_correct(given, episodes.query_label).mean() / episodes.n_query)
 
 
@@ -212,6 +196,13 @@ def scores(method: Any, problem: Problem) -> Tensor:
     """Adapt and predict on copies of a problem's tensors: (n_query, W)."""
     with steady():
         return method.predict(method.adapt(problem.for_adapt()), problem.query.clone())
+
+
+@torch.no_grad()
+def batch_scores(method: Any, problems: list[Problem]) -> Tensor:
+    """Predict several episodes at once: (E, n_query, W)."""
+    with steady():
+        return method.predict_batch(batch_of(problems))
 
 
 def batch_of(problems: list[Problem]) -> EpisodeBatch:
@@ -243,35 +234,41 @@ def preserved_random_state() -> Iterator[None]:
         random.setstate(before[2])
 
 
-def _source(method: Any, store: ImageStore) -> Source:
-    if not isinstance(method, Embeds):
-        return Images(store, PIPELINE, CPU)
-    with torch.no_grad(), steady():
-        parts = [
-            method.embed(as_input(store, rows, PIPELINE, CPU))
-            for rows in np.array_split(np.arange(len(store)), len(store) // 80)
-        ]
-    return _Table(torch.cat(parts))
+def ready(method: Any) -> None:
+    """Bring a fitted method to evaluation mode, without gradients, as a run does."""
+    if isinstance(method, nn.Module):
+        method.eval().requires_grad_(False)
 
 
-class _Table:
-    """Features of every row, in memory."""
+def _demand_copyable(method: Any) -> None:
+    try:
+        copy.deepcopy(method)
+    except Exception as error:
+        raise PluginError(
+            f"The fitted method cannot be copied ({type(error).__name__}: {error}). Keep plain values, modules and "
+            "detached tensors in it."
+        ) from error
 
-    def __init__(self, features: Tensor) -> None:
-        self._features = features
 
-    def take(self, rows: IntArray) -> Tensor:
-        """(n,) rows → (n, *F), a copy."""
-        return self._features[torch.from_numpy(rows)]
+class _Stopwatch:
+    """Measures work: on a busy machine the clock runs ahead of it, with idle threads that spin the CPU time does."""
+
+    def __init__(self) -> None:
+        self._clock, self._cpu = time.perf_counter(), time.process_time()
+
+    @property
+    def seconds(self) -> float:
+        """The shorter of clock and CPU time so far."""
+        return min(time.perf_counter() - self._clock, time.process_time() - self._cpu)
 
 
 class _Deadline(Silent):
     """Ends a training that goes on for too long, at the end of an epoch."""
 
     def __init__(self) -> None:
-        self._began = time.perf_counter()
+        self._watch = _Stopwatch()
 
     def advance(self, n: int, note: str = "") -> None:
         """Look at the clock."""
-        if time.perf_counter() - self._began > SECONDS:
+        if self._watch.seconds > SECONDS:
             raise TimeoutError(f"stopped after {SECONDS:.0f} s")

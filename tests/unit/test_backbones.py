@@ -9,6 +9,8 @@ from torch.nn import functional
 
 from harness.backbones import BACKBONES, build
 from harness.backbones.backbone import n_parameters
+from harness.backbones.resnet12 import Block
+from harness.backbones.two_branch import TwoBranch
 from harness.errors import ConfigError
 
 
@@ -66,12 +68,6 @@ def test_conv4_trains_like_the_network_as_usually_written() -> None:
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
 
 
-def test_flattened_features_are_in_channel_row_column_order() -> None:
-    features = build("conv4", 32, 3).eval()(_images(2, 3, 32)).detach()
-    assert torch.equal(features.flatten(1)[0], torch.stack([*features[0].reshape(-1)]))
-    assert torch.equal(features.flatten(1)[1].unflatten(0, (64, 2, 2)), features[1])
-
-
 def test_fan_out_weights_have_the_asked_spread() -> None:
     torch.manual_seed(0)
     backbone = build("conv4", 28, 3, init="fan_out")
@@ -93,3 +89,89 @@ def test_unknown_option_names_the_nearest() -> None:
 def test_too_small_images_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"15-pixel images.*at least 16"):
         build("conv4", 15, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "count"),
+    [
+        ("resnet10", 224, 4_905_792),
+        ("resnet12", 84, 12_424_320),
+        ("resnet18", 224, 11_176_512),
+        ("resnet50", 224, 23_504_128),
+        ("wrn28_10", 80, 36_472_784),
+    ],
+)
+def test_backbone_has_the_published_number_of_parameters(name: str, size: int, count: int) -> None:
+    assert n_parameters(build(name, size, 3)) == count
+
+
+@pytest.mark.parametrize(
+    ("options", "channels", "side"),
+    [({}, 512, 3), ({"stem": "3x3"}, 512, 11), ({"stem": "3x3", "last_pool": True}, 512, 5)],
+)
+def test_resnet18_at_84_pixels(options: dict[str, object], channels: int, side: int) -> None:
+    backbone = build("resnet18", 84, 3, widths=(8, 8, 8, channels), **options)
+    assert backbone.feature_size == (side, side)
+    assert backbone(_images(2, 3, 84)).shape == (2, channels, side, side)
+
+
+def test_resnet12_pools_before_its_last_activation_without_changing_values() -> None:
+    block = Block(3, 4).double().train()
+    x = _images(2, 3, 9).double()
+    before = block.body(x) + block.shortcut(x)
+    expected = functional.max_pool2d(functional.leaky_relu(before, 0.1), 2)
+    torch.testing.assert_close(block(x), expected, rtol=1e-12, atol=1e-13)
+
+
+def test_drop_layers_act_in_training_only() -> None:
+    torch.manual_seed(0)
+    backbone = build("resnet12", 84, 3, widths=(4, 4, 4, 4), drop_rate=0.5)
+    x = _images(2, 3, 84)
+    assert torch.equal(backbone.eval()(x), backbone.eval()(x))
+    assert not torch.equal(backbone.train()(x), backbone.train()(x))
+
+
+def test_dropblock_on_a_map_smaller_than_its_square_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"5×5 squares on a 3×3 feature map.*larger images, or drop_rate 0"):
+        build("resnet12", 28, 1, drop_rate=0.1)
+
+
+def test_two_branches_share_the_trunk_and_nothing_else() -> None:
+    torch.manual_seed(0)
+    backbone = build("conv4", 32, 3, hidden=8, out=8)
+    network = TwoBranch(backbone).eval()
+    views = network(_images(2, 3, 32))
+    assert views.global_map.shape == views.local_map.shape == (2, 8, 2, 2)
+    assert torch.equal(views.global_map, backbone(_images(2, 3, 32)))
+    assert not torch.equal(network.global_branch[0].weight, network.local_branch[0].weight)
+    assert n_parameters(network) == n_parameters(backbone) + n_parameters(network.local_branch)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_weights_survive_a_checkpoint(name: str) -> None:
+    small: dict[str, dict[str, object]] = {
+        "resnet12": {"widths": (4, 4, 4, 4)},
+        "resnet18": {"widths": (4, 4, 4, 4)},
+        "wrn28_10": {"depth": 10, "widen": 1},
+    }
+    a, b = (build(name, 32, 3, **small.get(name, {})).eval() for _ in range(2))
+    x = _images(2, 3, 32)
+    assert not torch.equal(a(x), b(x))
+    b.load_state_dict(a.state_dict())
+    assert torch.equal(a(x), b(x))
+
+
+def test_impossible_shapes_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"1×1 map at 32 pixels"):
+        build("resnet18", 32, 3, last_pool=True)
+    with pytest.raises(ConfigError, match=r"depth 27; it has 6·n \+ 4 layers"):
+        build("wrn28_10", 32, 3, depth=27)
+
+
+@pytest.mark.parametrize("name", ["resnet10", "resnet18"])
+@pytest.mark.parametrize("stem", ["7x7", "3x3"])
+@pytest.mark.parametrize("size", [16, 33, 50, 84])
+def test_resnet_sides_hold_at_odd_sizes(name: str, stem: str, size: int) -> None:
+    backbone = build(name, size, 1, stem=stem).eval()
+    with torch.no_grad():
+        assert backbone(_images(1, 1, size)).shape[2:] == backbone.feature_size

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from harness.data import vision
+
+IMPORT = "from harness.data.vision import import_torchvision; "
+USE = (
+    "import_torchvision(); from torchvision import models, transforms, datasets; print(models.resnet18().fc)"
+)
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_torchvision_can_be_imported_in_a_fresh_process() -> None:
+    assert "out_features=1000" in run(IMPORT + USE)
+
+
+def test_importing_twice_is_harmless() -> None:
+    assert "out_features=1000" in run(IMPORT + "import_torchvision(); " + USE)
+
+
+def test_where_the_operators_exist_nothing_is_declared() -> None:
+    # declared beforehand, as a build that fits does; a second declaration would raise
+    declare = (
+        "import torch; lib = torch.library.Library('torchvision', 'DEF'); "
+        + "; ".join(f"lib.define('{n}{vision._SCHEMA}')" for n in ("nms", "qnms"))
+        + "; "
+    )
+    assert "out_features=1000" in run(declare + IMPORT + USE)
+
+
+def test_another_failure_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(vision.importlib, "import_module", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        vision.import_torchvision()

@@ -1,0 +1,272 @@
+"""What the pages compute: ranks, holes, intervals, pairs, what a run says of itself; against plain references."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import made_up_results as made
+import numpy as np
+import pytest
+
+from harness import stats
+from harness.errors import ConfigError, StoreError
+from harness.report import (
+    by_class,
+    comparison,
+    counts_script,
+    figures,
+    index_page,
+    method_page,
+    power,
+    run_page,
+)
+from harness.report import setting_page as setting
+from harness.report.leaderboard import Table, stored_runs, tables
+from harness.runs import ConfigValue
+from harness.store import Store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with Store.open(tmp_path_factory.mktemp("report") / "results.db", create=True) as opened:
+        made.fill(opened)
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def pages(store: Store) -> list[setting.SettingPage]:
+    return [setting.build(store, table) for table in tables(store)]
+
+
+def _page(pages: list[setting.SettingPage], name: str) -> setting.SettingPage:
+    return next(page for page in pages if page.table.name == name)
+
+
+def test_rows_pool_seeds_and_partial_rows_have_no_rank(pages: list[setting.SettingPage]) -> None:
+    page = _page(pages, "glyphs-5w1s")
+    by_name = {entry.row.method: entry for entry in page.entries}
+    assert by_name["method-0"].row.seeds == (0, 1, 2) and by_name["method-0"].row.interval.kind == "crossed"
+    assert by_name["partial"].rank is None and by_name["partial"].row.n_episodes == 100
+    assert "partial" in by_name["method-4"].row.badges  # 300 of the benchmark's 2,000
+    assert page.table.n_ranked == 300
+
+
+def test_ranks_agree_with_pairwise_tests_done_one_by_one(pages: list[setting.SettingPage]) -> None:
+    table = _page(pages, "glyphs-5w1s").table
+    rows, p, difference = table.ranked, [], []
+    for i in range(len(rows)):
+        for j in range(i + 1, len(rows)):
+            first, second = comparison.paired_accuracy(rows[i], rows[j])
+            found = stats.compare(first, second, ("a", "b"), n_flips=1)
+            p.append(found.p)
+            difference.append(found.difference)
+    better = np.zeros((len(rows), len(rows)), bool)
+    upper = np.triu_indices(len(rows), 1)
+    better[upper] = (stats.holm(p) < 0.05) & (np.array(difference) > 0)
+    better.T[upper] = (stats.holm(p) < 0.05) & (np.array(difference) < 0)
+    for k, row in enumerate(rows):
+        assert table.ranks[row.key][:2] == (1 + better[:, k].sum(), len(rows) - better[k].sum())
+    assert table.ranks[rows[0].key][2] == 1
+
+
+def test_the_matrix_is_the_upper_triangle_of_all_pairs(pages: list[setting.SettingPage]) -> None:
+    page = _page(pages, "glyphs-5w1s")
+    n = len(page.table.ranked)
+    assert [len(cells) for cells in page.matrix] == list(range(n - 1, -1, -1))
+    expected = page.table.ranked[1].accuracy.mean() - page.table.ranked[4].accuracy.mean()
+    assert page.matrix[1][2].difference == pytest.approx(
+        expected, abs=1e-12
+    )  # same numbers, another order of sums
+
+
+def test_intervals_are_those_of_the_statistics_package(
+    store: Store, pages: list[setting.SettingPage]
+) -> None:
+    page = _page(pages, "omniglot-20w1s")
+    entry = page.entries[0]
+    classes = store.episode_list(page.table.list_digest).classes
+    assert entry.sampler == stats.sampler_interval(entry.row.accuracy.mean(axis=0))
+    # all 20 classes are in every 20-way episode of 20 classes, so none can be left out
+    assert entry.by_class is not None and entry.by_class.low is None and classes.shape[1] == made.N_CLASSES
+    other = _page(pages, "glyphs-5w1s").entries[0]
+    classes = store.episode_list(_page(pages, "glyphs-5w1s").table.list_digest).classes
+    assert other.by_class == stats.class_interval(other.row.accuracy.mean(axis=0), classes)
+
+
+def test_rotations_of_a_character_are_one_class_of_the_class_interval(tmp_path: Path) -> None:
+    names = [f"Greek/character{i:02d}/rot{turn:03d}" for i in range(6) for turn in (0, 90, 180, 270)]
+    table = made.episode_table(120, names=names)
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        store.ingest(made.result(n_episodes=120, table=table))
+        (page,) = (setting.build(store, t) for t in tables(store))
+    assert page.entries[0].by_class is not None and page.entries[0].by_class.n == 6
+
+
+def test_class_counts_equal_those_of_the_statistics_package(
+    store: Store, pages: list[setting.SettingPage]
+) -> None:
+    page = _page(pages, "glyphs-5w1s")
+    row = next(e for e in page.entries if e.row.method == "method-4")
+    run = row.row.runs[0]
+    truth = np.repeat(np.arange(5), 15)
+    found = stats.class_accuracy(
+        store.predictions(run.pk), truth, store.episode_classes(page.table.list_digest)
+    )
+    assert row.classes is not None
+    assert row.classes.n_correct[found.class_id].tolist() == found.n_correct.tolist()
+    assert row.classes.n_query[found.class_id].tolist() == found.n_query.tolist()
+
+
+def test_a_run_without_predictions_has_no_classes_and_says_so(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        store.ingest(made.result(keep_predictions=False))
+        (page,) = (setting.build(store, table) for table in tables(store))
+        assert page.entries[0].classes is None and figures.classes(page) is None
+        with pytest.raises(StoreError, match="kept no predictions"):
+            by_class.by_class(store, page.entries[0].row.runs[0].id)
+
+
+def test_runs_on_other_images_never_share_a_table(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        store.ingest(made.result("a"))
+        store.ingest(made.result("b", changes={"data_digest": {"novel": "f" * 64}}))
+        found = tables(store)
+    assert [table.setting for table in found] == ["glyphs-5w1s"] * 2
+    assert found[0].note != found[1].note and [len(table.rows) for table in found] == [1, 1]
+
+
+def test_a_benchmark_that_no_longer_exists_still_has_its_page(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        store.ingest(made.result("a", "gone-5w1s"))
+        store.ingest(made.result("b", "gone-5w1s", n_episodes=200))
+        (page,) = (setting.build(store, table) for table in tables(store))
+        command = run_page.command(page.entries[0].row.spec)
+    assert page.title == "" and page.family == "gone" and page.table.n_standard is None
+    assert page.is_same_list is None and "--backbone conv4" in command
+
+
+def test_the_index_shows_holes_and_failures(pages: list[setting.SettingPage]) -> None:
+    index = index_page.build(pages, n_runs=31)
+    glyphs = index.families[0]
+    lines = {line.label: line for line in glyphs.lines}
+    assert [p.table.name for p in glyphs.pages] == ["glyphs-5w1s", "glyphs-5w5s"]
+    assert lines["method-1"].cells[1] == index_page.Cell(None, None)
+    assert lines["broken"].cells[0].failed is not None and lines["broken"].cells[0].entry is None
+    assert not lines["method-2"].is_inductive and lines["method-3"].is_inductive
+    assert glyphs.lines[0].label in ("method-4", "method-5")  # of equal skill, the best
+
+
+def test_across_settings_uses_the_complete_sub_matrix_only(pages: list[setting.SettingPage]) -> None:
+    across = index_page.build(pages, n_runs=31).across
+    assert across is not None
+    assert across.settings == ("glyphs-5w1s", "glyphs-5w5s", "omniglot-20w1s")
+    assert len(across.labels) == 5 and (across.n_methods, across.n_settings) == (8, 4)
+    decided = np.array([across.win, across.tie, across.loss, across.undecided]).sum(axis=0)
+    assert decided.tolist() == [3 * 4] * 5  # settings × other methods
+    assert sum(across.win) == sum(across.loss) and "low power" in across.note
+
+
+def test_published_numbers_stand_beside_ours_with_gap_and_verdict(pages: list[setting.SettingPage]) -> None:
+    entry = _page(pages, "omniglot-5w1s").entries[0]
+    assert {b.entry.method for b in entry.published} == {"ProtoNet (this code)", "ProtoNet (original paper)"}
+    beside = next(b for b in entry.published if "this code" in b.entry.method)
+    assert beside.gap.gap == pytest.approx(entry.row.mean - 0.9885) and beside.gap.z is None
+    assert beside.comparability.sentence == "comparable (it prints no interval)"
+
+
+def test_the_counts_of_a_pair_arrive_exactly(pages: list[setting.SettingPage]) -> None:
+    page = _page(pages, "glyphs-5w1s")
+    script = counts_script.counts_script(page)
+    assert script.startswith("fsbench.counts(") and "</" not in script
+    data = json.loads(script.removeprefix("fsbench.counts(").removesuffix(");\n"))
+    assert (data["drawn"], data["episodes"]) == (300, 300)
+    for sent, row in zip(data["rows"], page.table.ranked, strict=True):
+        counts = np.frombuffer(base64.b64decode(sent["counts"]), "<u1" if sent["steps"] < 256 else "<u2")
+        assert sent["steps"] == 75 * len(row.seeds)
+        np.testing.assert_allclose(
+            counts / sent["steps"], row.accuracy.mean(axis=0), atol=1e-12
+        )  # ratios of counts
+
+
+def test_a_run_page_gives_the_command_that_makes_it_again() -> None:
+    spec = made.result("mine", changes={"backbone": "resnet12", "precision": "bf16"}).spec
+    config = {**spec.config, "lr": ConfigValue(0.1, "--set"), "widths": ConfigValue([64, "a b"], "--set")}
+    assert run_page.command(replace(spec, config=config)) == (
+        "fsbench run --method mine --bench glyphs-5w1s --seeds 0 --episodes 300 --set lr=0.1 "
+        "--set 'widths=64,a b' --backbone resnet12 --precision bf16"
+    )
+
+
+def test_worst_and_best_episodes_are_those_of_the_counts(store: Store) -> None:
+    run = next(r for r in stored_runs(store, ["glyphs-5w1s"]) if r.spec.method.name == "method-4")
+    episodes = store.episode_list(run.spec.episode_digest)
+    page = run_page.build(store, run, "top1", episodes)
+    n_correct, _ = store.counts(run.pk)
+    assert [line.n_correct for line in page.worst] == sorted(n_correct.tolist())[:5]
+    assert [line.n_correct for line in page.best] == sorted(n_correct.tolist())[:-6:-1]
+    line = page.worst[0]
+    assert line.classes == tuple(episodes.class_names[c] for c in episodes.classes[line.number])
+    assert sum(page.histogram) == 300 and [c.name for c in page.curves] == ["accuracy", "loss"]
+    assert page.checks[0].passed is True  # the made-up spec carries the locked digest
+
+
+def test_a_failed_run_has_a_page_with_its_traceback(store: Store) -> None:
+    run = next(r for r in stored_runs(store) if r.status == "failed")
+    page = run_page.build(store, run, "", None)
+    assert page.accuracies == () and page.worst == () and "expected (75, 5)" in page.run.traceback
+
+
+def test_a_method_page_shows_what_its_runs_recorded(tmp_path: Path) -> None:
+    about = {
+        "docstring": "Nearest prototypes.",
+        "reference": "@inproceedings{snell, title={P}}",
+        "contract": [{"name": "finite scores", "passed": True}],
+    }
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        store.ingest(made.result("a", provenance={"about": about}))
+        store.ingest(made.result("b"))
+        runs = stored_runs(store)
+        first, second = method_page.build(runs, [])
+    assert first.docstring == "Nearest prototypes." and first.contract[0].passed is True
+    assert second.docstring == "" and len(second.runs) == 1
+
+
+def test_power_agrees_with_the_formula_and_knows_when_seeds_are_unknown(store: Store) -> None:
+    (answer,) = power.power(store, "method-4", "method-3", 0.005, ["glyphs-5w1s"])
+    rows = {row.method: row for row in tables(store, ["glyphs-5w1s"])[0].rows}
+    d = (rows["method-4"].accuracy - rows["method-3"].accuracy)[0]
+    assert answer.needed_episodes == int(np.ceil((2.8015852 * d.std(ddof=1) / 0.005) ** 2))
+    assert answer.needed_seeds is None and "--seeds 0-2" in answer.sentence
+    (seeded,) = power.power(store, "method-0", "method-1", 0.05, ["glyphs-5w1s"])
+    assert seeded.n_seeds == 3 and seeded.needed_seeds is not None
+    with pytest.raises(ConfigError, match="--delta"):
+        power.power(store, "method-4", "method-3", 0.0)
+
+
+def test_by_class_counts_every_query_hardest_first(store: Store) -> None:
+    run = next(r for r in stored_runs(store, ["glyphs-5w1s"]) if r.spec.method.name == "method-4")
+    lines = by_class.by_class(store, run.id)
+    n_correct, n_query = store.counts(run.pk)
+    assert sum(line.n_correct for line in lines) == n_correct.sum()
+    assert sum(line.n_query for line in lines) == n_query.sum()
+    assert [line.accuracy for line in lines] == sorted(line.accuracy for line in lines)
+    assert all(line.taken_for != line.name for line in lines)
+
+
+def test_ranks_without_a_benchmark_use_the_length_most_rows_have(store: Store) -> None:
+    rows = tables(store, ["glyphs-5w1s"])[0].rows
+    table = Table("gone-5w1s", "", rows, (), None, "")
+    assert table.n_ranked == 300
+
+
+def test_the_front_of_cost_holds_what_nothing_cheaper_reaches() -> None:
+    random = np.random.default_rng(0)
+    cost, gain = random.random(50).tolist(), random.random(50).tolist()
+    front = set(figures.pareto(cost, gain))
+    for i in range(50):
+        dominated = any(cost[k] <= cost[i] and gain[k] >= gain[i] and k != i for k in range(50))
+        assert (i in front) != dominated
