@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 def stream(seed: int, *names: object) -> int:
     """Derive a 63-bit seed from a run seed and the name of what it is for.
 
-    Two names never share a stream, and adding a stream moves no other: the seed is the head of
-    sha256("fsbench/seed/name/…").
+    Two paths never share a stream, and adding a stream moves no other: the seed is the head of
+    sha256("fsbench/seed/name/…"), so ("a", "b") and "a/b" are one path.
 
     >>> stream(0, "training") == stream(0, "training"), stream(0, "training") == stream(0, "episode", 1)
     (True, False)
     """
-    text = "/".join(["fsbench", str(seed), *(str(name).replace("/", "\\/") for name in names)])
+    text = "/".join(["fsbench", str(seed), *map(str, names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 

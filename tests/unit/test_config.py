@@ -83,6 +83,8 @@ def test_a_text_is_read_by_its_type(text: str, kind: Any, value: Any) -> None:
         ("1", tuple[int, float], "expected 2 values separated by commas, found 1"),
         ("1,x", tuple[int, ...], "expected a whole number, found 'x'"),
         ("x", int | None, "expected a whole number"),
+        ("nan", float, "expected a finite number, found .nan."),
+        ("inf", float, "expected a finite number, found .inf."),
         ("1", dict, "cannot be written on the command line"),
     ],
 )
@@ -91,7 +93,7 @@ def test_a_text_of_another_type_is_refused_with_what_was_expected(text: str, kin
         parse(text, kind)
 
 
-@given(st.integers(), st.floats(allow_nan=False), st.booleans(), st.lists(st.integers()))
+@given(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.lists(st.integers()))
 def test_what_python_prints_is_read_back(i: int, f: float, b: bool, many: list[int]) -> None:
     assert parse(str(i), int) == i
     assert parse(str(f), float) == f

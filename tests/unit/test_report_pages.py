@@ -214,6 +214,27 @@ def test_worst_and_best_episodes_are_those_of_the_counts(store: Store) -> None:
     assert page.checks[0].passed is True  # the made-up spec carries the locked digest
 
 
+def test_pictures_stand_with_their_class_and_what_they_were_taken_for(store: Store) -> None:
+    (run,) = stored_runs(store, ["omniglot-5w1s"])
+    episodes = store.episode_list(run.spec.episode_digest)
+    page = run_page.build(store, run, "top1", episodes)
+    worst, given = page.worst[0], store.predictions(run.pk)
+    assert given is not None and len(worst.pictures) == 5 and page.worst[1].pictures == ()
+    for label, part in enumerate(worst.pictures):
+        labels = given[worst.number].reshape(5, 15)[label]
+        assert part.name == worst.classes[label] and len(part.support) == 1
+        assert [q.predicted for q in part.wrong] == [worst.classes[k] for k in labels if k != label]
+        assert (part.n_wrong, part.n_query) == (int((labels != label).sum()), 15)
+
+
+@pytest.mark.parametrize("text", ["javascript:alert(1)", "PHN2Zz4=", 7, 'iVBORw0KGgo" onerror="x'])
+def test_only_a_png_is_shown_as_a_picture(store: Store, text: object) -> None:
+    (run,) = stored_runs(store, ["omniglot-5w1s"])
+    episodes = store.episode_list(run.spec.episode_digest)
+    everywhere = {str(row): text for row in range(12_000)}
+    assert pictures.of_episode(0, episodes, store.predictions(run.pk), everywhere) == ()
+
+
 def test_a_failed_run_has_a_page_with_its_traceback(store: Store) -> None:
     run = next(r for r in stored_runs(store) if r.status == "failed")
     page = run_page.build(store, run, "", None)

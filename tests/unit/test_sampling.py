@@ -190,7 +190,7 @@ class Spare:
     def __init__(self, *words: int) -> None:
         self.words, self.asked = words, []  # type: ignore[var-annotated]
 
-    def stream(self, row: int) -> Iterator[int]:
+    def stream(self, row: int, draw: int) -> Iterator[int]:
         self.asked.append(row)
         yield from self.words
 
@@ -307,3 +307,8 @@ def test_groups_need_not_be_named_in_the_order_of_the_alphabet() -> None:
 def test_groups_that_cannot_be_episodes_are_refused(counts: list[int], groups: list[str], shot: int) -> None:
     with pytest.raises(DataError, match="Episodes by group need equal groups"):
         one_per_group(counts, groups, shot)
+
+
+def test_interleaved_groups_are_refused() -> None:
+    with pytest.raises(DataError, match="side by side"):
+        one_per_group([2] * 4, ["a", "b", "a", "b"], 1)
