@@ -31,8 +31,14 @@ check: $(INSTALLED)  ## format, lint, types, spelling, layers
 perf: $(INSTALLED)  ## tables of speed and memory; nothing is asserted
 	@for script in tests/performance/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-results: $(INSTALLED)  ## the runs behind the README's numbers: results.db and reports/
-	$(BIN)/python -m benchmarks.results
+OMNIGLOT ?= ../shared/data/omniglot
+RESULTS := FSBENCH_HOME=. FSBENCH_DATA=$(SCRATCH)/results/data FSBENCH_CACHE=$(SCRATCH)/results/cache
+results: $(INSTALLED)  ## the runs behind the README's numbers: results.db and reports/ (OMNIGLOT=DIR holds Lake's small zips)
+	$(RESULTS) $(BIN)/fsbench run -m pixels,nearest-mean,protonet -b glyphs-5w1s,glyphs-5w5s,glyphs-20w1s,glyphs-digits-5w1s,glyphs-digits-5w5s --seeds 0-2
+	$(RESULTS) $(BIN)/fsbench prepare omniglot --source $(OMNIGLOT)
+	$(RESULTS) $(BIN)/fsbench run -m pixels,nearest-mean,protonet -b omniglot-small-5w1s,omniglot-small-5w5s,omniglot-small-20w1s
+	$(RESULTS) $(BIN)/fsbench run -m pixels,nearest-mean,protonet -b omniglot-lake-20w1s-small1,omniglot-lake-20w1s-small2
+	$(RESULTS) $(BIN)/fsbench report
 
 lock: $(INSTALLED)  ## add the digests of new standard settings to benchmarks/episodes.lock
 	$(BIN)/python -m harness.lock
