@@ -1,0 +1,72 @@
+"""Benchmarks: the grammar of setting names, disjoint roles, locked lists, closed novel images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import benchmarks
+from harness.errors import ConfigError, DataError
+
+
+@pytest.mark.parametrize("benchmark", benchmarks.every(), ids=lambda b: b.key)
+def test_roles_share_no_class(benchmark: benchmarks.Benchmark) -> None:
+    seen: set[tuple[str, str]] = set()
+    for role in benchmark.roles.values():
+        classes = {(role.dataset, name) for name in role.classes}
+        assert not classes & seen
+        seen |= classes
+    assert {"base", "novel"} <= set(benchmark.roles)
+
+
+@pytest.mark.parametrize("name", benchmarks.standard_names())
+def test_every_standard_setting_is_locked_and_drawn_as_locked(name: str) -> None:
+    setting = benchmarks.load(name)
+    assert setting.name == name
+    assert setting.episodes.digest == benchmarks.locked_digests()[name]  # drawing compares as well
+    assert len(setting.episodes) == setting.list_length
+
+
+def test_an_unlocked_way_shot_query_or_list_is_a_setting_too() -> None:
+    setting = benchmarks.load("glyphs-10w2s-q8-e3")
+    assert (setting.way, setting.shot, setting.n_query, setting.list_seed) == (10, 2, 8, 3)
+    assert setting.name == "glyphs-10w2s-q8-e3"
+    assert benchmarks.load("glyphs-5w1s-q15").name == "glyphs-5w1s"
+    lists = {benchmarks.load(f"glyphs-5w1s{end}").episodes[:50].digest for end in ("", "-e0", "-e1")}
+    assert len(lists) == 3
+
+
+def test_a_variant_overrides_one_role() -> None:
+    small = benchmarks.load("omniglot-lake-20w1s-small1").benchmark
+    assert small.key == "omniglot-lake-small1" and len(small.roles["base"].classes) == 136
+    assert small.roles["novel"] == benchmarks.load("omniglot-lake-20w1s").benchmark.roles["novel"]
+
+
+def test_published_episodes_have_one_setting() -> None:
+    with pytest.raises(DataError, match="published episodes"):
+        _ = benchmarks.load("omniglot-lake-5w1s-small1").episodes
+
+
+def test_a_changed_list_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmarks, "locked_digests", lambda: {"glyphs-5w1s": "0" * 64})
+    with pytest.raises(DataError, match=r"episodes\.lock"):
+        _ = benchmarks.load("glyphs-5w1s").episodes
+
+
+def test_globs_mean_standard_settings() -> None:
+    assert [s.name for s in benchmarks.expand("glyphs-5w*")] == ["glyphs-5w1s", "glyphs-5w5s"]
+    with pytest.raises(ConfigError, match="No setting matches"):
+        benchmarks.expand("nothing-*")
+
+
+def test_novel_images_are_closed_while_a_method_trains(tmp_path: Path) -> None:
+    glyphs = benchmarks.load("glyphs-5w1s").benchmark
+    with benchmarks.novel_closed(), pytest.raises(DataError, match="not open"):
+        glyphs.open("novel", tmp_path)
+    assert len(glyphs.open("novel", tmp_path).counts) == 40
+
+
+def test_two_image_sizes_have_two_digests(tmp_path: Path) -> None:
+    glyphs = benchmarks.load("glyphs-5w1s").benchmark
+    assert glyphs.open("novel", tmp_path).digest != glyphs.open("novel", tmp_path, image_size=32).digest

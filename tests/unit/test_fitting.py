@@ -1,0 +1,154 @@
+"""Training that survives: resumption, selection and checkpoints."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from harness.errors import PluginError, StoreError
+from harness.fitting import Fit, FitContext, load_tensors, save_tensors
+from harness.progress import Silent
+from harness.seeding import torch_generator
+
+CPU = torch.device("cpu")
+
+
+def context(folder: Path, validate: Callable[[Any, int, int], float] | None = None) -> FitContext:
+    return FitContext(
+        folder, device=CPU, rng=torch_generator(0, "training"), seed=0, precision="fp32", validate=validate, progress=Silent()
+    )  # fmt: skip
+
+
+def train(ctx: FitContext, n: int, stop_after: int | None = None) -> nn.Module:
+    """Regression with momentum, dropout (global generator) and random inputs (the training stream)."""
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    schedule = torch.optim.lr_scheduler.StepLR(optimiser, 2)
+    for epoch in ctx.epochs(n, model=model, optimiser=optimiser, schedule=schedule):
+        for _ in range(5):
+            x = torch.rand(6, 4, generator=ctx.rng)
+            loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        schedule.step()
+        ctx.log(epoch, loss=loss.item())
+        if stop_after is not None and epoch == stop_after:
+            raise KeyboardInterrupt
+    return model
+
+
+@pytest.mark.parametrize("stop_after", [0, 2, 4])
+def test_a_resumed_training_is_bit_equal_to_an_undisturbed_one(tmp_path: Path, stop_after: int) -> None:
+    whole_ctx = context(tmp_path / "whole")
+    whole = train(whole_ctx, 6)
+    with pytest.raises(KeyboardInterrupt):
+        train(context(tmp_path / "cut"), 6, stop_after)
+    resumed_ctx = context(tmp_path / "cut")
+    resumed = train(resumed_ctx, 6)
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert [p["loss"] for p in resumed_ctx.record()["curves"]] == [
+        p["loss"] for p in whole_ctx.record()["curves"]
+    ]
+
+
+def test_the_best_epoch_is_kept_and_the_earliest_of_equals(tmp_path: Path) -> None:
+    scores = iter([0.3, 0.7, 0.7, 0.5])
+    ctx = context(tmp_path, lambda method, way, shot: next(scores))
+    model = nn.Linear(1, 1)
+    for epoch in ctx.epochs(4, model=model):
+        with torch.no_grad():
+            model.weight.fill_(epoch)
+        ctx.keep_best(model)
+    assert model.weight.item() == 1
+    assert ctx.record()["selection"] == {"validation_accuracy": 0.7}
+
+
+def test_without_validation_classes_the_last_weights_stay(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    model = nn.Linear(1, 1)
+    for epoch in ctx.epochs(3, model=model):
+        with torch.no_grad():
+            model.weight.fill_(epoch)
+        assert ctx.keep_best(model) is None
+    assert model.weight.item() == 2 and not ctx.has_validation
+    with pytest.raises(PluginError, match="no validation classes"):
+        ctx.validation_accuracy(model)
+
+
+def test_validation_leaves_modes_and_random_state_as_they_were(tmp_path: Path) -> None:
+    seen = []
+
+    def validate(method: nn.Module, way: int, shot: int) -> float:
+        seen.append((method.training, way, shot))
+        torch.rand(3)
+        return 0.5
+
+    model = nn.Sequential(nn.Linear(1, 1), nn.Dropout())
+    model[1].eval()
+    before = torch.get_rng_state()
+    assert context(tmp_path, validate).validation_accuracy(model, 20, 5) == 0.5
+    assert seen == [(False, 20, 5)] and model.training and not model[1].training
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_diverging_training_stops_with_the_step(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match=r"diverged at step 7.*smaller learning rate"):
+        context(tmp_path).log(7, loss=float("nan"))
+
+
+def test_a_fit_is_found_again_and_another_methods_is_refused(tmp_path: Path) -> None:
+    fit, model = Fit(tmp_path, "abc"), nn.Linear(2, 2)
+    assert not fit.is_done
+    fit.finish(model, {"seconds": 1.0, "curves": [], "selection": {}})
+    assert fit.is_done and fit.record()["seconds"] == 1.0
+    other = nn.Linear(2, 2)
+    fit.restore(other, CPU)
+    assert torch.equal(model.weight, other.weight)
+    with pytest.raises(StoreError, match="not a checkpoint of this method"):
+        fit.restore(nn.Linear(3, 2), CPU)
+
+
+def test_checkpoints_execute_nothing(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return Path.touch, (tmp_path / "pwned",)
+
+    path = tmp_path / "evil.pt"
+    path.write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(StoreError, match="cannot be read as a checkpoint"):
+        load_tensors(path, CPU)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    save_tensors(path, {"x": torch.zeros(1000)})
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(StoreError, match="Delete it and run again"):
+        load_tensors(path, CPU)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.pt"
+    save_tensors(path, {"x": 1})
+
+    def full(content: object, where: Path) -> None:
+        where.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(StoreError, match="No space left"):
+        save_tensors(path, {"x": 2})
+    monkeypatch.undo()
+    assert load_tensors(path, CPU)["x"] == 1 and [p.name for p in tmp_path.iterdir()] == ["a.pt"]
