@@ -27,6 +27,7 @@ from harness.types import EpisodeList
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 RoleName = Literal["base", "validation", "novel"]
 ROLES: tuple[RoleName, ...] = ("base", "validation", "novel")
+_AMBIGUOUS = FOLDER / "ambiguous.toml"
 _closed: list[bool] = []  # not a context variable: threads started by a method must meet it too
 _SETTING = re.compile(r"(?P<stem>.+)-(?P<way>\d+)w(?P<shot>\d+)s(?P<rest>(-[a-z0-9]+)*)")
 
@@ -229,6 +230,8 @@ def load(name: str) -> Setting:
         benchmark = table.get((match["stem"], "-".join(variant)))
         if benchmark:
             return benchmark.setting(int(match["way"]), int(match["shot"]), query, list_seed)
+        if match["stem"] in ambiguous():
+            raise ConfigError(f"`{name}` is not one setting: {ambiguous()[match['stem']]}")
     known = standard_names()
     raise ConfigError(
         f"`{name}` is not a setting.{nearest(name, known)} A setting is BENCHMARK-<way>w<shot>s, like "
@@ -270,7 +273,13 @@ def novel_closed() -> Iterator[None]:
 @cache
 def every() -> tuple[Benchmark, ...]:
     """Every benchmark of ``benchmarks/*.toml``, sorted by file name."""
-    return tuple(b for path in sorted(FOLDER.glob("*.toml")) for b in _read(path))
+    return tuple(b for path in sorted(FOLDER.glob("*.toml")) if path != _AMBIGUOUS for b in _read(path))
+
+
+@cache
+def ambiguous() -> Mapping[str, str]:
+    """Name that means several benchmarks → what to say, from ``benchmarks/ambiguous.toml``."""
+    return {name: entry["says"] for name, entry in tomllib.loads(_AMBIGUOUS.read_text()).items()}
 
 
 @cache

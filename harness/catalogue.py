@@ -112,7 +112,7 @@ def show_benchmarks(rows: Sequence[dict[str, Any]]) -> None:
         ],
         right=(2, 3, 4),
     )  # fmt: skip
-    for how in dict.fromkeys(r["how"] for r in rows if r["how"]):
+    for how in dict.fromkeys(line for r in rows for line in r["how"].splitlines()):
         sys.stdout.write(f"{how}\n")
     sys.stdout.write("Any other way, shot or number of queries is a setting too: glyphs-10w2s-q8.\n")
 

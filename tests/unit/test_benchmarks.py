@@ -70,3 +70,18 @@ def test_novel_images_are_closed_while_a_method_trains(tmp_path: Path) -> None:
 def test_two_image_sizes_have_two_digests(tmp_path: Path) -> None:
     glyphs = benchmarks.load("glyphs-5w1s").benchmark
     assert glyphs.open("novel", tmp_path).digest != glyphs.open("novel", tmp_path, image_size=32).digest
+
+
+def test_cub_alone_is_three_benchmarks_and_says_so() -> None:
+    with pytest.raises(ConfigError, match="three different benchmarks"):
+        benchmarks.load("cub-5w1s")
+
+
+def test_the_two_even_cub_splits_share_twelve_novel_classes() -> None:
+    feat, closer = (benchmarks.load(f"cub-{s}-5w1s").benchmark.roles["novel"].classes for s in ("feat", "closerlook"))
+    assert len(set(feat) & set(closer)) == 12
+
+
+def test_a_benchmark_trained_on_more_keeps_the_episodes() -> None:
+    digests = {benchmarks.load(name).digest for name in ("tiered-5w1s", "tiered-trainval-5w1s")}
+    assert len(digests) == 1
