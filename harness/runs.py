@@ -1,4 +1,4 @@
-"""A run as data: what identifies it (RunSpec), what it gave (RunResult), and the folder that carries both."""
+"""A run as data: what it gave (RunResult), and the folder that carries it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,125 +17,11 @@ import numpy.typing as npt
 
 from harness.errors import StoreError
 from harness.registry import MethodReference as MethodReference
+from harness.spec import ConfigValue as ConfigValue
+from harness.spec import Precision as Precision
+from harness.spec import RunSpec as RunSpec
 
 FORMAT = 1
-Precision = Literal["fp32", "bf16", "fp16"]
-
-
-@dataclass(frozen=True)
-class ConfigValue:
-    """One resolved hyper-parameter.
-
-    Attributes:
-        value: JSON value.
-        origin: "default", a DEFAULTS key such as "glyphs", or "--set".
-        phase: "fit" values decide the training; "adapt" values only what follows it.
-    """
-
-    value: Any
-    origin: str
-    phase: Literal["fit", "adapt"] = "fit"
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """Everything that decides a run's counts on one device type, as JSON.
-
-    Attributes:
-        method: which method.
-        benchmark, setting: names; ``setting`` = benchmark × way × shot.
-        n_way, shot, n_query, n_episodes: of the evaluation; ``n_query`` per class.
-        config: resolved hyper-parameters by name.
-        recipe: "clean" or "as-published".
-        backbone, image_size, channels, pipeline: what the images pass through.
-        episode_digest: sha256 of the setting's full list, of which the first ``n_episodes`` are run.
-        data_digest: sha256 by role, over decoded pixels.
-        weights_sha256: of imported weights, else empty.
-        seed: the run seed; episodes do not depend on it.
-        precision: of training and embedding.
-        embed_batch: images per embedding call (fixed, since it may move the last bit).
-        world_size, per_rank_batch: of distributed training (1 and 0: one process).
-    """
-
-    method: MethodReference
-    benchmark: str
-    setting: str
-    n_way: int
-    shot: int
-    n_query: int
-    n_episodes: int
-    config: Mapping[str, ConfigValue]
-    backbone: str
-    image_size: int
-    channels: int
-    pipeline: str
-    episode_digest: str
-    data_digest: Mapping[str, str]
-    seed: int
-    recipe: str = "clean"
-    weights_sha256: str = ""
-    precision: Precision = "fp32"
-    embed_batch: int = 256
-    world_size: int = 1
-    per_rank_batch: int = 0
-
-    @property
-    def id(self) -> str:
-        """12 hex digits of the sha256 of the identity."""
-        return self._key(self._identity())
-
-    @property
-    def fit_key(self) -> str:
-        """12 hex digits over what decides the training alone: equal keys share one checkpoint."""
-        identity = self._identity()
-        for evaluation in (
-            "setting",
-            "n_way",
-            "shot",
-            "n_query",
-            "n_episodes",
-            "episode_digest",
-            "embed_batch",
-        ):
-            del identity[evaluation]
-        identity["benchmark"] = ""  # the images say which data it is, under whatever name
-        identity["data_digest"] = {k: v for k, v in self.data_digest.items() if k in ("base", "validation")}
-        identity["config"] = {k: v.value for k, v in sorted(self.config.items()) if v.phase == "fit"}
-        return self._key(identity)
-
-    def values(self) -> dict[str, Any]:
-        """Hyper-parameters by name, without their origins."""
-        return {key: entry.value for key, entry in self.config.items()}
-
-    def to_json(self) -> dict[str, Any]:
-        """The whole spec, origins and reference included, as JSON types."""
-        return {**asdict(self), "config": {k: asdict(v) for k, v in self.config.items()}}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> RunSpec:
-        """Rebuild a spec from ``to_json``.
-
-        Raises:
-            StoreError: when a field is missing or unknown.
-        """
-        try:
-            fields = dict(data)
-            fields["method"] = MethodReference(**fields["method"])
-            fields["config"] = {k: ConfigValue(**v) for k, v in fields["config"].items()}
-            return cls(**fields)
-        except (TypeError, KeyError, AttributeError) as error:
-            raise StoreError(f"This is not a run specification of this version: {error}.") from error
-
-    def _identity(self) -> dict[str, Any]:
-        identity = asdict(self)
-        del identity["method"]["reference"]
-        identity["config"] = {k: v.value for k, v in sorted(self.config.items())}
-        return identity
-
-    @staticmethod
-    def _key(identity: Mapping[str, Any]) -> str:
-        text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,9 @@ class Backbone(nn.Module):
     smallest: ClassVar[int]
     """Side in pixels of the smallest image that leaves a feature map."""
 
-    def __init__(self, stages: nn.Sequential, channels: int, feature_size: tuple[int, int], init: Init) -> None:
+    def __init__(
+        self, stages: nn.Sequential, channels: int, feature_size: tuple[int, int], init: Init
+    ) -> None:
         super().__init__()
         self.stages = stages
         self.channels = channels

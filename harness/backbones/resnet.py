@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from harness.backbones.backbone import Backbone, Init, check_input
 from harness.backbones.drop import Squares, drop_layer
+from harness.errors import ConfigError
 
 Stem = Literal["7x7", "3x3"]
 """A 7×7 convolution and a pool, each of stride 2, or a single 3×3 convolution of stride 1."""
@@ -52,17 +53,19 @@ class ResNet(Backbone):
         init: Init = "fan_out",
     ) -> None:
         check_input("resnet", image_size, channels, self.smallest)
-        side = image_size if stem == "3x3" else _halved(_halved(image_size))
-        stages, width_in = [_stem(stem, channels)], 64
-        for stage, (depth, width) in enumerate(zip(depths, widths, strict=True), start=1):
-            stride = 1 if stage == 1 else 2
-            side = side if stage == 1 else _halved(side)
+        stages, width_in, sides = [_stem(stem, channels)], 64, _sides(image_size, stem)
+        for stage, (depth, width, side) in enumerate(zip(depths, widths, sides, strict=True), start=1):
             drop = DropOptions(stage, drop_rate, block_size, side, squares)
-            stages.append(_stage(depth, width_in, width, stride, bottleneck, drop))
+            stages.append(_stage(depth, width_in, width, bottleneck, drop))
             width_in = width
+        side = sides[-1]
         if last_pool:
             stages[-1].append(nn.MaxPool2d(2))
             side //= 2
+        if side == 0:
+            raise ConfigError(
+                f"last_pool finds a 1×1 map at {image_size} pixels; use larger images or drop it."
+            )
         super().__init__(nn.Sequential(*stages), widths[-1], (side, side), init)
 
 
@@ -147,16 +150,22 @@ class Bottleneck(nn.Module):
 class ResNet10(ResNet):
     """One basic block per stage (Hariharan and Girshick 2017); options as in ``ResNet``."""
 
-    def __init__(self, image_size: int, channels: int = 3, *, stem: Stem = "7x7", init: Init = "fan_out") -> None:
+    def __init__(
+        self, image_size: int, channels: int = 3, *, stem: Stem = "7x7", init: Init = "fan_out"
+    ) -> None:
         super().__init__(image_size, channels, depths=(1, 1, 1, 1), stem=stem, init=init)
 
 
 class ResNet50(ResNet):
     """Bottleneck blocks 3, 4, 6, 3, maps of 2048 channels; options as in ``ResNet``."""
 
-    def __init__(self, image_size: int, channels: int = 3, *, stem: Stem = "7x7", init: Init = "fan_out") -> None:
+    def __init__(
+        self, image_size: int, channels: int = 3, *, stem: Stem = "7x7", init: Init = "fan_out"
+    ) -> None:
         depths, widths = (3, 4, 6, 3), (256, 512, 1024, 2048)
-        super().__init__(image_size, channels, depths=depths, widths=widths, bottleneck=True, stem=stem, init=init)
+        super().__init__(
+            image_size, channels, depths=depths, widths=widths, bottleneck=True, stem=stem, init=init
+        )
 
 
 def _stem(stem: Stem, channels: int) -> nn.Sequential:
@@ -168,14 +177,15 @@ def _stem(stem: Stem, channels: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(64), pool, nn.ReLU(inplace=True))
 
 
-def _stage(
-    depth: int, width_in: int, width: int, stride: int, bottleneck: bool, drop: DropOptions
-) -> nn.Sequential:
+def _stage(depth: int, width_in: int, width: int, bottleneck: bool, drop: DropOptions) -> nn.Sequential:
     block = Bottleneck if bottleneck else BasicBlock
-    first = block(width_in, width, stride, drop_layer(*drop))
+    first = block(width_in, width, 1 if drop.stage == 1 else 2, drop_layer(*drop))
     return nn.Sequential(first, *(block(width, width, 1, drop_layer(*drop)) for _ in range(depth - 1)))
 
 
-def _halved(side: int) -> int:
-    """Side of a map after a padded convolution or pool of stride 2: half of it, rounded up."""
-    return (side + 1) // 2
+def _sides(image_size: int, stem: Stem) -> list[int]:
+    """Sides of the maps of the four stages; a padded layer of stride 2 halves a side, rounded up."""
+    sides = [image_size if stem == "3x3" else (image_size + 3) // 4]
+    for _ in range(3):
+        sides.append((sides[-1] + 1) // 2)
+    return sides

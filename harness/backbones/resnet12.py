@@ -73,7 +73,9 @@ class Block(nn.Module):
             nn.Conv2d(width_out, width_out, 3, padding=1, bias=False),
             nn.BatchNorm2d(width_out),
         )
-        self.shortcut = nn.Sequential(nn.Conv2d(width_in, width_out, 1, bias=False), nn.BatchNorm2d(width_out))
+        self.shortcut = nn.Sequential(
+            nn.Conv2d(width_in, width_out, 1, bias=False), nn.BatchNorm2d(width_out)
+        )
         self.finish = nn.Sequential(nn.MaxPool2d(2), nn.LeakyReLU(0.1, inplace=True), drop or nn.Identity())
 
     def forward(self, x: Tensor) -> Tensor:

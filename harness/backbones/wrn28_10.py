@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from harness.backbones.backbone import Backbone, Init, check_input
+from harness.errors import ConfigError
 
 
 class WideResNet(Backbone):
@@ -21,7 +22,7 @@ class WideResNet(Backbone):
         init: how weights are drawn.
 
     Raises:
-        ConfigError: images below 4 pixels.
+        ConfigError: images below 4 pixels, or a depth that is not 6·n + 4.
     """
 
     smallest = 4
@@ -37,6 +38,10 @@ class WideResNet(Backbone):
         init: Init = "fan_out",
     ) -> None:
         check_input("wrn28_10", image_size, channels, self.smallest)
+        if depth < 10 or depth % 6 != 4:
+            raise ConfigError(
+                f"wrn28_10 was asked for depth {depth}; it has 6·n + 4 layers: 10, 16, 22, 28, …."
+            )
         stages, width_in = [nn.Sequential(nn.Conv2d(channels, 16, 3, padding=1, bias=False))], 16
         for width, stride in ((16 * widen, 1), (32 * widen, 2), (64 * widen, 2)):
             blocks = [WideBlock(width_in, width, stride, drop_rate)]

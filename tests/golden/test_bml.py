@@ -257,7 +257,9 @@ def test_training_step() -> None:
         parts = {
             "global_loss": dense_cross_entropy(scores, torch.from_numpy(arrays["y"][t])),
             "local_loss": dense_cross_entropy(elastic_scores(distances, target, progress=progress), target),
-            "mutual": mutual_divergence(global_map.mean((2, 3)), local_map.mean((2, 3)), temperature=facts["T"]),
+            "mutual": mutual_divergence(
+                global_map.mean((2, 3)), local_map.mean((2, 3)), temperature=facts["T"]
+            ),
         }
         total = sum(w * part for w, part in zip(facts["weights"], parts.values(), strict=True))
         optimiser.zero_grad()

@@ -13,7 +13,7 @@ ROWS = (
     {"errors", "seeding", "config", "types", "metrics", "stats", "files", "progress", "places", "published", "threads"},
     {"data", "sampling", "benchmarks", "ops", "backbones", "baseset", "lock"},
     {"method", "registry", "features", "fitting", "api"},
-    {"evaluate", "runs", "planning", "provenance", "job", "worker", "testing"},
+    {"evaluate", "spec", "runs", "planning", "provenance", "job", "worker", "testing"},
     {"store", "dispatch"},
     {"report"},
     {"commands", "catalogue", "health"},

@@ -1,0 +1,127 @@
+"""Time the report on a made-up database and print a table: ``python tests/performance/report.py``.
+
+Options: ``--episodes 10000 --methods 30 --settings 16 --runs 500 --browser`` (the last times the first sort in Chromium).
+The database and the site are made in ``--keep FOLDER`` (a scratch folder unless given) and used again when they are there.
+"""
+
+import argparse
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from made_up_results import episode_table, result
+
+from harness import stats
+from harness.store import Store
+
+BUILD = """
+import resource, sys, time
+started = time.perf_counter()
+from pathlib import Path
+from harness.store import Store
+from harness.report import render
+with Store.open(sys.argv[1]) as store:
+    render.write(store, Path(sys.argv[2]))
+print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def fill(location: Path, options: argparse.Namespace) -> None:
+    """A run per method and setting, then more seeds until there are enough."""
+    table, n = episode_table(options.episodes), 0
+    with Store.open(location, create=True) as store:
+        for seed in range(options.runs):
+            for method in range(options.methods):
+                for setting in range(options.settings):
+                    if n == options.runs:
+                        return
+                    name = f"set{setting // 2}-5w{1 + 4 * (setting % 2)}s"
+                    skill = 0.4 + 0.01 * method + 0.005 * (setting % 7)
+                    store.ingest(
+                        result(f"method-{method:02d}", name, skill, seed, options.episodes, table=table)
+                    )
+                    n += 1
+
+
+def build(location: Path, site: Path) -> tuple[float, float]:
+    """Seconds and peak bytes of one build in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD, location, site], capture_output=True, text=True, check=True
+    )
+    seconds, peak = done.stdout.split()
+    return float(seconds), float(peak)
+
+
+def all_pairs(n_methods: int, n_episodes: int) -> float:
+    """Seconds for t, Holm and ranks over all pairs."""
+    random = np.random.default_rng(0)
+    accuracy = random.integers(30, 60, (n_methods, n_episodes)) / 75
+    started = time.perf_counter()
+    pairs = stats.all_pairs(accuracy)
+    stats.rank_intervals(pairs.is_better())
+    return time.perf_counter() - started
+
+
+def first_sort(page: Path) -> float:
+    """Seconds from opening the index to the end of a first sort."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
+        )
+        tab = browser.new_page()
+        tab.goto("about:blank")
+        started = time.perf_counter()
+        tab.goto(page.as_uri())
+        tab.locator("th button").nth(1).click()
+        tab.wait_for_selector("th[aria-sort]")
+        seconds = time.perf_counter() - started
+        browser.close()
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name, default in (("episodes", 10_000), ("methods", 30), ("settings", 16), ("runs", 500)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--browser", action="store_true")
+    parser.add_argument("--keep", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        location, site = folder / "results.db", folder / "reports"
+        print(
+            f"{options.runs} runs × {options.episodes} episodes, {options.methods} methods, {options.settings} settings"
+        )
+        if not location.exists():
+            started = time.perf_counter()
+            fill(location, options)
+            print(f"  {'making the database':<48} {time.perf_counter() - started:8.1f} s")
+        shutil.rmtree(site, ignore_errors=True)
+        for what in ("fsbench report, first build", "the same again, nothing changed"):
+            seconds, peak = build(location, site)
+            print(f"  {what:<48} {seconds:8.1f} s   {peak / 1e6:6.0f} MB")
+        size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
+        print(f"  {'size of the site':<48} {size / 1e6:8.1f} MB")
+        print(f"  {'all pairs of 30 methods: t, Holm, ranks':<48} {all_pairs(30, options.episodes):8.2f} s")
+        if options.browser:
+            print(
+                f"  {'index in Chromium until the first sort is done':<48} {first_sort(site / 'index.html'):8.2f} s"
+            )
+    print(
+        f"  {'memory of this script':<48} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:8.0f} MB"
+    )
+
+
+if __name__ == "__main__":
+    main()
