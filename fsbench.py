@@ -233,6 +233,27 @@ def prepare(
 
 
 @app.command()
+def import_folder(
+    source: Annotated[Path, typer.Argument(help="Folder or archive with a subfolder for each class.")],
+    name: Annotated[str, typer.Option(help="Name of the benchmark: small letters, digits and dashes.")],
+    splits: Annotated[
+        Path | None, typer.Option(help="CSV with the columns class and role (base, validation, novel).")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="Without --splits: deal the classes at random in these proportions.")
+    ] = "64/16/20",
+    seed: Annotated[int, typer.Option(help="Of the deal and of the episode lists.", min=0)] = 0,
+    queries: Annotated[int, typer.Option(help="Queries per class.", min=1)] = 15,
+    size: Annotated[int, typer.Option(help="Pixels of a side.", min=8)] = 84,
+) -> None:
+    """Make a benchmark of your own pictures, with locked episode lists."""
+    from harness import catalogue
+
+    for line in catalogue.import_folder(source, name, splits, split, seed, queries, size, _where[0]):
+        typer.echo(line)
+
+
+@app.command()
 def verify(
     dataset: Annotated[str, typer.Argument(help="Name of a prepared data set.")], as_json: AsJson = False
 ) -> None:

@@ -22,6 +22,7 @@ from harness import sampling
 from harness.data.generated import ensure
 from harness.data.images import ImageStore
 from harness.errors import ConfigError, DataError, nearest
+from harness.places import places
 from harness.types import EpisodeList
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
@@ -39,13 +40,13 @@ class Role:
     Attributes:
         dataset: the prepared set that holds the images.
         classes: number of images used of each class, by class name, in the order of labels.
-        images: only the first so many of each class are used; None for all.
+        images: only these of each class are used, from and up to; None for all.
         rotations: whether every class counts four times, rotated by 0, 90, 180 and 270 degrees.
     """
 
     dataset: str
     classes: Mapping[str, int]
-    images: int | None = None
+    images: tuple[int, int] | None = None
     rotations: bool = False
 
     @property
@@ -67,6 +68,8 @@ class Benchmark:
         n_query, n_episodes: per class; the field's standard count.
         standard: the settings listed by ``fsbench benchmarks``, like "5w1s".
         fixed_episodes: "sampled", or "groups" where published episodes are the groups of the novel set.
+        protocol: "episodic".
+        folder: where its file is.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Benchmark:
     variant: str = ""
     fixed_episodes: Literal["sampled", "groups"] = "sampled"
     protocol: str = "episodic"
+    folder: Path = FOLDER
 
     @property
     def key(self) -> str:
@@ -116,7 +120,7 @@ class Benchmark:
             list(part.classes),
             pipeline or self.pipeline,
             image_size or self.image_size,
-            images=slice(0, part.images) if part.images else None,
+            images=slice(*part.images) if part.images else None,
             rotations=part.rotations,
         )
         if not np.array_equal(store.counts, part.counts):
@@ -272,8 +276,16 @@ def novel_closed() -> Iterator[None]:
 
 @cache
 def every() -> tuple[Benchmark, ...]:
-    """Every benchmark of ``benchmarks/*.toml``, sorted by file name."""
-    return tuple(b for path in sorted(FOLDER.glob("*.toml")) if path != _AMBIGUOUS for b in _read(path))
+    """Every benchmark of ``benchmarks/*.toml``, sorted by file name, then the user's own."""
+    paths = [
+        p for folder in (FOLDER, user_folder()) for p in sorted(folder.glob("*.toml")) if p != _AMBIGUOUS
+    ]
+    return tuple(benchmark for path in paths for benchmark in _read(path))
+
+
+def user_folder() -> Path:
+    """Where ``fsbench import-folder`` keeps the user's own benchmarks: FSBENCH_DATA/benchmarks."""
+    return places().data / "benchmarks"
 
 
 @cache
@@ -284,8 +296,9 @@ def ambiguous() -> Mapping[str, str]:
 
 @cache
 def locked_digests() -> Mapping[str, str]:
-    """Setting → sha256 of its list, from ``benchmarks/episodes.lock``."""
-    lines = (FOLDER / "episodes.lock").read_text().splitlines()
+    """Setting → sha256 of its list, from ``benchmarks/episodes.lock`` and the user's own."""
+    files = [FOLDER / "episodes.lock", *sorted(user_folder().glob("*.lock"))]
+    lines = [line for file in files for line in file.read_text().splitlines()]
     return dict(line.split() for line in lines if line and not line.startswith("#"))
 
 
@@ -305,18 +318,21 @@ def _read(path: Path) -> Iterator[Benchmark]:
 def _build(data: Mapping[str, Any], path: Path) -> Benchmark:
     fields = dict(data)
     try:
-        fields["roles"] = {role: _role(fields.pop(role)) for role in ROLES if role in fields}
+        fields["roles"] = {role: _role(fields.pop(role), path.parent) for role in ROLES if role in fields}
         fields["standard"] = tuple(fields.pop("settings"))
+        fields["folder"] = path.parent
         return Benchmark(**fields)
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{path}: {error} in the benchmark's definition.") from error
 
 
-def _role(data: Mapping[str, Any]) -> Role:
-    """``split = "FILE.json#KEY"``; ``images = n`` uses the first n of each class."""
+def _role(data: Mapping[str, Any], folder: Path) -> Role:
+    """``split = "FILE.json#KEY"``; ``images = n`` uses the first n of each class, ``[a, b]`` those from a to b."""
     file, _, key = data["split"].partition("#")
-    classes: dict[str, int] = json.loads((FOLDER / "splits" / file).read_text())[key]
-    limit = data.get("images")
-    if limit:
-        classes = {name: min(count, limit) for name, count in classes.items()}
-    return Role(data["dataset"], classes, limit, data.get("rotations", False))
+    classes: dict[str, int] = json.loads((folder / "splits" / file).read_text())[key]
+    images = data.get("images")
+    if images is not None:
+        first, last = (0, images) if isinstance(images, int) else images
+        classes = {name: max(0, min(count, last) - first) for name, count in classes.items()}
+        images = (first, last)
+    return Role(data["dataset"], classes, images, data.get("rotations", False))

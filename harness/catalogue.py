@@ -178,6 +178,46 @@ def prepare(dataset: str, sources: Sequence[Path], where: Places, accept_terms: 
         yield f"{plan.dataset} is ready ({done.change}): {len(done.dataset.class_names)} classes, population {manifest.population}"
 
 
+def import_folder(
+    source: Path,
+    name: str,
+    splits: Path | None,
+    ratio: str,
+    seed: int,
+    n_query: int,
+    size: int,
+    where: Places,
+) -> Iterator[str]:
+    """Prepare a folder of pictures and make it a benchmark; one that fsbench ships keeps its own split."""
+    from harness import own_images
+    from harness.data import prepare as preparing
+
+    shown = _Steps()
+    where.data.mkdir(parents=True, exist_ok=True)
+    done = preparing.import_folder(
+        name, source, where.data, pipeline="easyfsl", size=size, progress=shown.advance
+    )
+    shown.end()
+    prepared = done.dataset
+    yield f"{name} is ready ({done.change}): {len(prepared.class_names)} classes, {prepared.manifest.n_images:,} images"
+    shipped = [
+        s.name for b in known.every() if b.folder == known.FOLDER and b.key == name for s in b.settings()
+    ]
+    if shipped:
+        yield f"its split comes with fsbench: {', '.join(shipped)}"
+        return
+    classes = list(prepared.class_names)
+    roles = (
+        own_images.read_splits(splits, classes) if splits else own_images.split_by_ratio(classes, ratio, seed)
+    )
+    settings = own_images.write_benchmark(prepared, roles, seed, n_query, size, "easyfsl")
+    yield (
+        ", ".join(f"{len(roles[role])} {role}" for role in known.ROLES)
+        + f" classes, in {known.user_folder()}"
+    )
+    yield f"settings: {', '.join(settings) or 'none of the standard ones can be drawn; choose --queries or another split'}"
+
+
 def verify(dataset: str, where: Places) -> list[dict[str, str]]:
     """Check a prepared data set."""
     from harness.data import verify as verifying

@@ -12,7 +12,8 @@ HEADER = (
 
 def main() -> None:
     """Draw the lists that are not locked yet and write their digests beside the old ones."""
-    digests = {name: benchmarks.load(name).episodes.digest for name in benchmarks.standard_names()}
+    built_in = [s for b in benchmarks.every() if b.folder == benchmarks.FOLDER for s in b.settings()]
+    digests = {setting.name: setting.episodes.digest for setting in built_in}
     lines = [
         f"{name} {digest}\n" for name, digest in sorted({**benchmarks.locked_digests(), **digests}.items())
     ]

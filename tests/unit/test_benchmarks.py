@@ -12,12 +12,19 @@ from harness.errors import ConfigError, DataError
 
 @pytest.mark.parametrize("benchmark", benchmarks.every(), ids=lambda b: b.key)
 def test_roles_share_no_class(benchmark: benchmarks.Benchmark) -> None:
-    seen: set[tuple[str, str]] = set()
-    for role in benchmark.roles.values():
-        classes = {(role.dataset, name) for name in role.classes}
-        assert not classes & seen
-        seen |= classes
+    """No class has two roles, but where validation is held-out images of the base classes."""
+    base, novel = benchmark.roles["base"], benchmark.roles["novel"]
+    assert not _classes(base) & _classes(novel)
+    if validation := benchmark.roles.get("validation"):
+        assert not _classes(validation) & _classes(novel)
+        if shared := _classes(validation) & _classes(base):
+            assert shared == _classes(validation) and base.images and validation.images
+            assert base.images[1] <= validation.images[0]
     assert {"base", "novel"} <= set(benchmark.roles)
+
+
+def _classes(role: benchmarks.Role) -> set[tuple[str, str]]:
+    return {(role.dataset, name) for name in role.classes}
 
 
 @pytest.mark.parametrize("name", benchmarks.standard_names())

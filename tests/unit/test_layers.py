@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROWS = (
     {"errors", "seeding", "config", "types", "metrics", "stats", "files", "progress", "places", "published", "threads"},
-    {"data", "sampling", "benchmarks", "ops", "backbones", "baseset", "lock"},
+    {"data", "sampling", "benchmarks", "ops", "backbones", "baseset", "lock", "own_images"},
     {"method", "registry", "features", "fitting", "api"},
     {"evaluate", "spec", "runs", "planning", "provenance", "job", "worker", "testing"},
     {"store", "dispatch"},

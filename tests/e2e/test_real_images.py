@@ -1,4 +1,4 @@
-"""The main job on real drawings: Lake's small background sets and the 20 official one-shot runs."""
+"""The main job on real images: Lake's small sets, the 20 official one-shot runs, and CIFAR-10 photographs."""
 
 from __future__ import annotations
 
@@ -58,3 +58,13 @@ def test_a_short_training_beats_pixels_on_new_alphabets(fsbench: Command) -> Non
     row = json.loads(fsbench("run", "-m", "protonet", "-b", "omniglot-small-5w1s", *short, "--json"))[0]
     assert row["accuracy"] > 0.60
     assert fsbench("verify", "omniglot-small").count("error") == 0
+
+
+def test_real_photographs_become_a_benchmark(fsbench: Command, shared_path: Callable[[str], Path]) -> None:
+    """CIFAR-10's photographs, imported as a user's folder; pixels are above chance and far from solved."""
+    said = fsbench(
+        "import-folder", str(shared_path("data/cifar10-600.zip")), "--name", "cifar10", "--size", "32"
+    )
+    assert "cifar10-5w1s, cifar10-5w5s" in said
+    row = json.loads(fsbench("run", "-m", "pixels", "-b", "cifar10-5w1s", "--episodes", "600", "--json"))[0]
+    assert 0.25 < row["accuracy"] < 0.35
