@@ -60,8 +60,12 @@ class Member(NamedTuple):
         return content
 
 
-def members(source: Path) -> Iterator[Member]:
+def members(source: Path, skip: Callable[[str], bool] = lambda folder: False) -> Iterator[Member]:
     """Iterate over the files of an archive or folder.
+
+    Args:
+        source: the archive or folder.
+        skip: says of a folder's name that nothing in it is wanted; folders on disk are then not even listed.
 
     Folders are walked in sorted order, archives in their own. ``._*`` and ``__MACOSX`` are left out; links and
     devices inside archives too, with a warning.
@@ -70,7 +74,7 @@ def members(source: Path) -> Iterator[Member]:
         DataError: when the source is absent, truncated, a web page, of another kind, or names a path outside.
     """
     if source.is_dir():
-        yield from _folder(source)
+        yield from _folder(source, skip)
         return
     with reading(str(source)):
         kind = sniff(source)
@@ -84,6 +88,28 @@ def members(source: Path) -> Iterator[Member]:
             f"{source} was given as an archive, but it is {kind}. "
             "Give a zip, a tar (plain, gz, bz2, xz) or a folder; if it was downloaded, download it again."
         )
+
+
+def contents(source: Path, kinds: tuple[str, ...]) -> Iterator[Member]:
+    """Iterate over a source that is a file of one of the kinds (``.pkl``), or an archive or folder of files.
+
+    Raises:
+        DataError: as ``members``.
+    """
+    if source.is_file() and source.suffix in kinds:
+        yield Member(source.name, source.stat().st_size, lambda: source.open("rb"))
+    else:
+        yield from members(source)
+
+
+def archive_in(source: Path, *names: str) -> Path:
+    """The first archive of these names (globs) in a folder or up to two below; else the source itself."""
+    if source.is_dir():
+        for name in names:
+            for depth in ("", "*/", "*/*/"):
+                if found := sorted(p for p in source.glob(f"{depth}{name}") if p.is_file()):
+                    return found[0]
+    return source
 
 
 def tar_members(stream: IO[bytes], name: str) -> Iterator[Member]:
@@ -155,9 +181,9 @@ def reading(name: str) -> Iterator[None]:
         ) from error
 
 
-def _folder(source: Path) -> Iterator[Member]:
+def _folder(source: Path, skip: Callable[[str], bool]) -> Iterator[Member]:
     for root, folders, files in os.walk(source):
-        folders.sort()
+        folders[:] = sorted(f for f in folders if not skip(f))
         for name in sorted(files):
             path = Path(root) / name
             relative = path.relative_to(source).as_posix()

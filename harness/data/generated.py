@@ -28,7 +28,9 @@ def ensure(dataset: str, data_home: Path) -> PreparedSet:
         DataError: when it is neither prepared nor generated; says what to type.
     """
     folder = data_home / dataset
-    if reader(dataset).dataset not in GENERATED:
+    if dataset not in GENERATED:
+        if not (folder / FILE).exists():
+            reader(dataset)  # a name that is neither known nor a user's own
         return PreparedSet.open(folder)
     if (folder / FILE).exists():
         found = PreparedSet.open(folder)

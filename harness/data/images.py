@@ -138,6 +138,7 @@ class PreparedSet:
             source=np.concatenate(rows),
             counts=np.array([len(r) for r in rows], dtype=np.int64),
             is_rotated=rotations,
+            prepared=self,
         )
 
     def _rows(self, index: Sequence[int], images: slice | None) -> list[IntArray]:
@@ -173,6 +174,7 @@ class ImageStore:
         source: (n,) int64, the row of the map behind each row of the store; contiguous per class.
         counts: (n_classes,) int64 images per class.
         is_rotated: whether each fourth class is turned by a quarter more, counter-clockwise.
+        prepared: the set behind it, which may have the original pictures; None for images made in memory.
     """
 
     name: str
@@ -183,6 +185,7 @@ class ImageStore:
     source: IntArray
     counts: IntArray
     is_rotated: bool = False
+    prepared: PreparedSet | None = None
 
     def __len__(self) -> int:
         return len(self.source)

@@ -46,6 +46,7 @@ class Manifest:
         pipeline: name of the default pipeline.
         size: the default image size in pixels.
         has_originals: whether the source bytes are kept, so that other pipelines and sizes can be built.
+        note: what preparing found out about the source (the order of colours in a file that does not say).
     """
 
     dataset: str
@@ -57,6 +58,7 @@ class Manifest:
     pipeline: str
     size: int
     has_originals: bool = True
+    note: str = ""
 
     @property
     def n_images(self) -> int:

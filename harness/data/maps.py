@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -108,13 +109,35 @@ def pixel_digests(pixels: Pixels, counts: Iterable[int]) -> list[str]:
         pixels: (N, H, W, C) uint8.
         counts: number of images of each class, in row order.
     """
-    digests, start = [], 0
+    parts = (np.ascontiguousarray(pixels[i : i + 1]).data for i in range(len(pixels)))
+    return _digests(parts, pixels.shape[1:], counts)
+
+
+def map_digests(path: Path, counts: Iterable[int]) -> list[str]:
+    """``pixel_digests`` of a map, read as a file: pages of a memory map would count as memory of this process.
+
+    Raises:
+        DataError: when the file cannot be read.
+    """
+    try:
+        card = np.load(path, mmap_mode="r")
+        with path.open("rb") as stream:
+            stream.seek(card.offset)
+            size = int(np.prod(card.shape[1:]))
+            return _digests(iter(lambda: stream.read(size), b""), card.shape[1:], counts)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}. {_remedy(path.parent.parent)}") from error
+
+
+def _digests(
+    images: Iterator[bytes | memoryview], shape: tuple[int, ...], counts: Iterable[int]
+) -> list[str]:
+    digests = []
     for count in counts:
-        digest = hashlib.sha256(f"{pixels.shape[1:]}".encode())
-        for first in range(start, start + count, _CHUNK):
-            digest.update(np.ascontiguousarray(pixels[first : min(first + _CHUNK, start + count)]).data)
+        digest = hashlib.sha256(f"{shape}".encode())
+        for image in islice(images, count):
+            digest.update(image)
         digests.append(digest.hexdigest())
-        start += count
     return digests
 
 
@@ -137,8 +160,7 @@ def build_map(
             n_done += len(pixels)
             if progress is not None:
                 progress(n_done, manifest.n_images)
-    whole = np.load(aside, mmap_mode="r")
-    digests = pixel_digests(whole, (c.n_images for c in manifest.classes))
+    digests = map_digests(aside, (c.n_images for c in manifest.classes))
     save_text(path.with_suffix(".json"), json.dumps({"classes": digests}))
     aside.replace(path)
 

@@ -15,6 +15,7 @@ from PIL import Image
 from harness.errors import ConfigError, DataError, nearest
 
 Pixels = npt.NDArray[np.uint8]
+_Ints = npt.NDArray[np.int64]
 Mode = Literal["L", "RGB"]
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
@@ -145,16 +146,28 @@ def pipeline(name: str) -> Pipeline:
 
 
 def decode(content: bytes, mode: Mode) -> Image.Image:
-    """Decode an image file to grey or RGB (CMYK, palette and 1-bit pictures are converted).
+    """Decode an image file to grey or RGB (CMYK, palette, 1-bit and 16-bit pictures are converted).
 
     Raises:
         DataError: when the bytes are not a whole image.
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
-            return image.convert(mode)
+            return (_narrow(image) if image.mode.startswith("I") else image).convert(mode)
     except _BROKEN as error:
         raise DataError(f"is not a whole image ({error})") from error
+
+
+def _narrow(image: Image.Image) -> Image.Image:
+    """A 16-bit grey picture in 8 bits, scaled; Pillow's own conversion clips."""
+    wide = np.clip(np.asarray(image, dtype=np.int64), 0, 65_535)
+    return Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+
+
+def encode_ppm(pixels: Pixels) -> bytes:
+    """Encode (H, W, 3) uint8 as PPM: a line of header, then the pixels as they are."""
+    height, width, _ = pixels.shape
+    return b"P6 %d %d 255\n" % (width, height) + pixels.tobytes()
 
 
 def encode_png(pixels: Pixels) -> bytes:
@@ -180,20 +193,26 @@ def area_average(pixels: Pixels, size: int) -> Pixels:
     >>> area_average(np.array([[[0], [0]], [[0], [255]]], dtype=np.uint8), 1).tolist()
     [[[64]]]
     """
-    area = pixels.shape[0] * pixels.shape[1]
-    sums = _covered(pixels.astype(np.int32), size)  # (size, W, C), each ≤ 255 · H · size
-    sums = _covered(sums.swapaxes(0, 1).astype(np.int64), size).swapaxes(0, 1)  # (size, size, C)
+    import cv2  # slow to import, and not needed by those who read a map that is there
+
+    height, width, _ = pixels.shape
+    depth = cv2.CV_32S if 255 * height * width < 1 << 31 else cv2.CV_64F  # exact, both
+    table = cv2.integral(pixels, sdepth=depth).reshape(height + 1, width + 1, -1)  # of sums above and left
+    (top, below), (left, right) = _borders(height, size), _borders(width, size)
+    at_borders = sum(
+        table[np.ix_(row, column)].astype(np.int64) * (part_row[:, None] * part_column)[:, :, None]
+        for row, part_row in (top, below)
+        for column, part_column in (left, right)
+    )  # (size + 1, size + 1, C); between two pixels a running sum grows linearly, so this is exact
+    sums = np.diff(np.diff(at_borders, axis=0), axis=1)  # (size, size, C)
+    area = height * width
     return np.ascontiguousarray((2 * sums + area) // (2 * area), dtype=np.uint8)
 
 
-def _covered(values: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
-    """Sum (n, …) over ``size`` equal stretches of the first axis → (size, …), in units of 1/size of a pixel."""
-    n = len(values)
-    before = np.zeros((n + 1, *values.shape[1:]), dtype=values.dtype)
-    np.cumsum(values, axis=0, out=before[1:])
-    whole, part = np.divmod(np.arange(size + 1, dtype=values.dtype) * n, size)
-    partly = part[:, None, None] * values[np.minimum(whole, n - 1)]
-    return np.diff(size * before[whole] + partly, axis=0)
+def _borders(n: int, size: int) -> tuple[tuple[_Ints, _Ints], tuple[_Ints, _Ints]]:
+    """Pixels before and after each of the size + 1 borders of equal stretches of n, and what counts of each, in 1/size."""
+    whole, part = np.divmod(np.arange(size + 1) * n, size)
+    return (whole, size - part), (np.minimum(whole + 1, n), part)
 
 
 def _straight(image: Image.Image, size: int) -> Pixels:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from harness.data.archives import md5
 from harness.data.manifest import SourceFile
 from harness.data.originals import Picture
 from harness.data.pipelines import Mode
 
+_LOG = logging.getLogger("fsbench.data")
+_HASHED_BYTES = 4 << 30  # larger files are known by name and size: reading 138 GB twice takes too long
 _CARD_BYTES = 150  # a row of images.csv and of the index, and its line in the journal
 
 
@@ -29,6 +34,9 @@ class Plan:
         size: default edge in pixels.
         pictures: gives the pictures, in any order; called again when a killed run is taken up.
         if_other: what to do where the set exists, prepared from other sources.
+        has_originals: whether the pictures are originals, to be kept; False where the source holds small
+            pictures already made for the default pipeline.
+        note: what was found out about the source, for the manifest.
     """
 
     dataset: str
@@ -42,9 +50,31 @@ class Plan:
     size: int
     pictures: Callable[[], Iterator[Picture]]
     if_other: Literal["extend", "replace", "refuse"] = "refuse"
+    has_originals: bool = True
+    note: str = ""
 
     @property
     def disk_bytes(self) -> int:
-        """Disk space the prepared set will take: originals, cards and the default map."""
+        """Disk space that preparing takes: the pictures, cards and the default map."""
         pixel_bytes = self.n_images * self.size**2 * (1 if self.mode == "L" else 3)
         return self.n_bytes + self.n_images * _CARD_BYTES + pixel_bytes
+
+
+def source_file(source: Path, published_md5: str = "", n_bytes: int = 0) -> SourceFile:
+    """The card of a source; one that differs from the published file is used all the same, with a warning.
+
+    Args:
+        source: a file, or a folder, which is known by its name and ``n_bytes``.
+        published_md5: of the file, where one is.
+        n_bytes: bytes of the pictures in a folder.
+
+    Raises:
+        DataError: when the file cannot be read.
+    """
+    if source.is_dir():
+        return SourceFile(source.name, n_bytes)
+    size = source.stat().st_size
+    found = md5(source) if size <= _HASHED_BYTES else ""
+    if found and published_md5 and found != published_md5:
+        _LOG.warning("%s has md5 %s, the published file %s", source, found, published_md5)
+    return SourceFile(source.name, size, found)

@@ -66,6 +66,36 @@ def prepare(
     ]
 
 
+def import_folder(
+    dataset: str,
+    source: Path,
+    data_home: Path,
+    *,
+    pipeline: str = "easyfsl",
+    size: int = 84,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Prepare a user's own pictures, a folder or archive with a subfolder for each class.
+
+    Args:
+        dataset: the name it gets.
+        source: the folder or archive.
+        data_home: the folder of all prepared sets.
+        pipeline: name of the default pipeline.
+        size: default edge in pixels.
+        progress: as for ``prepare``.
+
+    Raises:
+        ConfigError: when the name cannot be one, or the pipeline is unknown.
+        DataError: as ``prepare``.
+    """
+    from harness.data import folder
+
+    if not source.exists():
+        raise DataError(f"{source} does not exist; give the folder or archive of the pictures of {dataset}.")
+    return write(folder.plans(dataset, [source], pipeline, size)[0], data_home, progress)
+
+
 def plans(
     dataset: str,
     sources: Sequence[Path],
@@ -116,7 +146,7 @@ def write(plan: Plan, data_home: Path, progress: Progress | None = None) -> Prep
             work = _open_work(plan, data_home)
             entries = _read(plan, work, progress)
             _decode(plan, work, entries, progress)
-            _swap(work, target)
+            _swap(plan, work, target)
     except OSError as error:
         raise DataError(
             f"{plan.dataset} could not be written to {data_home}: {error}. What is done is kept: free space or "
@@ -197,17 +227,19 @@ def _decode(plan: Plan, work: Path, entries: list[Entry], progress: Progress | N
         terms=plan.terms,
         pipeline=plan.pipeline,
         size=plan.size,
+        note=plan.note,
     )
     originals.write_index(work, entries)
     n_read = plan.n_images
     tell = None if progress is None else lambda done, n: progress(n_read + done, n_read + n)
     ensure_map(work, manifest, pipeline(plan.pipeline).geometry, plan.size, tell)
-    manifest.write(work)
+    replace(manifest, has_originals=plan.has_originals).write(work)
 
 
-def _swap(work: Path, target: Path) -> None:
+def _swap(plan: Plan, work: Path, target: Path) -> None:
     """Put the finished set in its place; a set that was there stays until then."""
-    for name in (_SOURCES, originals.JOURNAL):
+    unneeded = () if plan.has_originals else (originals.BYTES, originals.INDEX)
+    for name in (_SOURCES, originals.JOURNAL, *unneeded):
         (work / name).unlink(missing_ok=True)
     old = target.parent / _OLD / target.name
     if target.exists():

@@ -27,6 +27,12 @@ class Reader:
 
 
 _MIT = "MIT, copyright 2015 Brenden Lake; please cite Lake, Salakhutdinov, Tenenbaum (2015)"
+_CUB = "no licence text, pictures of Flickr users: research use; please cite Wah et al. (2011), Caltech-UCSD Birds-200-2011"
+_CUB_HOW = "PATH is CUB_200_2011.tgz or its folder; without --source it is downloaded"
+_IMAGENET = (
+    "ImageNet pictures: access by agreement with image-net.org, non-commercial research and education only, "
+    "not to be passed on"
+)
 _OMNIGLOT = "https://github.com/brendenlake/omniglot"
 
 READERS: dict[str, Reader] = {
@@ -45,6 +51,31 @@ READERS: dict[str, Reader] = {
             "harness.data.omniglot",
             f"PATH holds images_background_small1.zip, images_background_small2.zip or both, of {_OMNIGLOT}",
             _MIT,
+        ),
+        Reader(
+            "mini",
+            "harness.data.mini",
+            "PATH is your own ILSVRC2012_img_train.tar or its folders, mini-imagenet-cache-*.pkl, "
+            "miniImageNet_category_split_*.pickle, few-shot-*.npz, or a folder of n0153282900000005.jpg and so on",
+            _IMAGENET,
+            must_accept=True,
+        ),
+        Reader(
+            "tiered",
+            "harness.data.tiered",
+            "PATH is your own ILSVRC2012_img_train.tar or its folders, *_images_png.pkl and *_labels.pkl, or "
+            "*_images.npz and *_labels.pkl",
+            _IMAGENET,
+            must_accept=True,
+        ),
+        Reader("cub", "harness.data.cub", _CUB_HOW, _CUB),
+        Reader("cub-bbox", "harness.data.cub", _CUB_HOW, _CUB),
+        Reader(
+            "cifar100",
+            "harness.data.cifar100",
+            "PATH is cifar-100-python.tar.gz or its folder, or holds CIFAR_FS_*.pickle or FC100_*.pickle; without "
+            "--source it is downloaded",
+            "no licence text; please cite Krizhevsky (2009), Learning multiple layers of features from tiny images",
         ),
         Reader("omniglot-runs", "harness.data.omniglot", f"PATH holds all_runs.zip of {_OMNIGLOT}", _MIT),
     )

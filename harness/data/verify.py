@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from harness.data import maps
 from harness.data.images import PreparedSet
 from harness.data.pipelines import PIPELINES, Geometry, pipeline
+from harness.data.roles import RoleClasses, problems
 from harness.errors import DataError
 
 
@@ -29,9 +30,9 @@ class Finding(NamedTuple):
 
 
 def verify(dataset: str, data_home: Path) -> list[Finding]:
-    """Check counts, originals, pixel digests and equal pictures of a prepared set; rebuild what can be rebuilt.
+    """Check a prepared set: counts, originals, pixel digests, equal pictures, and the benchmarks' splits over it.
 
-    A map whose pixels differ from their digests is decoded again where the originals are intact.
+    What can be rebuilt is: a map whose pixels differ from their digests is decoded again where the originals are intact.
 
     Raises:
         DataError: when the set is not prepared or its manifest is broken.
@@ -42,7 +43,7 @@ def verify(dataset: str, data_home: Path) -> list[Finding]:
     findings += [_map(prepared, geometry, size, can_rebuild) for geometry, size in _stored(prepared)]
     if all(f.level != "error" for f in findings):
         findings.append(_duplicates(prepared))
-    return findings
+    return [*findings, *_splits(prepared)]
 
 
 def _counts(prepared: PreparedSet) -> Finding:
@@ -95,14 +96,32 @@ def _map(prepared: PreparedSet, geometry: Geometry, size: int, can_rebuild: bool
 def _map_problem(prepared: PreparedSet, geometry: Geometry, size: int) -> str:
     try:
         recorded = maps.recorded_digests(prepared.folder, geometry, size)
-        pixels = maps.open_map(prepared.folder, prepared.manifest, geometry, size)
+        maps.open_map(prepared.folder, prepared.manifest, geometry, size)
+        found = maps.map_digests(maps.map_path(prepared.folder, geometry, size), prepared.counts.tolist())
     except DataError as error:
         return str(error)
-    found = maps.pixel_digests(pixels, prepared.counts.tolist())
     changed = [n for n, a, b in zip(prepared.class_names, recorded, found, strict=False) if a != b]
     if changed or len(recorded) != len(found):
         return f"the pixels of {len(changed)} classes changed ({', '.join(changed[:3])} …)"
     return ""
+
+
+def _splits(prepared: PreparedSet) -> Iterator[Finding]:
+    """Whether the set can play its roles in the benchmarks, and which groups lie in several roles."""
+    from harness import benchmarks
+
+    dataset = prepared.manifest.dataset
+    roles = [
+        RoleClasses(benchmark.key, name, role.classes, is_part=role.images is not None)
+        for benchmark in benchmarks.every()
+        for name, role in benchmark.roles.items()
+        if role.dataset == dataset
+    ]
+    found = [Finding(*problem) for problem in problems(prepared, roles)]
+    if roles and not found:
+        names = ", ".join(dict.fromkeys(r.benchmark for r in roles))
+        yield Finding("ok", "splits", f"classes, counts and groups are those of {names}")
+    yield from found
 
 
 def _duplicates(prepared: PreparedSet) -> Finding:

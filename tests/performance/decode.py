@@ -32,6 +32,7 @@ from harness.data.prepare import write
 from harness.data.views import normalise, to_float
 from harness.data.vision import import_torchvision
 
+USUAL, MAP = "torchvision ImageFolder + DataLoader", "fsbench memory map"
 SIZE, BATCH, N_CLASSES, N_WORKERS = 84, 128, 20, 2
 
 
@@ -69,14 +70,15 @@ def prepared(folder: Path, home: Path, n: int) -> PreparedSet:
     return write(plan, home).dataset
 
 
-def rate(n: int, work: Callable[[], object], repeats: int = 3) -> float:
-    """Units per second, best of some repeats: what the machine can do when others leave it alone."""
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        best = min(best, time.perf_counter() - start)
-    return n / best
+def rates(work: dict[str, tuple[int, Callable[[], object]]], rounds: int = 4) -> dict[str, float]:
+    """Units per second of each piece of work, best of some rounds in turn, so that a busy machine is so for all."""
+    best = dict.fromkeys(work, float("inf"))
+    for _ in range(rounds):
+        for name, (_, run) in work.items():
+            start = time.perf_counter()
+            run()
+            best[name] = min(best[name], time.perf_counter() - start)
+    return {name: n / best[name] for name, (n, _) in work.items()}
 
 
 def loader(folder: Path) -> Any:
@@ -116,16 +118,18 @@ def main() -> None:
         folder, home = Path(place) / "images", Path(place) / "data"
         print(f"{n} JPEGs of 500×375, {make(folder, n):,} bytes each; {N_WORKERS} workers or threads")
         found = prepared(folder, home, n)
-        usual = rate(n, lambda: [0 for _ in loader(folder)])
-        print(f"{'decode and resize to 84':44}{'images/s':>10}{'times':>8}")
-        print(f"{'torchvision ImageFolder + DataLoader':44}{usual:>10,.0f}{1:>8.2f}")
+        work: dict[str, tuple[int, Callable[[], object]]] = {USUAL: (n, lambda: [0 for _ in loader(folder)])}
         for geometry in (crops.PLAIN, SHORT_92, STRAIGHT):
-            own = rate(n, partial(build, found, geometry))
-            print(f"{f'fsbench map `{geometry.name}`':44}{own:>10,.0f}{own / usual:>8.2f}")
-        fed = rate(40, lambda: feed(found, 40))
+            work[f"fsbench map `{geometry.name}`"] = (n, partial(build, found, geometry))
+        work[MAP] = (40, lambda: feed(found, 40))
+        measured = rates(work)
+        usual, fed = measured[USUAL], measured.pop(MAP)
+        print(f"{'decode and resize to 84':44}{'images/s':>10}{'times':>8}")
+        for name, own in measured.items():
+            print(f"{name:44}{own:>10,.0f}{own / usual:>8.2f}")
         print(f"{f'training batches of {BATCH}':44}{'batches/s':>10}")
-        print(f"{'torchvision ImageFolder + DataLoader':44}{usual / BATCH:>10.1f}{1:>8.2f}")
-        print(f"{'fsbench memory map':44}{fed:>10.1f}{fed * BATCH / usual:>8.2f}")
+        print(f"{USUAL:44}{usual / BATCH:>10.1f}{1:>8.2f}")
+        print(f"{MAP:44}{fed:>10.1f}{fed * BATCH / usual:>8.2f}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.archives import members, sniff, tar_members
+from harness.data.archives import archive_in, contents, members, sniff, tar_members
 from harness.errors import DataError
 
 FILES = {"a/one.txt": b"one", "a/b/two.bin": bytes(range(256)) * 40, "three": b""}
@@ -172,6 +172,31 @@ def test_damaged_archives_give_safe_members_or_a_data_error(
             assert len(member.read()) == member.n_bytes
     except DataError:
         pass
+
+
+def test_folders_that_are_not_wanted_are_not_entered(tmp_path: Path) -> None:
+    write(tmp_path / "d", "folder", {"train/n01/a": b"1", "train/n02/a": b"2", "n01/deep/a": b"3"})
+    entered: list[str] = []
+
+    def skip(folder: str) -> bool:
+        entered.append(folder)
+        return folder == "n01"
+
+    assert [m.path for m in members(tmp_path / "d", skip)] == ["train/n02/a"]
+    assert "deep" not in entered
+
+
+def test_an_archive_is_found_in_the_folder_that_holds_it(tmp_path: Path) -> None:
+    root = write(tmp_path / "d", "folder", {"a/b/set.tar.gz": b"x", "set.txt": b"x", "a/b/c/deep.zip": b"x"})
+    assert archive_in(root, "set.tar*") == root / "a" / "b" / "set.tar.gz"
+    assert archive_in(root, "other.*", "deep.zip") == root
+    assert archive_in(root / "set.txt", "*.zip") == root / "set.txt"
+
+
+def test_a_file_of_a_kind_is_its_own_contents(tmp_path: Path) -> None:
+    (tmp_path / "x.npz").write_bytes(zip_bytes({"a.npy": b"1"}))  # a zip as well
+    assert [(m.path, m.read()[:2]) for m in contents(tmp_path / "x.npz", (".npz",))] == [("x.npz", b"PK")]
+    assert [m.path for m in contents(tmp_path / "x.npz", (".pkl",))] == ["a.npy"]
 
 
 def test_sniffing_never_needs_a_name(tmp_path: Path) -> None:

@@ -176,3 +176,10 @@ def test_every_pipeline_has_its_familys_augmentation() -> None:
     assert augmentation("metaoptnet-cifar").padding == 4
     with pytest.raises(ConfigError, match="Did you mean `resized-flip`"):
         augmentation("resized-flp")
+
+
+def test_everything_happens_on_the_device_of_the_images() -> None:
+    # the meta device refuses operands of another device, as a GPU does
+    found = augment(pixels(2, 96, 96).to("meta"), "feat", 84, rng())
+    assert found.device.type == "meta"
+    assert found.shape == (2, 3, 84, 84)

@@ -153,7 +153,9 @@ def test_broken_tables_are_refused_where_boxes_are_needed(
 
 def test_another_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.tgz").write_bytes(tar_of({"images/cats/1.jpg": jpeg(0)}, "gz"))
-    with pytest.raises(DataError, match=r"does not hold the pictures of CUB-200-2011: 001\.Black_footed_Albatross has 0 of 3"):
+    with pytest.raises(
+        DataError, match=r"does not hold the pictures of CUB-200-2011: 001\.Black_footed_Albatross has 0 of 3"
+    ):
         plans("cub", [tmp_path / "x.tgz"], tmp_path / "data")
     with pytest.raises(DataError, match="one source"):
         plans("cub", [tmp_path, tmp_path], tmp_path / "data")

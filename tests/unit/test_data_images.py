@@ -177,6 +177,23 @@ def test_a_broken_or_newer_manifest_is_refused(trees: PreparedSet, text: str) ->
         PreparedSet.open(trees.folder)
 
 
+def test_digests_of_a_file_are_those_of_its_pixels(trees: PreparedSet) -> None:
+    path = trees.folder / "maps" / "straight-12.npy"
+    expected = maps.pixel_digests(np.load(path), trees.counts)
+    assert maps.map_digests(path, trees.counts) == expected == list(trees.class_digests("stored", 12))
+
+
+def test_small_pictures_are_kept_as_pixels_alone(tmp_path: Path) -> None:
+    small = write(plan_of(CLASSES, has_originals=False, note="red first"), tmp_path).dataset
+    whole = write(plan_of(CLASSES), tmp_path / "whole").dataset
+    assert small.class_digests("stored", 12) == whole.class_digests("stored", 12)
+    assert {p.name for p in small.folder.iterdir()} == {"images.csv", "manifest.json", "maps"}
+    assert (small.manifest.has_originals, small.manifest.note) == (False, "red first")
+    assert write(plan_of(CLASSES, has_originals=False), tmp_path).change == "unchanged"
+    with pytest.raises(DataError, match="without the original pictures"):
+        small.originals()
+
+
 def test_a_truncated_map_is_refused(trees: PreparedSet) -> None:
     path = trees.folder / "maps" / "straight-12.npy"
     os.truncate(path, path.stat().st_size - 1)

@@ -129,6 +129,13 @@ def test_numbers_and_ranks_are_in_numeric_order(tmp_path: Path) -> None:
     ]
 
 
+def test_other_classes_are_passed_over_unread(tmp_path: Path) -> None:
+    files = {f"{w}.tar": tar_of(class_folder(w)) for w in WNIDS} | {"n01440764.tar": b"not a tar"}
+    (tmp_path / "ILSVRC2012_img_train.tar").write_bytes(tar_of(files))
+    found = prepare("mini", [tmp_path], tmp_path / "data", accept_terms=True)[0].dataset
+    assert found.class_names == tuple(WNIDS)
+
+
 def csv_names() -> dict[str, bytes]:
     return {f"{w}{r:08d}.jpg": content(w, n) for w in WNIDS for r, n in IMAGES[w]}
 

@@ -1,4 +1,4 @@
-"""What `verify` says of splits: disjointness, counts, groups in several roles."""
+"""What `verify` says of splits: overlaps, counts, groups in several roles."""
 
 from __future__ import annotations
 

@@ -1,0 +1,107 @@
+"""Crops of a batch: drawn on the CPU, then cut, resized and mirrored as two small matrices an image.
+
+The matrices hold the triangle filter of antialiased bilinear interpolation, restricted to the crop.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from harness.errors import ConfigError
+
+SCALE = (0.08, 1.0)  # area of a random resized crop, as a part of the image
+RATIO = (3 / 4, 4 / 3)  # its width over its height
+_TRIES = 10
+
+
+class Boxes(NamedTuple):
+    """Crops in pixels of the image, (n,) int64 each; they may reach beyond it, where it is black."""
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+
+
+def resized_boxes(n: int, height: int, width: int, rng: torch.Generator) -> Boxes:
+    """Crops of uniform area and log-uniform ratio; the first of ten that fits, else the largest central one."""
+    area = torch.empty(n, _TRIES, dtype=torch.float64).uniform_(*SCALE, generator=rng) * (height * width)
+    ratio = torch.empty(n, _TRIES, dtype=torch.float64)
+    ratio.uniform_(math.log(RATIO[0]), math.log(RATIO[1]), generator=rng).exp_()
+    place = torch.rand(n, 2, dtype=torch.float64, generator=rng)
+    w = (area * ratio).sqrt().round().long()  # (n, tries)
+    h = (area / ratio).sqrt().round().long()
+    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+    first = fits.int().argmax(1, keepdim=True)
+    w, h, found = w.gather(1, first)[:, 0], h.gather(1, first)[:, 0], fits.any(1)  # (n,)
+    top = (place[:, 0] * (height - h + 1)).long()
+    left = (place[:, 1] * (width - w + 1)).long()
+    central_h, central_w = _central(height, width)
+    return Boxes(
+        torch.where(found, top, (height - central_h) // 2),
+        torch.where(found, left, (width - central_w) // 2),
+        torch.where(found, h, central_h),
+        torch.where(found, w, central_w),
+    )
+
+
+def window_boxes(n: int, height: int, width: int, size: int, padding: int, rng: torch.Generator) -> Boxes:
+    """Windows of the final size, uniform over the padded image.
+
+    Raises:
+        ConfigError: when the image with its padding is smaller than the window.
+    """
+    room = [edge + 2 * padding - size for edge in (height, width)]
+    if min(room) < 0:
+        raise ConfigError(
+            f"A window of {size} pixels does not fit an image of {height}×{width} with {padding} around it."
+        )
+    top, left = (torch.randint(r + 1, (n,), generator=rng) - padding for r in room)
+    edge = torch.full((n,), size)
+    return Boxes(top, left, edge, edge)
+
+
+def crop_resize(x: Tensor, boxes: Boxes, is_flipped: Tensor, size: int) -> Tensor:
+    """Crop, resize bilinearly with antialiasing, and mirror; black outside the image.
+
+    Args:
+        x: (n, C, H, W) float32.
+        boxes: a crop for each image; those that reach beyond it must have the final size.
+        is_flipped: (n,) bool, on the CPU.
+        size: edge of the result in pixels.
+
+    Returns:
+        (n, C, size, size) float32.
+    """
+    n, channels, height, width = x.shape
+    rows = _filter(boxes.top, boxes.height, height, size).to(x.device)  # (n, size, H)
+    columns = _filter(boxes.left, boxes.width, width, size)  # (n, size, W)
+    columns = torch.where(is_flipped[:, None, None], columns.flip(1), columns).to(x.device)
+    lines = x.permute(0, 2, 3, 1).reshape(n, height, width * channels)  # a view of images as they are stored
+    narrow = (rows @ lines).unflatten(2, (width, channels))  # (n, size, W, C)
+    narrow = narrow.permute(0, 3, 1, 2).reshape(n, channels * size, width)
+    return (narrow @ columns.mT).unflatten(1, (channels, size))  # (n, C, size, size)
+
+
+def _central(height: int, width: int) -> tuple[int, int]:
+    """Edges of the largest central crop whose ratio is allowed."""
+    if width / height < RATIO[0]:
+        return round(width / RATIO[0]), width
+    if width / height > RATIO[1]:
+        return height, round(height * RATIO[1])
+    return height, width
+
+
+def _filter(start: Tensor, length: Tensor, n_source: int, size: int) -> Tensor:
+    """(n, size, n_source) weights of the source pixels in each pixel of a resized stretch; rows sum to 1 inside."""
+    scale = (length / size)[:, None, None]
+    centre = start[:, None, None] + scale * (torch.arange(size)[:, None] + 0.5)  # (n, size, 1)
+    source = torch.arange(n_source)  # (n_source,)
+    weight = (1 - (source + 0.5 - centre).abs() / scale.clamp(min=1)).clamp(min=0)  # (n, size, n_source)
+    is_inside = (source >= start[:, None, None]) & (source < (start + length)[:, None, None])
+    weight = weight * is_inside
+    return weight / weight.sum(2, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
