@@ -16,7 +16,7 @@ from typing import Any
 from harness import benchmarks as known
 from harness import registry
 from harness.data.images import PreparedSet
-from harness.data.readers import how_to_prepare, reader
+from harness.data.readers import how_to_prepare
 from harness.errors import ConfigError, DataError, FsbenchError, PluginError
 from harness.method import defaults, recipes, traits
 from harness.places import Places
@@ -222,7 +222,6 @@ def verify(dataset: str, where: Places) -> list[dict[str, str]]:
     """Check a prepared data set."""
     from harness.data import verify as verifying
 
-    reader(dataset)
     return [finding._asdict() for finding in verifying.verify(dataset, where.data)]
 
 
