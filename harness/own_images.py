@@ -83,7 +83,7 @@ def read_splits(path: Path, classes: list[str]) -> Roles:
     ]
     names = [c for c, _ in pairs]
     problems += [f"`{c}` has two rows." for c in sorted(set(names)) if names.count(c) > 1]
-    roles = {role: [c for c, r in pairs if r == role] for role in ROLES}
+    roles: dict[str, list[str]] = {role: [c for c, r in pairs if r == role] for role in ROLES}
     problems += [f"no class is {role}." for role in ROLES if not roles[role]]
     if problems:
         raise DataError(f"{path}: " + " ".join(problems))

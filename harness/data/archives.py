@@ -9,6 +9,7 @@ import logging
 import lzma
 import os
 import tarfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ _BROKEN = (
     tarfile.TarError,
     zlib.error,
     lzma.LZMAError,
+    SyntaxError,  # numpy reads the header of an .npy as Python text
+    tokenize.TokenError,
 )
 _SYMLINK = 0o120000
 

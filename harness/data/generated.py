@@ -24,13 +24,10 @@ def ensure(dataset: str, data_home: Path) -> PreparedSet:
     """Open a prepared set; a generated one is made on first use, and again when its generator changed.
 
     Raises:
-        ConfigError: when the data set is unknown.
         DataError: when it is neither prepared nor generated; says what to type.
     """
     folder = data_home / dataset
     if dataset not in GENERATED:
-        if not (folder / FILE).exists():
-            reader(dataset)  # a name that is neither known nor a user's own
         return PreparedSet.open(folder)
     if (folder / FILE).exists():
         found = PreparedSet.open(folder)

@@ -17,6 +17,7 @@ from harness.data.locking import held
 from harness.data.manifest import Manifest
 from harness.data.originals import Originals, cards
 from harness.data.pipelines import Geometry, Pixels, decode
+from harness.data.readers import how_to_prepare
 from harness.errors import DataError
 from harness.files import save_text
 
@@ -66,7 +67,7 @@ def ensure_map(
             raise DataError(
                 f"{manifest.dataset} holds no pixels of `{geometry.name}` at {size} px and not the original "
                 f"pictures either; it has {', '.join(stored(folder)) or 'none'}. "
-                f"Type `fsbench prepare {manifest.dataset} --source PATH` with the original pictures."
+                f"It needs the original pictures. {how_to_prepare(manifest.dataset)}"
             )
         try:
             with held(path.with_suffix(".lock")):

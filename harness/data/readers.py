@@ -103,8 +103,7 @@ def how_to_prepare(dataset: str) -> str:
     """
     known = READERS.get(dataset)
     if known is None:
-        own = f"pictures of your own become a set with `fsbench import-folder PATH --name {dataset}`"
-        return f"It is no set that fsbench knows.{nearest(dataset, READERS)} Else {own}."
+        return f"Pictures of your own become a set with `fsbench import-folder PATH --name {dataset}`.{nearest(dataset, READERS)}"
     source = " --source PATH" if known.module else ""
     accept = " --accept-terms" if known.must_accept else ""
     return f"Type `fsbench prepare {dataset}{source}{accept}`; {known.how}."

@@ -9,18 +9,38 @@ import numpy as np
 
 from harness import stats
 from harness.errors import ConfigError, StoreError, nearest
-from harness.report.leaderboard import Row, Table, tables
+from harness.report.leaderboard import Matrix, Row, Table, tables
+from harness.stats.seeds import MIN_SEEDS
 from harness.store import Store
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows of one setting and the verdict on the first."""
+    """Two rows of one setting and the verdict on the first.
+
+    Attributes:
+        setting: name.
+        a, b: the rows.
+        comparison: paired, a minus b.
+        overlap: whether they fail on the same queries, first seeds of each; None where one kept no predictions.
+    """
 
     setting: str
     a: Row
     b: Row
     comparison: stats.Comparison
+    overlap: stats.ErrorOverlap | None
+
+    @property
+    def overlap_sentence(self) -> str:
+        """The overlap of errors in words; empty where it is unknown."""
+        o = self.overlap
+        if o is None:
+            return ""
+        total = o.both_right + o.only_a_wrong + o.only_b_wrong + o.both_wrong
+        shares = [f"{100 * n / total:.1f}%" for n in (o.both_wrong, o.only_a_wrong, o.only_b_wrong)]
+        kappa = "" if o.kappa is None else f"; Cohen's kappa of their errors {o.kappa:.2f}"
+        return f"Queries wrong by both {shares[0]}, by {self.a.label} alone {shares[1]}, by {self.b.label} alone {shares[2]}{kappa}."
 
     @property
     def sentence(self) -> str:
@@ -32,10 +52,19 @@ class Pair:
             "better": f"{a} is better than {b} by {points}",
             "worse": f"{a} is worse than {b} by {points}",
             "tied": f"{a} and {b} are tied: the difference is within ±{100 * c.margin:.1f} points",
-            "undecided": f"undecided between {a} and {b}: {points} apart, and less than "
-            f"{100 * (c.detectable or 1):.2f} points cannot be told here",
+            "undecided": f"undecided between {a} and {b}: {points} apart; 80% power begins at "
+            f"{100 * (c.detectable or 1):.2f} points",
         }[c.verdict]
-        return f"{self.setting}: {found} (p = {c.p:.2g}, {c.n_episodes:,} paired episodes){about}."
+        return f"{self.setting}: {found} ({p_text(c.p)}, {c.n_episodes:,} paired episodes){about}."
+
+
+def p_text(p: float) -> str:
+    """Write a p value; below 0.0001 only that it is.
+
+    >>> p_text(0.0312), p_text(0.0)
+    ('p = 0.031', 'p < 0.0001')
+    """
+    return f"p = {p:.2g}" if p >= 1e-4 else "p < 0.0001"
 
 
 def compare(store: Store, a: str, b: str, settings: Sequence[str] | None, margin: float) -> list[Pair]:
@@ -54,9 +83,9 @@ def compare(store: Store, a: str, b: str, settings: Sequence[str] | None, margin
     found = tables(store, settings)
     rows_a, rows_b = (_rows(found, name) for name in (a, b))
     pairs = [
-        _pair(x, rows_b[place], margin)
+        _pair(store, x, rows_b[place], margin)
         for place, x in rows_a.items()
-        if place in rows_b and x is not rows_b[place]
+        if place in rows_b and x is not rows_b[place] and x.metric == rows_b[place].metric
     ]
     if not pairs:
         raise StoreError(
@@ -66,17 +95,29 @@ def compare(store: Store, a: str, b: str, settings: Sequence[str] | None, margin
     return pairs
 
 
-def _pair(a: Row, b: Row, margin: float) -> Pair:
-    """Pair by seed where both have three or more in common, else average each one's seeds."""
+def _pair(store: Store, a: Row, b: Row, margin: float) -> Pair:
+    first, second = paired_accuracy(a, b)
+    verdict = stats.compare(first, second, (a.key, b.key), margin)
+    return Pair(a.setting, a, b, verdict, _overlap(store, a, b))
+
+
+def _overlap(store: Store, a: Row, b: Row) -> stats.ErrorOverlap | None:
+    first, second = (store.predictions(row.runs[0].pk, row.metric) for row in (a, b))
+    if first is None or second is None or a.metric != "top1":
+        return None
+    n = min(len(first), len(second))
+    truth = np.repeat(np.arange(a.spec.n_way), a.spec.n_query)
+    return stats.error_overlap(first[:n], second[:n], truth)
+
+
+def paired_accuracy(a: Row, b: Row) -> tuple[Matrix, Matrix]:
+    """Accuracies on the episodes both have: (S, T) by seed where three or more are common, else (1, T) seed means."""
     n = min(a.n_episodes, b.n_episodes)
     shared = sorted(set(a.seeds) & set(b.seeds))
-    if shared:
-        first = np.stack([a.accuracy[a.seeds.index(s), :n] for s in shared])
-        second = np.stack([b.accuracy[b.seeds.index(s), :n] for s in shared])
-    else:
-        first, second = a.accuracy[:, :n].mean(0, keepdims=True), b.accuracy[:, :n].mean(0, keepdims=True)
-    ids = tuple("+".join(run.id for run in row.runs) for row in (a, b))
-    return Pair(a.setting, a, b, stats.compare(first, second, (ids[0], ids[1]), margin))
+    if len(shared) < MIN_SEEDS:
+        return a.accuracy[:, :n].mean(0, keepdims=True), b.accuracy[:, :n].mean(0, keepdims=True)
+    first, second = (np.stack([row.accuracy[row.seeds.index(s), :n] for s in shared]) for row in (a, b))
+    return first, second
 
 
 def _rows(found: Sequence[Table], name: str) -> dict[tuple[str, str], Row]:

@@ -1,9 +1,10 @@
-"""From stored runs to leaderboard rows: seeds pooled, one interval each, nothing rendered yet."""
+"""From stored runs to leaderboard rows: seeds pooled, one interval each, ranks by paired tests; nothing rendered."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,13 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from harness import stats
+from harness import benchmarks, stats
+from harness.errors import FsbenchError
 from harness.runs import RunSpec
 from harness.seeding import numpy_generator
 from harness.store import Store, StoredRun
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Matrix = npt.NDArray[np.float64]
+HEADLINES = ("top1", "top5/novel", "top1/novel")  # the metric that ranks a setting: the first a run has
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,11 @@ class Row:
         method, backbone, recipe: names.
         config: what differs from the method's defaults, as "key=value, …"; empty when nothing does.
         setting: name of the setting.
+        metric: what ``accuracy`` counts, such as "top1".
         runs: one stored run per seed, by seed.
         accuracy: (S, T) fractions on the episodes all seeds share.
         interval: the headline interval.
-        badges: "transductive", "resized", …, sorted.
+        badges: "transductive", "resized", "partial", …, sorted.
     """
 
     method: str
@@ -40,10 +46,16 @@ class Row:
     recipe: str
     config: str
     setting: str
+    metric: str
     runs: tuple[StoredRun, ...]
-    accuracy: npt.NDArray[np.float64]
+    accuracy: Matrix
     interval: stats.Interval
     badges: tuple[str, ...]
+
+    @property
+    def spec(self) -> RunSpec:
+        """Specification of the first seed."""
+        return self.runs[0].spec
 
     @property
     def mean(self) -> float:
@@ -68,7 +80,13 @@ class Row:
     @property
     def label(self) -> str:
         """Method and whatever sets this row apart from its default."""
-        return " ".join(p for p in (self.method, f"({self.config})" if self.config else "") if p)
+        told = ", ".join(filter(None, (self.config, self.recipe if self.recipe != "clean" else "")))
+        return f"{self.method} ({told})" if told else self.method
+
+    @property
+    def key(self) -> str:
+        """The ids of its runs: a name of the row for random streams."""
+        return "+".join(run.id for run in self.runs)
 
     @cached_property
     def seconds(self) -> dict[str, float]:
@@ -83,41 +101,114 @@ class Table:
 
     Attributes:
         setting: name; ``note`` tells apart tables of one setting over different images.
+        rows: best mean first.
         failed: runs that ended in an error; each is a hole in the table.
+        n_standard: the benchmark's number of episodes; rows with fewer have the badge "partial". None when the
+            benchmark no longer exists.
+        list_digest: of the episode list; empty when every run failed.
     """
 
     setting: str
     note: str
     rows: tuple[Row, ...]
     failed: tuple[StoredRun, ...]
+    n_standard: int | None
+    list_digest: str
+
+    @property
+    def name(self) -> str:
+        """Setting and note in one word, for files and links."""
+        return "-".join(filter(None, (self.setting, self.note.replace(", ", "-").replace(" ", "-"))))
+
+    @cached_property
+    def n_ranked(self) -> int:
+        """Episodes that a row needs to be ranked: the standard number, or what most rows with a long list have."""
+        lengths = [row.n_episodes for row in self.rows]
+        if not lengths:
+            return 0
+        if self.n_standard is not None:
+            return min(self.n_standard, max(lengths))
+        return max(Counter(lengths).items(), key=lambda item: (item[1], item[0]))[0]
+
+    @cached_property
+    def ranked(self) -> tuple[Row, ...]:
+        """Rows with enough episodes, best first on those that all of them share."""
+        n = self.n_ranked
+        rows = [row for row in self.rows if row.n_episodes >= n]
+        return tuple(sorted(rows, key=lambda row: -row.accuracy[:, :n].mean()))
+
+    @cached_property
+    def pairs(self) -> stats.AllPairs | None:
+        """Every ranked row against every other, paired; None when there is no row."""
+        if not self.ranked:
+            return None
+        matrices = [row.accuracy[:, : self.n_ranked] for row in self.ranked]
+        return stats.all_pairs(matrices, [row.seeds for row in self.ranked])
+
+    @cached_property
+    def ranks(self) -> dict[str, tuple[int, int, int]]:
+        """Row key → lowest rank, highest rank, tie group, of the ranked rows."""
+        if self.pairs is None:
+            return {}
+        better = self.pairs.is_better()
+        bounds = stats.rank_intervals(better)
+        means = [float(row.accuracy[:, : self.n_ranked].mean()) for row in self.ranked]
+        columns = (bounds.low, bounds.high, stats.tie_groups(means, better))
+        cells = zip(*(column.tolist() for column in columns), strict=True)
+        return {row.key: cell for row, cell in zip(self.ranked, cells, strict=True)}
 
 
 def tables(
     store: Store, settings: Sequence[str] | None = None, methods: Sequence[str] | None = None
 ) -> list[Table]:
     """Read everything that is asked for; None means all."""
+    return list(each_table(store, stored_runs(store, settings, methods)))
+
+
+def stored_runs(
+    store: Store, settings: Sequence[str] | None = None, methods: Sequence[str] | None = None
+) -> list[StoredRun]:
+    """Every run and replicate that is asked for, without its counts, by setting."""
     filters: dict[str, Any] = {}
     if settings is not None:
         filters["setting"] = list(settings)
     if methods is not None:
         filters["method"] = list(methods)
-    frame = store.runs(metrics=(), **filters)
-    return list(_tables(store, frame))
+    frame: pd.DataFrame = store.runs(metrics=(), **filters)
+    return [store.run(run_id, replicate) for run_id, replicate in zip(frame.id, frame.replicate, strict=True)]
 
 
-def _tables(store: Store, frame: pd.DataFrame) -> Iterator[Table]:
-    for setting, of_setting in frame.groupby("setting", sort=True):
-        runs = [store.run(r.id, r.replicate) for r in of_setting.itertuples()]
-        done = [run for run in runs if run.status == "done"]
-        failed = tuple(run for run in runs if run.status == "failed")
+def each_table(store: Store, runs: Sequence[StoredRun]) -> Iterator[Table]:
+    """Make the tables of these runs, one after the other, by setting."""
+    by_setting: dict[str, list[StoredRun]] = {}
+    for run in runs:
+        by_setting.setdefault(run.spec.setting, []).append(run)
+    for setting, members in sorted(by_setting.items()):
+        failed = tuple(run for run in members if run.status == "failed")
         by_images: dict[tuple[str, str], list[StoredRun]] = {}
-        for run in done:
-            key = (run.spec.episode_digest, run.spec.data_digest.get("novel", ""))
-            by_images.setdefault(key, []).append(run)
-        for (episodes, images), members in sorted(by_images.items()) or [(("", ""), [])]:
-            rows = [_row(store, str(setting), group) for group in _by_row(members).values()]
+        for run in members:
+            if run.status == "done":
+                key = (run.spec.episode_digest, run.spec.data_digest.get("novel", ""))
+                by_images.setdefault(key, []).append(run)
+        n_standard = standard_episodes(setting)
+        for (episodes, images), done in sorted(by_images.items()) or [(("", ""), [])]:
+            rows = [_row(store, setting, group, n_standard) for group in _by_row(done).values()]
             note = f"images {images[:8]}, episodes {episodes[:8]}" if len(by_images) > 1 else ""
-            yield Table(str(setting), note, tuple(sorted(rows, key=lambda r: -r.mean)), failed)
+            ordered = tuple(sorted(rows, key=lambda r: (-r.mean, r.key)))
+            yield Table(setting, note, ordered, failed, n_standard, episodes)
+
+
+def standard_episodes(setting: str) -> int | None:
+    """The benchmark's number of episodes; None when there is no such benchmark any more."""
+    try:
+        return benchmarks.load(setting).n_episodes
+    except FsbenchError:
+        return None
+
+
+def headline_metric(run: StoredRun) -> str:
+    """The metric that ranks a run."""
+    return next((name for name in HEADLINES if name in run.metrics), run.metrics[0])
 
 
 def row_key(spec: RunSpec) -> str:
@@ -142,18 +233,20 @@ def _by_row(runs: Sequence[StoredRun]) -> dict[str, list[StoredRun]]:
     return groups
 
 
-def _row(store: Store, setting: str, runs: list[StoredRun]) -> Row:
-    spec = runs[0].spec
-    _, accuracy = store.accuracy_matrix([run.pk for run in runs], "top1")
+def _row(store: Store, setting: str, runs: list[StoredRun], n_standard: int | None) -> Row:
+    spec, metric = runs[0].spec, headline_metric(runs[0])
+    _, accuracy = store.accuracy_matrix([run.pk for run in runs], metric)
     rng = numpy_generator(0, "bootstrap", *sorted(run.id for run in runs))
     badges = {badge for run in runs for badge in run.provenance.get("badges", [])}
     badges |= {"as-published"} if spec.recipe == "as-published" else set()
+    badges |= {"partial"} if n_standard and accuracy.shape[1] < n_standard else set()
     return Row(
         method=spec.method.name,
         backbone=spec.backbone,
         recipe=spec.recipe,
         config=changed(spec),
         setting=setting,
+        metric=metric,
         runs=tuple(runs),
         accuracy=accuracy,
         interval=stats.headline_interval(accuracy, rng),

@@ -1,87 +1,173 @@
-"""Write the page: one static folder that opens from disk, with a CSV beside each table."""
+"""Write the site: every page computed first, then printed by its template, aside, then swapped in."""
 
 from __future__ import annotations
 
-import csv
-import os
 import shutil
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness import benchmarks
-from harness.errors import StoreError
-from harness.report import terminal
-from harness.report.leaderboard import Row, Table, tables
-from harness.store import Store
+from harness.report import (
+    exports,
+    figures,
+    index_page,
+    method_page,
+    run_page,
+    setting_page,
+    site,
+    terminal,
+    wide,
+)
+from harness.report.counts_script import counts_script
+from harness.report.leaderboard import each_table, headline_metric, stored_runs
+from harness.report.names import method_file, run_file, slug
+from harness.report.run_page import Curve
+from harness.report.setting_page import SettingPage
+from harness.store import Store, StoredRun
 
-COLUMNS = ("method", "backbone", "recipe", "config", "accuracy", "half_width_95", "interval", "episodes", "seeds", "badges", "fit_seconds", "runs")  # fmt: skip
+STATIC = Path(__file__).resolve().parent / "static"
 
 
 def write(store: Store, target: Path, settings: Sequence[str] | None = None) -> Path:
-    """Render every table of the database aside, then swap it in; an old report stays whole until then.
+    """Bring a report up to date; nothing is written when it is.
+
+    Args:
+        store: the database.
+        target: the folder; an old report there stays whole until the new one is.
+        settings: only these; None for all.
 
     Returns:
         The index page.
 
     Raises:
-        StoreError: when the folder cannot be written.
+        StoreError: when the database cannot be read or the folder cannot be written.
     """
-    found = tables(store, settings)
-    aside = target.with_name(f".{target.name}.{os.getpid()}.new")
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        (aside / "index.html").write_text(_page(found))
-        for table in found:
-            _write_csv(aside / f"{_file_name(table)}.csv", table)
-        _swap(aside, target)
-    except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise StoreError(
-            f"The report could not be written to {target}: {error.strerror or error}. Choose another folder with --out."
-        ) from error
+    runs = stored_runs(store, settings)
+    digest = site.fingerprint(runs, settings)
+    if not site.is_current(target, digest):
+        pages = [setting_page.build(store, table) for table in each_table(store, runs)]
+        with site.replaced(target, digest) as folder:
+            _write_all(store, folder, runs, pages)
     return target / "index.html"
 
 
-def _page(found: Sequence[Table]) -> str:
-    environment = Environment(
+def export(store: Store, form: str, settings: Sequence[str] | None = None) -> str:
+    """Write the tables in one form: "csv", "json", "md" or "tex".
+
+    Raises:
+        ConfigError: for another form.
+    """
+    exports.check_form(form)
+    runs = stored_runs(store, settings)
+    return exports.as_text([setting_page.build(store, table) for table in each_table(store, runs)], form)
+
+
+def _write_all(store: Store, folder: Path, runs: Sequence[StoredRun], pages: Sequence[SettingPage]) -> None:
+    methods = method_page.build(runs, pages)
+    bibtex = exports.as_bibtex(methods)
+    _write_index(folder, pages, len(runs), bibtex)
+    for page in pages:
+        _write_setting(folder, page)
+    for method in methods:
+        _print(folder / method_file(method.name), "method.html.j2", root="../", page=method)
+    _print(folder / "definitions.html", "definitions.html.j2", root="")
+    _write_runs(store, folder, runs, pages)
+    shutil.copytree(STATIC, folder / "static")
+
+
+def _write_index(folder: Path, pages: Sequence[SettingPage], n_runs: int, bibtex: str) -> None:
+    page = index_page.build(pages, n_runs)
+    lines = [line for family in page.families for line in family.lines]
+    filters = (
+        ("family", "Benchmark", [family.name for family in page.families]),
+        ("backbone", "Backbone", sorted({line.backbone for line in lines})),
+        ("size", "Input", sorted({line.image_size for line in lines})),
+    )
+    _print(
+        folder / "index.html", "index.html.j2", root="", page=page, filters=filters, has_bibtex=bool(bibtex)
+    )
+    for family in page.families:
+        for form, write_as in wide.FORMS.items():
+            _text(folder / f"family-{slug(family.name)}.{form}", write_as(family))
+    if bibtex:
+        _text(folder / "methods.bib", bibtex + "\n")
+
+
+def _write_setting(folder: Path, page: SettingPage) -> None:
+    name = slug(page.table.name)
+    pictures = {
+        "forest": figures.forest(page) if page.entries else None,
+        "costs": figures.costs(page),
+        "classes": figures.classes(page),
+        "seeds": figures.seeds(page),
+    }
+    _print(folder / f"{name}.html", "setting.html.j2", root="", page=page, **pictures)
+    _text(folder / f"{name}.js", counts_script(page))
+    for form in exports.FORMS:
+        _text(folder / f"{name}.{form}", exports.as_text([page], form))
+
+
+def _write_runs(store: Store, folder: Path, runs: Sequence[StoredRun], pages: Sequence[SettingPage]) -> None:
+    """One page per run; what the settings' pages have read already is not read again."""
+    lists = {page.table.list_digest: page.episodes for page in pages}
+    rows = [(page, row) for page in pages for row in page.table.rows]
+    href = {run.pk: f"{slug(page.table.name)}.html" for page, row in rows for run in row.runs}
+    known = {run.pk: row.accuracy[i] for _, row in rows for i, run in enumerate(row.runs)}
+    for run in runs:
+        episodes = lists.get(run.spec.episode_digest) if run.status == "done" else None
+        metric = headline_metric(run) if run.metrics else ""
+        page = run_page.build(store, run, metric, episodes, known.get(run.pk))
+        _print(folder / run_file(run), "run.html.j2", root="../", page=page, table_href=href.get(run.pk, ""))
+
+
+def _print(path: Path, template: str, **context: Any) -> None:
+    _text(path, _environment().get_template(template).render(**context))
+
+
+def _text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
         loader=PackageLoader("harness.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=terminal.percent, duration=terminal.duration)
-    about = {s.name: b for b in benchmarks.every() for s in b.settings()}
-    return environment.get_template("index.html.j2").render(tables=found, about=about, file_name=_file_name)
-
-
-def _write_csv(path: Path, table: Table) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows(_record(row) for row in table.rows)
-
-
-def _record(row: Row) -> tuple[object, ...]:
-    return (
-        row.method, row.backbone, row.recipe, row.config, row.mean, row.half_width, row.interval.kind, row.n_episodes,
-        " ".join(map(str, row.seeds)), " ".join(row.badges), round(row.seconds["fit"], 1), " ".join(r.id for r in row.runs),
+    made.filters.update(
+        percent=terminal.percent, duration=terminal.duration, rank=exports.rank_text, slug=slug, run_file=run_file,
+        method_file=method_file, p_value=p_value, last_line=last_line, polyline=polyline, flat=run_page.flat,
     )  # fmt: skip
+    return made
 
 
-def _file_name(table: Table) -> str:
-    return "-".join(filter(None, (table.setting, table.note.replace(", ", "-").replace(" ", "-"))))
+def p_value(p: float) -> str:
+    """Write a p-value shortly.
+
+    >>> p_value(0.0312), p_value(2e-9), p_value(1.0)
+    ('p .031', 'p <.001', 'p 1')
+    """
+    if p < 0.001:
+        return "p <.001"
+    return "p 1" if p > 0.9995 else f"p {p:.3f}".replace("0.", ".", 1)
 
 
-def _swap(new: Path, target: Path) -> None:
-    if target.exists():
-        old = target.with_name(f".{target.name}.{os.getpid()}.old")
-        target.rename(old)
-        new.rename(target)
-        shutil.rmtree(old)
-    else:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        new.rename(target)
+def last_line(traceback: str) -> str:
+    """The line of a traceback that says what went wrong."""
+    return (traceback.strip().splitlines() or ["no message"])[-1]
+
+
+def polyline(curve: Curve) -> str:
+    """Points of a curve in a box of 200 × 60."""
+    first, last = curve.points[0][0], curve.points[-1][0]
+    across, up = (last - first) or 1.0, (curve.high - curve.low) or 1.0
+    return " ".join(
+        f"{200 * (x - first) / across:.0f},{60 - 60 * (y - curve.low) / up:.0f}" for x, y in curve.points
+    )

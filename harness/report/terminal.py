@@ -32,6 +32,11 @@ def show_table(columns: Cells, rows: Iterable[Cells], *, title: str = "", right:
     console.print(table)
 
 
+def say(sentence: str) -> None:
+    """Print a sentence."""
+    sys.stdout.write(sentence + "\n")
+
+
 def percent(fraction: float | None, digits: int = 2) -> str:
     """Write a fraction in percent; a dash where there is none."""
     return "–" if fraction is None else f"{100 * fraction:.{digits}f}"
@@ -91,13 +96,17 @@ def comparison(pairs: Sequence[Pair]) -> None:
         rows.append((
             pair.setting, percent(c.mean_a), percent(c.mean_b), f"{100 * c.difference:+.2f}",
             "–" if low is None or high is None else f"[{100 * low:+.2f}, {100 * high:+.2f}]",
-            f"{c.p:.2g}", f"{c.p_permutation:.2g}", f"{c.p_wilcoxon:.2g}", c.verdict,
+            _small(c.p), _small(c.p_permutation), _small(c.p_wilcoxon), c.verdict,
         ))  # fmt: skip
     show_table(
         columns, rows, title=f"A = {pairs[0].a.label}, B = {pairs[0].b.label}", right=(1, 2, 3, 5, 6, 7)
     )
     for pair in pairs:
-        sys.stdout.write(pair.sentence + "\n")
+        say(" ".join(filter(None, (pair.sentence, pair.overlap_sentence))))
+
+
+def _small(p: float) -> str:
+    return f"{p:.2g}" if p >= 1e-4 else "<0.0001"
 
 
 def run_details(run: StoredRun, accuracy: Mapping[str, float]) -> None:

@@ -14,10 +14,12 @@ import numpy.typing as npt
 import pandas as pd
 from sqlalchemy import Engine, select
 
+from harness.estimates import Past
 from harness.runs import EpisodeTable, RunResult
 from harness.store import models, reading
 from harness.store.connection import name_of, read_transaction, write_transaction
 from harness.store.content import content_sha256
+from harness.store.durations import read_durations
 from harness.store.ingest import Outcome, ingest_result
 from harness.store.lists import read_list
 from harness.store.merge import merge_all
@@ -104,6 +106,11 @@ class Store:
         with read_transaction(self.engine) as connection:
             done = connection.scalars(select(models.run.c.id).where(models.run.c.status == "done"))
             return set(run_ids).intersection(done)
+
+    def durations(self, methods: Collection[str]) -> list[Past]:
+        """How long the done runs of the named methods took."""
+        with read_transaction(self.engine) as connection:
+            return read_durations(connection, methods)
 
     def runs(self, *, metrics: Sequence[str] = ("top1",), **filters: Any) -> pd.DataFrame:
         """One row per run and replicate.

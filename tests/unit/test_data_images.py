@@ -151,7 +151,7 @@ def test_a_map_that_cannot_be_built_says_how_to_prepare(trees: PreparedSet) -> N
     path = trees.folder / "manifest.json"
     card = json.loads(path.read_text())
     path.write_text(json.dumps({**card, "has_originals": False}))
-    with pytest.raises(DataError, match="fsbench prepare trees") as caught:
+    with pytest.raises(DataError, match="import-folder PATH --name trees") as caught:
         PreparedSet.open(trees.folder).map("feat", 84)
     assert caught.value.exit_code == 3
     assert "straight-12" in str(caught.value)
@@ -173,7 +173,7 @@ def test_a_set_that_is_absent_says_what_to_type(tmp_path: Path) -> None:
 )
 def test_a_broken_or_newer_manifest_is_refused(trees: PreparedSet, text: str) -> None:
     (trees.folder / "manifest.json").write_text(text)
-    with pytest.raises(DataError, match="prepare trees"):
+    with pytest.raises(DataError, match="import-folder PATH --name trees"):
         PreparedSet.open(trees.folder)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness import published
+from harness import benchmarks, published
 from harness.published import Habits, Ours, Published
 
 OURS = Ours("mini-5w1s", "top1", "neg-cosine", "resnet12", 84, 15)
@@ -78,3 +78,8 @@ def test_a_method_finds_its_own_numbers_under_their_spellings() -> None:
     assert published.backbone_name(published.matching(OURS)[0].backbone) == "resnet12"
     assert published.matching(replace(OURS, method="cosine"))[0].method == "Cosine"
     assert published.matching(replace(OURS, method="nothing like it")) == []
+
+
+def test_every_episodic_setting_of_the_ledger_is_one_of_ours() -> None:
+    names = {entry.setting for entry in published.read() if not entry.setting.startswith("imagenet-lowshot")}
+    assert [name for name in sorted(names) if benchmarks.load(name).name != name] == []

@@ -21,6 +21,7 @@ from harness.report import (
     figures,
     index_page,
     method_page,
+    pictures,
     power,
     run_page,
 )
@@ -291,3 +292,14 @@ def test_the_front_of_cost_holds_what_nothing_cheaper_reaches() -> None:
     for i in range(50):
         dominated = any(cost[k] <= cost[i] and gain[k] >= gain[i] and k != i for k in range(50))
         assert (i in front) != dominated
+
+
+def test_rows_of_one_name_say_what_tells_them_apart(tmp_path: Path) -> None:
+    epochs = {"epochs": ConfigValue(99, "glyphs"), "lr": ConfigValue(1e-3, "default")}
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        store.ingest(made.result("a"))
+        store.ingest(made.result("a", changes={"image_size": 84, "config": epochs}))
+        store.ingest(made.result("b"))
+        (page,) = (setting.build(store, table) for table in tables(store))
+    apart = {(e.row.method, e.row.spec.image_size): e.apart for e in page.entries}
+    assert apart == {("a", 28): "input 28, epochs 12", ("a", 84): "input 84, epochs 99", ("b", 28): ""}

@@ -238,6 +238,29 @@ def test_exports_agree_with_each_other(database: Path) -> None:
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {9}
 
 
+def test_the_front_page_exports_methods_by_settings_with_holes(database: Path, tmp_path: Path) -> None:
+    folder = _write(database, tmp_path / "reports").parent
+    rows = {
+        row["label"]: row for row in csv.DictReader(io.StringIO((folder / "family-glyphs.csv").read_text()))
+    }
+    lines = {line["label"]: line for line in json.loads((folder / "family-glyphs.json").read_text())["rows"]}
+    assert rows.keys() == lines.keys() and len(rows) == 7
+    assert (
+        rows["method-1"]["glyphs-5w5s accuracy"] == "" and lines["method-1"]["cells"]["glyphs-5w5s"] is None
+    )
+    assert (
+        rows["broken"]["glyphs-5w1s rank"] == "failed" and "failed" in lines["broken"]["cells"]["glyphs-5w1s"]
+    )
+    for label, line in lines.items():
+        cell = line["cells"]["glyphs-5w1s"]
+        if cell and "accuracy" in cell:
+            assert float(rows[label]["glyphs-5w1s accuracy"]) == cell["accuracy"]
+    text, table = (folder / "family-glyphs.md").read_text(), (folder / "family-glyphs.tex").read_text()
+    best = [line for line in lines.values() if (line["cells"]["glyphs-5w1s"] or {}).get("tie_group") == 1]
+    assert best and all(f"**{100 * line['cells']['glyphs-5w1s']['accuracy']:.2f}**" in text for line in best)
+    assert table.count("textbf") == text.count("**") // 2 and "toprule" in table
+
+
 def test_an_unknown_format_is_refused_with_the_nearest(database: Path) -> None:
     with (
         Store.open(database) as store,

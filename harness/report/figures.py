@@ -1,0 +1,190 @@
+"""The pictures of a setting's page, drawn by matplotlib: intervals, costs, classes, seeds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from harness import stats
+from harness.report.setting_page import Cost, Entry, SettingPage, mean_accuracy
+from harness.report.svg import INK, LINE, MUTED, SERIES, draw, figure, style
+from harness.report.terminal import duration, percent
+
+WIDTH = 7.6  # inches
+LABEL_SPACE = 0.34  # of the width, left of the axes
+MARKERS = "osD^v"
+MAX_CLASSES = 40
+MAX_SHOWN = 5  # rows told apart in the picture of classes
+
+
+def forest(page: SettingPage) -> Markup:
+    """Means with their sampler and class intervals, best first."""
+    entries, tips = page.entries, {}
+    with style():
+        made, axes = _rows([e.row.label for e in entries])
+        for i, entry in enumerate(entries):
+            _whisker(axes, i, entry.by_class, 1.2, MUTED, f"c{i}")
+            _whisker(axes, i, entry.sampler, 4, SERIES[0], f"w{i}")
+            axes.plot([100 * entry.row.mean], [i], "o", ms=5, color=INK, gid=f"m{i}")
+            text = f"{entry.row.label}, {entry.row.backbone}: {percent(entry.row.mean)}%"
+            tips[f"m{i}"] = text
+            tips[f"w{i}"] = f"{text}, other episodes of these classes: {_ends(entry.sampler)}"
+            tips[f"c{i}"] = f"{text}, other classes: {_ends(entry.by_class)}"
+        axes.set_xlabel("accuracy %")
+        return draw(made, "forest", f"Accuracy of {len(entries)} rows with two intervals each", tips)
+
+
+def costs(page: SettingPage) -> Markup | None:
+    """Accuracy against what it costs, each with its Pareto front; None when no two rows recorded any cost."""
+    kinds: list[tuple[str, Callable[[Cost], float | None], Callable[[float], str]]] = [
+        ("training, seconds", lambda c: c.fit_seconds, duration),
+        ("evaluation, ms per episode", lambda c: c.episode_ms, lambda v: f"{v:.3g} ms"),
+        ("parameters, millions", lambda c: c.parameters and c.parameters / 1e6, lambda v: f"{v:.3g} M"),
+        ("peak memory, GB", lambda c: c.peak_bytes and c.peak_bytes / 1e9, lambda v: f"{v:.2f} GB"),
+    ]
+    found = []
+    for name, value, write in kinds:
+        known = [(i, e, v) for i, e in enumerate(page.entries) if (v := value(e.cost))]
+        if len(known) > 1:
+            found.append((name, known, write))
+    if not found:
+        return None
+    tips: dict[str, str] = {}
+    with style():
+        made = figure(WIDTH, 2.5 * -(-len(found) // 2))
+        grid = made.subplots(-(-len(found) // 2), 2, squeeze=False, sharey=True)
+        made.subplots_adjust(left=0.08, right=0.98, top=0.97, bottom=0.2 / len(grid), hspace=0.45, wspace=0.1)
+        for axes, (name, known, write) in zip(grid.flat, found, strict=False):
+            _cost_panel(axes, name, known, write, tips)
+        for axes in grid.flat[len(found) :]:
+            axes.set_visible(False)
+        for row in grid:
+            row[0].set_ylabel("accuracy %")
+        return draw(
+            made, "cost", "Accuracy against training time, evaluation time, parameters and memory", tips
+        )
+
+
+def classes(page: SettingPage) -> Markup | None:
+    """Accuracy per class: a bar for the mean of the best rows, a mark for each; None without predictions."""
+    shown = [(e, mean_accuracy(e.classes)) for e in page.entries if e.classes is not None][:MAX_SHOWN]
+    if not shown or not page.class_names:
+        return None
+    table = np.stack([accuracy for _, accuracy in shown])  # (M, C)
+    asked = np.flatnonzero(~np.isnan(table).any(axis=0))
+    if not len(asked):
+        return None
+    hardest_first = asked[np.argsort(table[:, asked].mean(axis=0), kind="stable")][:MAX_CLASSES]
+    names, tips = [page.class_names[c] for c in hardest_first], {}
+    with style():
+        made, axes = _rows(names, legend=len(shown))
+        for i, c in enumerate(hardest_first):
+            mean = 100 * table[:, c].mean()
+            told = "; ".join(f"{e.row.label} {100 * accuracy[c]:.1f}%" for e, accuracy in shown)
+            axes.barh([i], [mean], height=0.6, color=LINE, gid=f"b{i}")
+            tips[f"b{i}"] = f"{page.class_names[c]}: mean {mean:.1f}%; {told}"
+        for k, (entry, accuracy) in enumerate(shown):
+            axes.plot(
+                100 * accuracy[hardest_first], range(len(hardest_first)), MARKERS[k], ms=4.5, color=SERIES[k],
+                label=_short(entry.row.label), gid=f"s{k}",
+            )  # fmt: skip
+            tips[f"s{k}"] = f"{entry.row.label}, {entry.row.backbone}"
+        axes.set_xlabel("accuracy %")
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=min(3, len(shown)), fontsize=9)
+        return draw(made, "classes", f"Accuracy of {len(names)} classes, hardest first", tips)
+
+
+def seeds(page: SettingPage) -> Markup | None:
+    """Accuracy of every training seed; None when no row has two."""
+    entries, tips = [e for e in page.entries if len(e.row.seeds) > 1], {}
+    if not entries:
+        return None
+    with style():
+        made, axes = _rows([e.row.label for e in entries])
+        for i, entry in enumerate(entries):
+            for seed, accuracy in zip(entry.row.seeds, entry.row.accuracy.mean(axis=1), strict=True):
+                axes.plot([100 * accuracy], [i], "o", ms=6, mfc="none", color=SERIES[0], gid=f"p{i}x{seed}")
+                tips[f"p{i}x{seed}"] = f"{entry.row.label}, seed {seed}: {percent(accuracy)}%"
+            axes.plot([100 * entry.row.mean], [i], "|", ms=14, mew=2, color=INK, gid=f"m{i}")
+            tips[f"m{i}"] = f"{entry.row.label}: mean {percent(entry.row.mean)}%"
+        axes.set_xlabel("accuracy %")
+        return draw(made, "seeds", f"Accuracy of each training seed of {len(entries)} rows", tips)
+
+
+def pareto(cost: Sequence[float], gain: Sequence[float]) -> list[int]:
+    """Positions, by rising cost, of those that nothing cheaper or equal in cost reaches.
+
+    >>> pareto([3, 1, 2], [0.9, 0.5, 0.4])
+    [1, 0]
+    """
+    order = sorted(range(len(cost)), key=lambda i: (cost[i], -gain[i]))
+    front: list[int] = []
+    for i in order:
+        if not front or gain[i] > gain[front[-1]]:
+            front.append(i)
+    return front
+
+
+def _rows(labels: Sequence[str], legend: int = 0) -> tuple[Any, Any]:
+    """One axes with a labelled line per row, the first on top."""
+    above = 0.28 * -(-legend // 3)
+    height = 0.26 * len(labels) + 0.75 + above
+    made = figure(WIDTH, height)
+    axes = made.add_axes((LABEL_SPACE, 0.55 / height, 0.97 - LABEL_SPACE, 1 - (0.7 + above) / height))
+    axes.set_yticks(range(len(labels)), [_short(label) for label in labels])
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    return made, axes
+
+
+def _whisker(axes: Any, y: int, interval: stats.Interval | None, width: float, colour: str, gid: str) -> None:
+    if interval is not None and interval.low is not None and interval.high is not None:
+        ends = [100 * max(0.0, interval.low), 100 * min(1.0, interval.high)]
+        axes.plot(ends, [y, y], "-", lw=width, color=colour, solid_capstyle="butt", gid=gid)
+
+
+def _ends(interval: stats.Interval | None) -> str:
+    if interval is None or interval.low is None or interval.high is None:
+        return "unknown"
+    return f"{percent(interval.low)} to {percent(interval.high)}"
+
+
+def _cost_panel(
+    axes: Any,
+    name: str,
+    known: Sequence[tuple[int, Entry, float]],
+    write: Callable[[float], str],
+    tips: dict[str, str],
+) -> None:
+    cost, gain = [v for _, _, v in known], [100 * e.row.mean for _, e, _ in known]
+    front = pareto(cost, gain)
+    axes.plot(
+        [cost[i] for i in front], [gain[i] for i in front], "-", color=MUTED, lw=1, drawstyle="steps-post"
+    )
+    for k, (i, entry, value) in enumerate(known):
+        colour = SERIES[0] if k in front else MUTED
+        gid = re.sub(r"[^a-z]", "", name)[:8] + str(i)
+        axes.plot([value], [gain[k]], "o", ms=6, color=colour, mfc=colour if k in front else "none", gid=gid)
+        if k in front:
+            axes.annotate(
+                str(i + 1), (value, gain[k]), (5, 2), textcoords="offset points", fontsize=8, color=MUTED
+            )
+        tips[gid] = (
+            f"{i + 1}. {entry.row.label}, {entry.row.backbone}: {percent(entry.row.mean)}%, {write(value)}"
+        )
+    if max(cost) > 3 * min(cost):
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter("")
+    else:
+        axes.locator_params(axis="x", nbins=5)
+    axes.xaxis.set_major_formatter("{x:,g}")
+    axes.margins(x=0.15, y=0.12)
+    axes.set_xlabel(name)
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= 34 else label[:33] + "…"

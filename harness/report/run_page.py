@@ -1,0 +1,238 @@
+"""What the page of one run says: where every value came from, how it went, and how to do it again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness import benchmarks
+from harness.errors import FsbenchError
+from harness.report.names import method_file
+from harness.report.pictures import ClassPictures, of_episode
+from harness.runs import EpisodeTable, RunSpec
+from harness.store import Store, StoredRun
+
+N_EXTREMES = 5
+N_BINS = 20
+N_POINTS = 60  # of a drawn training curve
+SHOWN_APART = ("badges", "seconds", "packages", "about", "thumbnails")  # of the provenance
+
+
+@dataclass(frozen=True)
+class EpisodeLine:
+    """One episode: its number, its counts, the names of its classes, and its pictures where the run stored some."""
+
+    number: int
+    n_correct: int
+    n_query: int
+    classes: tuple[str, ...]
+    pictures: tuple[ClassPictures, ...] = ()
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A training curve: (step, value) pairs, at most ``N_POINTS`` of them, and the whole range."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    low: float
+    high: float
+    last: float
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that was verified: what, whether it held (None: not checked), and a word on it."""
+
+    what: str
+    passed: bool | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """Everything on the page of one run.
+
+    Attributes:
+        run: the run.
+        method_href: link to its method.
+        command: shell command that makes it again.
+        accuracies: (metric, fraction) pairs.
+        histogram: episodes per bin of accuracy, ``N_BINS`` equal bins over [0, 1].
+        worst, best: the extreme episodes.
+        curves: training curves.
+        checks: what was verified.
+        facts: provenance as (name, text).
+    """
+
+    run: StoredRun
+    method_href: str
+    command: str
+    accuracies: tuple[tuple[str, float], ...]
+    histogram: tuple[int, ...]
+    worst: tuple[EpisodeLine, ...]
+    best: tuple[EpisodeLine, ...]
+    curves: tuple[Curve, ...]
+    checks: tuple[Check, ...]
+    facts: tuple[tuple[str, str], ...]
+
+
+def build(
+    store: Store,
+    run: StoredRun,
+    metric: str,
+    episodes: EpisodeTable | None,
+    accuracy: npt.NDArray[np.float64] | None = None,
+) -> RunPage:
+    """Compute the page of one run.
+
+    Args:
+        store: the database.
+        run: the run.
+        metric: the one whose episodes are shown; empty for a failed run.
+        episodes: its list, where it is stored.
+        accuracy: (T,) of that metric where it has been read before; saves reading it again.
+    """
+    n_correct, n_query = _counts(store, run, metric, accuracy)
+    asked = n_query > 0
+    shares = n_correct[asked] / n_query[asked]
+    order = np.lexsort((np.arange(len(n_correct)), n_correct / np.maximum(n_query, 1)))
+    lines = [
+        _episode(int(i), n_correct, n_query, episodes) for i in (*order[:N_EXTREMES], *order[::-1][:N_EXTREMES])
+    ]  # fmt: skip
+    lines = _with_pictures(store, run, metric, episodes, lines)
+    n = min(N_EXTREMES, len(order))
+    return RunPage(
+        run=run,
+        method_href=method_file(run.spec.method.name),
+        command=command(run.spec),
+        accuracies=tuple(_accuracy(store, run, name, metric, shares) for name in run.metrics),
+        histogram=tuple(np.histogram(shares, N_BINS, (0, 1))[0].tolist()),
+        worst=tuple(lines[:n]),
+        best=tuple(lines[n:]),
+        curves=curves(run.curves),
+        checks=tuple(_checks(run)),
+        facts=tuple((k, flat(v)) for k, v in sorted(run.provenance.items()) if k not in SHOWN_APART),
+    )
+
+
+def command(spec: RunSpec) -> str:
+    """The shell command that makes a run again."""
+    words = ["fsbench", "run", "--method", spec.method.reference, "--bench", spec.setting]
+    words += ["--seeds", str(spec.seed), "--episodes", str(spec.n_episodes)]
+    for name, entry in sorted(spec.config.items()):
+        if entry.origin == "--set":
+            value = ",".join(map(str, entry.value)) if isinstance(entry.value, list) else str(entry.value)
+            words += ["--set", f"{name}={value}"]
+    usual = _usual(spec.setting)
+    words += ["--backbone", spec.backbone] if spec.backbone not in ("none", usual[0]) else []
+    words += ["--pipeline", spec.pipeline] if usual[1] not in ("", spec.pipeline) else []
+    words += ["--recipe", spec.recipe] if spec.recipe != "clean" else []
+    words += ["--precision", spec.precision] if spec.precision != "fp32" else []
+    return shlex.join(words)
+
+
+def curves(points: Sequence[Mapping[str, Any]]) -> tuple[Curve, ...]:
+    """Make one curve of every name that was logged, thinned to ``N_POINTS``."""
+    names = dict.fromkeys(name for point in points for name in point if name != "step")
+    found = []
+    for name in names:
+        pairs = [
+            (float(p.get("step", i)), float(p[name])) for i, p in enumerate(points)
+            if isinstance(p.get(name), int | float) and np.isfinite(p[name])
+        ]  # fmt: skip
+        if not pairs:
+            continue
+        values = [value for _, value in pairs]
+        every = np.unique(np.linspace(0, len(pairs) - 1, min(N_POINTS, len(pairs))).round().astype(int))
+        thinned = tuple(pairs[i] for i in every)
+        found.append(Curve(name, thinned, min(values), max(values), values[-1]))
+    return tuple(found)
+
+
+def flat(value: Any) -> str:
+    """Write a JSON value in one line."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {flat(v)}" for k, v in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(flat, value)) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _counts(
+    store: Store, run: StoredRun, metric: str, accuracy: npt.NDArray[np.float64] | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Correct predictions and queries per episode, from the accuracies where they are ratios of whole numbers."""
+    if not metric:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    n_query = run.spec.n_way * run.spec.n_query
+    if accuracy is not None and len(accuracy) == run.spec.n_episodes:
+        n_correct = np.rint(accuracy * n_query)
+        if metric == "top1" and np.allclose(n_correct, accuracy * n_query, rtol=0, atol=1e-6):
+            return n_correct.astype(np.int64), np.full(len(accuracy), n_query, np.int64)
+    return store.counts(run.pk, metric)
+
+
+def _usual(setting: str) -> tuple[str, str]:
+    """Backbone and pipeline of a benchmark; empty when it no longer exists."""
+    try:
+        benchmark = benchmarks.load(setting).benchmark
+    except FsbenchError:
+        return "", ""
+    return benchmark.backbone, benchmark.pipeline
+
+
+def _accuracy(
+    store: Store, run: StoredRun, name: str, metric: str, known: np.ndarray[Any, Any]
+) -> tuple[str, float]:
+    if name == metric:
+        return name, float(known.mean())
+    n_correct, n_query = store.counts(run.pk, name)
+    asked = n_query > 0
+    return name, float((n_correct[asked] / n_query[asked]).mean())
+
+
+def _episode(i: int, n_correct: Any, n_query: Any, episodes: EpisodeTable | None) -> EpisodeLine:
+    names: tuple[str, ...] = ()
+    if episodes is not None and i < len(episodes.classes):
+        names = tuple(episodes.class_names[c] for c in episodes.classes[i])
+    return EpisodeLine(i, int(n_correct[i]), int(n_query[i]), names)
+
+
+def _with_pictures(
+    store: Store, run: StoredRun, metric: str, episodes: EpisodeTable | None, lines: list[EpisodeLine]
+) -> list[EpisodeLine]:
+    thumbnails = run.provenance.get("thumbnails")
+    if not thumbnails or episodes is None:
+        return lines
+    given = store.predictions(run.pk, metric)
+    return [replace(line, pictures=of_episode(line.number, episodes, given, thumbnails)) for line in lines]
+
+
+def _checks(run: StoredRun) -> list[Check]:
+    spec = run.spec
+    locked = benchmarks.locked_digests().get(spec.setting)
+    checks = [
+        Check(
+            "The episode list is the locked one",
+            None if locked is None else locked == spec.episode_digest,
+            "this setting is not locked" if locked is None else spec.episode_digest[:12],
+        ),
+        Check(
+            "Run again, it gave the same counts",
+            False if len(run.replicates) > 1 else None,
+            f"{len(run.replicates)} different results are stored"
+            if len(run.replicates) > 1
+            else "one result stored",
+        ),
+    ]
+    for outcome in (run.provenance.get("about") or {}).get("contract", []):
+        checks.append(
+            Check(str(outcome.get("name", "")), outcome.get("passed"), str(outcome.get("detail", "")))
+        )
+    return checks

@@ -1,0 +1,130 @@
+"""The folder of a report: when it is up to date, and how a new one takes its place whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+from harness import benchmarks, published
+from harness.errors import StoreError
+from harness.store import StoredRun
+
+MANIFEST = "report.json"
+_HARNESS = Path(__file__).resolve().parent.parent
+_OWN = (".py", ".j2", ".css", ".js")
+_DRAWN_BY = ("matplotlib", "jinja2", "numpy", "scipy")
+
+
+def fingerprint(runs: Sequence[StoredRun], settings: Sequence[str] | None) -> str:
+    """sha256 over everything a report is made from: runs, what was asked, our own files, the packages that draw."""
+    digest = hashlib.sha256(json.dumps([settings, {name: version(name) for name in _DRAWN_BY}]).encode())
+    for path in _sources():
+        digest.update(path.name.encode() + path.read_bytes())
+    for run in runs:
+        said = [
+            run.id, run.replicates, run.replicate, run.status, run.created, run.traceback, run.metrics,
+            run.spec.to_json(), dict(run.provenance), [dict(point) for point in run.curves],
+        ]  # fmt: skip
+        digest.update(json.dumps(said, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def is_current(target: Path, digest: str) -> bool:
+    """Whether the folder holds the whole report of this fingerprint."""
+    listed = _manifest(target)
+    return listed.fingerprint == digest and all(
+        (target / name).is_file() and (target / name).stat().st_size == size
+        for name, size in listed.files.items()
+    )
+
+
+@contextmanager
+def replaced(target: Path, digest: str) -> Iterator[Path]:
+    """Give an empty folder to write to; it becomes ``target`` when the block ends well, and vanishes otherwise.
+
+    Raises:
+        StoreError: when ``target`` holds anything but a report, or cannot be written; it then stays as it was.
+    """
+    target = target.resolve()
+    aside = target.with_name(f".{target.name}.{os.getpid()}.new")
+    try:
+        _refuse_foreign(target)
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        yield aside
+        _write_manifest(aside, digest)
+        _swap(aside, target)
+    except OSError as error:
+        raise StoreError(
+            f"The report could not be written to {target}: {error.strerror or error}. What was there stays. "
+            "Choose another folder with --out."
+        ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sources() -> list[Path]:
+    """Files of ours that decide what is written."""
+    own = [p for folder in ("report", "stats") for p in (_HARNESS / folder).rglob("*") if p.suffix in _OWN]
+    data = [p for p in benchmarks.FOLDER.iterdir() if p.suffix in (".toml", ".csv", ".lock")]
+    return sorted(p for p in (*own, *data, Path(published.__file__)) if p.is_file())
+
+
+class _Manifest(NamedTuple):
+    """What a folder says it is: fingerprint, and size by file; both empty where there is no report."""
+
+    fingerprint: str
+    files: dict[str, int]
+
+
+def _manifest(target: Path) -> _Manifest:
+    try:
+        listed = json.loads((target / MANIFEST).read_text())
+        return _Manifest(str(listed["fingerprint"]), dict(listed["files"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return _Manifest("", {})
+
+
+def _write_manifest(folder: Path, digest: str) -> None:
+    files = {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
+    (folder / MANIFEST).write_text(json.dumps({"fingerprint": digest, "files": files}, indent=1) + "\n")
+
+
+def _refuse_foreign(target: Path) -> None:
+    """Refuse to replace what is not a report; hidden files, such as .gitkeep, do not count."""
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise StoreError(f"{target} is a file. Choose a folder with --out.")
+    known = {*_manifest(target).files, MANIFEST}
+    found = (p.relative_to(target) for p in target.rglob("*") if p.is_file() and not p.name.startswith("."))
+    foreign = sorted(str(p) for p in found if str(p) not in known)
+    if foreign:
+        raise StoreError(
+            f"{target} holds {len(foreign)} files that no report made ({', '.join(foreign[:3])}{', …' if foreign[3:] else ''}). "
+            "A report replaces its folder, so nothing was written. Move them away, or choose another folder with --out."
+        )
+
+
+def _swap(new: Path, target: Path) -> None:
+    if not target.exists():
+        new.rename(target)
+        return
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        if target.exists():  # another build was faster
+            shutil.rmtree(old)
+        else:
+            old.rename(target)
+        raise
+    shutil.rmtree(old)

@@ -1,0 +1,60 @@
+"""A headless Chromium, and the site it looks at: built once from made-up results."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import made_up_results as made
+import pytest
+from watched import Watched, demand
+
+from harness.report import render
+from harness.store import Store
+
+CHROMIUM = (
+    os.environ.get("FSBENCH_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+)
+QUIET = (
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--disable-component-update",
+    "--disable-sync",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """The browser; tests are skipped where there is none, unless FSBENCH_DEMAND_ALL=1."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ModuleNotFoundError:
+        demand("the Python package playwright is not installed")
+    if not CHROMIUM:
+        demand("no Chromium found; install Debian's chromium or set FSBENCH_TEST_CHROMIUM")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a small made-up world with holes, failures, seeds and hostile names."""
+    folder = tmp_path_factory.mktemp("site")
+    with Store.open(folder / "results.db", create=True) as store:
+        made.fill(store)
+        render.write(store, folder / "reports")
+    return folder / "reports"
+
+
+@pytest.fixture
+def tab(chromium: Any) -> Iterator[Watched]:
+    """A fresh tab; nothing may have gone wrong in it by the end of the test."""
+    context = chromium.new_context(viewport={"width": 1200, "height": 900})
+    watched = Watched(context)
+    yield watched
+    context.close()
+    assert watched.problems == []
+    assert all(url.startswith(("file://", "about:", "http://127.0.0.1")) for url in watched.requests)
