@@ -76,6 +76,18 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Train, embed and evaluate anew what is known.")
     ] = False,
+    executor: Annotated[
+        str, typer.Option(help="inline (this process), local (processes of this machine) or slurm.")
+    ] = "inline",
+    jobs: Annotated[int, typer.Option(help="Processes at a time, with --executor local.", min=1)] = 1,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option("--slurm", help="key=value for the jobs, like partition=gpu; may be repeated."),
+    ] = None,
+    shards: Annotated[int, typer.Option(help="Split each evaluation over so many jobs.", min=1)] = 1,
+    snapshot: Annotated[
+        bool, typer.Option("--snapshot", help="Let jobs use a copy of ./mine.py, so that you may edit it.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -84,7 +96,7 @@ def run(
 
     asked = commands.Asked(
         _split(method), _split(bench), commands.parse_seeds(seeds), commands.parse_overrides(set_ or []),
-        episodes, backbone, recipe, precision, pipeline, device, force,
+        episodes, backbone, recipe, precision, pipeline, device, force, executor, jobs, slurm or [], shards, snapshot,
     )  # fmt: skip
     if dry_run:
         _answer(commands.plan(asked, _where[0]), as_json, commands.show_plan)
@@ -100,13 +112,21 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="Where to write the pages [default: reports/ in the home].")
     ] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="Print the tables as csv, json, md or tex instead.")
+    ] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Serve on this machine; rebuild and reload when results arrive.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="Port of --serve; 0 takes a free one.", min=0, max=65535)] = 8000,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Render the leaderboard page and its CSV files from the database."""
-    from harness.report import render
+    """Render the leaderboard pages and the exports beside them from the database."""
+    from harness import commands
 
     with _store() as store:
-        page = render.write(store, out or _where[0].reports, _settings(bench))
-    typer.echo(f"{page}")
+        target = out or _where[0].reports
+        commands.report(store, target, _settings(bench), form, port if serve else None, open_)
 
 
 @app.command()
@@ -132,14 +152,33 @@ def compare(
 
 
 @app.command()
+def power(
+    a: Annotated[str, typer.Argument(help="Method, or the beginning of a run id.")],
+    b: Annotated[str, typer.Argument(help="What it is compared with.")],
+    delta: Annotated[float, typer.Option(help="The true difference to be found, in points.", min=0.0)] = 0.5,
+    bench: SomeBenches = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how many episodes and seeds tell two methods apart."""
+    from harness import commands
+    from harness.report import power as planning
+
+    with _store() as store:
+        found = planning.power(store, a, b, delta / 100, _settings(bench))
+        _answer(commands.as_records(found), as_json, lambda _: planning.show(found))
+
+
+@app.command()
 def show(
-    run_id: Annotated[str, typer.Argument(help="The beginning of a run id.")], as_json: AsJson = False
+    run_id: Annotated[str, typer.Argument(help="The beginning of a run id.")],
+    by: Annotated[str | None, typer.Option(help="class: one line per novel class.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show all that is known of one run: configuration with origins, provenance, accuracy."""
     from harness import commands
 
     with _store() as store:
-        _answer(commands.run_as_json(store, run_id), as_json, lambda _: commands.show_run(store, run_id))
+        _answer(*commands.show(store, run_id, by, as_json))
 
 
 @app.command()
@@ -163,6 +202,35 @@ def collect() -> None:
     with commands.open_store(_where[0], create=True) as store:
         outcomes = dispatch.collect(_where[0], store)
     typer.echo(", ".join(f"{n} {what}" for what, n in sorted(outcomes.items())) or "no run folders")
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Show where the runs given to jobs stand, from the files alone."""
+    from harness import job_commands
+
+    _answer(job_commands.status_rows(_where[0]), as_json, job_commands.show_status)
+
+
+@app.command()
+def resume() -> None:
+    """Restart the jobs whose runs failed, were stopped or vanished, and wait for them."""
+    from harness import commands, job_commands
+
+    with commands.open_store(_where[0], create=True) as store:
+        outcomes = job_commands.resume(_where[0], store)
+    typer.echo(", ".join(f"{n} {what}" for what, n in sorted(outcomes.items())) or "nothing to resume")
+    raise typer.Exit(4 if "failed" in outcomes else 0)
+
+
+@app.command()
+def cancel(
+    runs: Annotated[list[str] | None, typer.Argument(help="Beginnings of run ids [default: all].")] = None,
+) -> None:
+    """End jobs; what they did is saved, and `fsbench resume` goes on with it."""
+    from harness import dispatch
+
+    typer.echo(f"{dispatch.cancel(_where[0], runs or [])} runs cancelled")
 
 
 @app.command()

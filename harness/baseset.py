@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from harness.data.augment import augment as augmented
+from harness.data.augment import augmentation
 from harness.data.images import ImageStore
 from harness.data.views import normalise, to_float
 from harness.types import IntArray
@@ -54,11 +56,13 @@ class BaseSet:
         self.n_images = len(store.label)
         self.class_names = tuple(store.class_names)
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, size: int, *, augment: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
         """Go once through all images in random order.
 
         Args:
             size: images per batch; the last batch may be smaller, but never has fewer than two.
+            augment: whether each image is cropped, recoloured and mirrored at random, in the way that goes with
+                the pipeline; the grey pipelines have none.
 
         Yields:
             x (b, c, H, W) float32 normalised, y (b,) int64 in [0, n_classes).
@@ -66,20 +70,23 @@ class BaseSet:
         order = torch.randperm(self.n_images, generator=self._rng)
         for rows in order.split(size):
             if len(rows) > 1:  # batch statistics of one image are undefined
-                yield self._images(rows), self._label[rows].to(self._device)
+                yield self._images(rows, augment), self._label[rows].to(self._device)
                 self._tick(len(rows))
 
     def n_batches(self, size: int) -> int:
         """Batches of one pass."""
         return self.n_images // size + (self.n_images % size > 1)
 
-    def episodes(self, n: int, way: int, shot: int, n_query: int) -> Iterator[TrainingEpisode]:
+    def episodes(
+        self, n: int, way: int, shot: int, n_query: int, *, augment: bool = False
+    ) -> Iterator[TrainingEpisode]:
         """Draw ``n`` training episodes.
 
         Args:
             n: number of episodes.
             way: classes per episode; at most ``n_classes`` are used.
             shot, n_query: support and query images per class.
+            augment: as in ``batches``; an image that occurs in several episodes is drawn anew each time.
 
         Yields:
             TrainingEpisode.
@@ -97,7 +104,7 @@ class BaseSet:
         for _ in range(n):
             classes = torch.randperm(self.n_classes, generator=self._rng)[:way]
             rows = torch.stack([self._draw(c, need) for c in classes.tolist()])  # (W, S + Q)
-            images = self._images(rows.flatten()).unflatten(0, (way, need))
+            images = self._images(rows.flatten(), augment).unflatten(0, (way, need))
             yield TrainingEpisode(images, classes.to(self._device), shot)
             self._tick(len(rows.flatten()))
 
@@ -109,8 +116,12 @@ class BaseSet:
     def _draw(self, c: int, n: int) -> Tensor:
         return self._first_row[c] + torch.randperm(int(self._counts[c]), generator=self._rng)[:n]
 
-    def _images(self, rows: Tensor) -> Tensor:
-        return as_input(self._store, rows.numpy(), self._pipeline, self._device)
+    def _images(self, rows: Tensor, augment: bool = False) -> Tensor:
+        if not augment or augmentation(self._pipeline).name == "none":
+            return as_input(self._store, rows.numpy(), self._pipeline, self._device)
+        pixels = torch.from_numpy(self._store.images(rows.numpy())).to(self._device, non_blocking=True)
+        x = augmented(pixels, self._pipeline, self._store.shape[0], self._rng)
+        return normalise(x, self._pipeline).contiguous(memory_format=torch.channels_last)
 
 
 def as_input(store: ImageStore, rows: IntArray, pipeline: str, device: torch.device) -> Tensor:

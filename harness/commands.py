@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+import webbrowser
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, cast
 
-from harness import dispatch, planning
+from harness import dispatch, job_commands, planning
 from harness.errors import ConfigError, nearest
 from harness.places import Places
 from harness.progress import Progress, Silent, choose
@@ -37,6 +39,11 @@ class Asked:
     pipeline: str | None
     device: str
     force: bool
+    executor: str = "inline"
+    jobs: int = 1
+    slurm: Sequence[str] = ()
+    shards: int = 1
+    snapshot: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,7 @@ def plan(asked: Asked, where: Places) -> list[dict[str, Any]]:
     store = _existing(where)
     try:
         planned = dispatch.classify(specs, where, store, force=asked.force)
+        expected = job_commands.expectations(planned, store)
     finally:
         if store:
             store.close()
@@ -76,15 +84,18 @@ def plan(asked: Asked, where: Places) -> list[dict[str, Any]]:
         {
             "run": p.spec.id, "state": p.state, "method": p.spec.method.name, "setting": p.spec.setting,
             "seed": p.spec.seed, "backbone": p.spec.backbone, "episodes": p.spec.n_episodes, "fit": p.spec.fit_key,
-            "config": {name: {"value": v.value, "from": v.origin} for name, v in p.spec.config.items()},
+            "config": {name: {"value": v.value, "from": v.origin} for name, v in p.spec.config.items()}, **more,
         }
-        for p in planned
+        for p, more in zip(planned, expected, strict=True)
     ]  # fmt: skip
 
 
 def run(asked: Asked, where: Places) -> Outcome:
     """Carry out what is new, collect what was only written, and read the rows of all."""
     specs = _specs(asked, where)
+    ways = job_commands.ways(
+        where, asked.executor, asked.device, asked.jobs, asked.slurm, asked.shards, asked.snapshot
+    )
     failed: list[RunResult] = []
     with open_store(where, create=True) as store:
         planned = dispatch.classify(specs, where, store, force=asked.force)
@@ -94,8 +105,8 @@ def run(asked: Asked, where: Places) -> Outcome:
                 f"run {p.spec.id} is in the database already ({p.spec.method.name}, {p.spec.setting}, seed {p.spec.seed})\n"
             )
         new = [p for p in planned if p.state != "stored"]
-        for result in dispatch.run_inline(
-            new, where, store, _progress(), device=asked.device, force=asked.force
+        for result in job_commands.results(
+            new, where, store, _progress(), asked.executor, ways, force=asked.force
         ):
             if result.status == "failed":
                 failed.append(result)
@@ -119,6 +130,7 @@ def show_plan(rows: list[dict[str, Any]]) -> None:
         if changed:
             told = ", ".join(f"{k}={v['value']} ({v['from']})" for k, v in changed.items())
             sys.stdout.write(f"{row['run']}: {told}\n")
+    sys.stdout.write(f"{job_commands.plan_summary(rows)}\n")
 
 
 def show_outcome(outcome: Outcome) -> None:
@@ -172,6 +184,53 @@ def row_as_json(row: Row) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def report(
+    store: Store,
+    target: Path,
+    settings: Sequence[str] | None,
+    form: str | None,
+    port: int | None,
+    is_opened: bool,
+) -> None:
+    """Write the pages, or print the tables in another form, or serve the pages on this machine."""
+    from harness.report import render, serve
+
+    def tell(address: str) -> None:
+        sys.stdout.write(address + "\n")
+        sys.stdout.flush()
+        if is_opened:
+            webbrowser.open(address)
+
+    if form:
+        sys.stdout.write(render.export(store, form, settings))
+    elif port is not None:
+        serve.serve(store, target, settings, port, tell)
+    else:
+        page = render.write(store, target, settings)
+        tell(str(page))
+
+
+def show(store: Store, run_id: str, by: str | None, as_json: bool) -> tuple[Any, bool, Callable[[Any], None]]:
+    """One run whole, or by class: what to answer, in which form, and how to print it.
+
+    Raises:
+        ConfigError: when it can not be shown by that.
+    """
+    from harness.report import by_class
+
+    if by is None:
+        return run_as_json(store, run_id), as_json, lambda _: show_run(store, run_id)
+    if by != "class":
+        raise ConfigError(f"--by {by}: runs are shown by class, `fsbench show {run_id} --by class`.")
+    lines = by_class.by_class(store, run_id)
+    return by_class.as_json(lines), as_json, lambda _: by_class.show(lines)
+
+
+def as_records(found: Sequence[Any]) -> list[dict[str, Any]]:
+    """Dataclasses as JSON types."""
+    return [asdict(entry) for entry in found]
+
+
 def pair_as_json(pair: Pair) -> dict[str, Any]:
     """A paired comparison as JSON types."""
     return {
@@ -180,6 +239,7 @@ def pair_as_json(pair: Pair) -> dict[str, Any]:
         "b": pair.b.label,
         **asdict(pair.comparison),
         "sentence": pair.sentence,
+        "overlap": pair.overlap._asdict() if pair.overlap else None,
     }
 
 
@@ -214,6 +274,8 @@ def parse_seeds(text: str) -> list[int]:
         if not match:
             raise ConfigError(f"--seeds {text}: expected numbers like 0 or 0-2 or 0,3.")
         seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+    if not seeds:
+        raise ConfigError(f"--seeds {text} names no seed; a range goes up, like 0-2.")
     return list(dict.fromkeys(seeds))
 
 

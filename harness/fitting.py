@@ -208,7 +208,12 @@ class Fit:
         """Keep the fitted weights and the record, drop the training state."""
         if isinstance(method, Stateful):
             save_tensors(self.folder / "fit.pt", {"format": FORMAT, "state": method.state_dict()})
-        save_text(self.folder / "fit.json", json.dumps(record))
+        try:
+            save_text(self.folder / "fit.json", json.dumps(record))
+        except OSError as error:
+            raise StoreError(
+                f"{self.folder}/fit.json could not be written: {error.strerror}. Free some space, or set FSBENCH_CACHE."
+            ) from error
         (self.folder / "training.pt").unlink(missing_ok=True)
 
     def restore(self, method: Any, device: torch.device) -> None:

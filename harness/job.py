@@ -1,55 +1,79 @@
-"""One run in progress: build the method, fit it, embed the novel images, evaluate, and assemble the result."""
+"""One run in progress: build the method, fit it, embed the novel images, evaluate, and assemble the result.
+
+Whatever ends it (a signal, a time limit, ``kill -9``), the same call goes on: training from the last epoch, the feature
+table from the last record, evaluation from the last saved piece.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from harness import benchmarks, config, evaluate, metrics, provenance, registry
+from harness import benchmarks, config, evaluate, metrics, pieces, provenance, registry
 from harness.backbones import build
-from harness.baseset import BaseSet, as_input
+from harness.baseset import BaseSet
 from harness.benchmarks import Setting
+from harness.claims import claim
 from harness.data.images import ImageStore
 from harness.errors import ConfigError, DataError
-from harness.features import FeatureTable, Images, Source, autocast
-from harness.files import save_array
+from harness.features import FeatureTable, Images, Source
 from harness.fitting import Fit, FitContext, Stateful
 from harness.method import Embeds, traits
 from harness.places import Places
 from harness.progress import Progress, stage
+from harness.run_folders import partial_folder, wants_new_features
 from harness.runs import Counts, EpisodeTable, RunResult, RunSpec
-from harness.sampling import sample
 from harness.seeding import stream, torch_generator
-from harness.types import EpisodeList, IntArray
+from harness.types import EpisodeList
+from harness.validation import Validator
 
 log = logging.getLogger("fsbench.job")
-VALIDATION_EPISODES = 400
-VALIDATION_QUERIES = 15
-_SAVE_EVERY_SECONDS = 10.0
+
+
+class Ready(NamedTuple):
+    """Everything that evaluation needs.
+
+    Attributes:
+        method: fitted.
+        novel: images.
+        source: features or images by row.
+        record: of the fit.
+        seconds: by stage.
+    """
+
+    method: Any
+    novel: ImageStore
+    source: Source
+    record: dict[str, Any]
+    seconds: dict[str, float]
 
 
 @dataclass
 class Job:
-    """One run in progress."""
+    """One run in progress.
+
+    Attributes:
+        spec, places, device, progress: what, where, on what, and whom to tell.
+        source: the file that stands for the user's own (a snapshot), else empty.
+    """
 
     spec: RunSpec
     places: Places
     device: torch.device
     progress: Progress
-    fresh_features: bool = False
+    source: str = ""
 
     @property
     def partial(self) -> Path:
-        """Where an unfinished run keeps its log and its predictions so far."""
-        return self.places.runs / f".partial-{self.spec.id}"
+        """Where an unfinished run keeps its log, its locks and its predictions so far."""
+        return partial_folder(self.places.runs, self.spec.id)
 
     @cached_property
     def setting(self) -> Setting:
@@ -61,29 +85,52 @@ class Job:
             )
         return setting
 
-    def run(self) -> RunResult:
-        """Fit, embed, evaluate."""
+    def run(self, episodes: range | None = None) -> RunResult | None:
+        """Fit, embed, evaluate.
+
+        Args:
+            episodes: only these; None for all.
+
+        Returns:
+            The result once every episode is there, else None: other jobs have the rest.
+        """
+        ready = self.ready()
+        self._evaluate(ready, episodes or range(self.spec.n_episodes))
+        done = pieces.load(self.partial)
+        predictions = pieces.whole(done, self.spec.n_episodes)
+        if predictions is None:
+            return None
+        ready.seconds["evaluate"] = sum(piece.seconds for piece in done)
+        return self._result(ready, predictions)
+
+    def ready(self) -> Ready:
+        """Fit and embed, one process at a time for each fit."""
         clock = _Clock()
-        method = self._build()
-        record = self._fit(method)
-        clock.lap("fit")
-        novel = self._open("novel")
-        source, rows = self._source(method, novel), self._episodes.rows()
-        if isinstance(source, FeatureTable):
-            source.ensure(rows, self.progress)
-        clock.lap("embed")
-        predictions = self._evaluate(method, source)
-        clock.lap("evaluate")
-        return self._result(method, novel, predictions, clock, record)
+        folder = Fit(self.places.cache, self.spec.fit_key).folder
+        with claim(folder / "lock", f"the training of {self.spec.method.name}"):
+            method = self._build()
+            record = self._fit(method)
+            clock.lap("fit")
+            novel = self._open("novel")
+            source = self._source(method, novel)
+            if isinstance(source, FeatureTable):
+                source.ensure(self._episodes.rows(), self.progress)
+            clock.lap("embed")
+        return Ready(method, novel, source, record, {**clock.laps, "fit": record["seconds"]})
 
     @property
     def _episodes(self) -> EpisodeList:
         return self.setting.episodes[: self.spec.n_episodes]
 
-    def _build(self) -> Any:
-        """Make the method with fresh weights from the run's "initial weights" stream."""
+    def _build(self, *, for_fit: bool = False) -> Any:
+        """Make the method with fresh weights from the run's "initial weights" stream.
+
+        ``for_fit`` leaves "adapt" values at their declared defaults: the fit's key does not hold them, so they must
+        not choose the epoch either.
+        """
         spec = self.spec
-        loaded = registry.load(spec.method.reference)
+        values = {k: v.value for k, v in spec.config.items() if v.phase == "fit" or not for_fit}
+        loaded = registry.load(self.source or spec.method.reference)
         if loaded.reference.source_sha256 != spec.method.source_sha256:
             raise ConfigError(
                 f"{spec.method.reference} was changed after the run was planned. Type the command again."
@@ -94,7 +141,7 @@ class Job:
             if spec.backbone == "none"
             else build(spec.backbone, spec.image_size, spec.channels)
         )
-        method = loaded.cls(config.from_json(loaded.cls.Config, spec.values()), backbone)
+        method = loaded.cls(config.from_json(loaded.cls.Config, values), backbone)
         if isinstance(method, torch.nn.Module):
             method.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return method
@@ -102,21 +149,26 @@ class Job:
     def _fit(self, method: Any) -> dict[str, Any]:
         """Train, resume the training, or load its weights."""
         fit = Fit(self.places.cache, self.spec.fit_key)
-        if fit.is_done and isinstance(method, Stateful):
-            fit.restore(method, self.device)
+        if not isinstance(method, Stateful):
+            return self._train(method, fit)
+        if fit.is_done:
             log.info("the fit %s is there already", self.spec.fit_key)
-            record = fit.record()
         else:
-            record = self._train(method, fit)
+            self._train(self._build(for_fit=True), fit)
+        fit.restore(method, self.device)
         if isinstance(method, torch.nn.Module):
             method.eval().requires_grad_(False)
-        return record
+        return fit.record()
 
     def _train(self, method: Any, fit: Fit) -> dict[str, Any]:
         spec = self.spec
         torch.manual_seed(stream(spec.seed, "training"))
         rng = torch_generator(spec.seed, "training")
-        validate = self._validator() if "validation" in spec.data_digest else None
+        validate = (
+            Validator(spec, self._open("validation"), self.setting.benchmark.seed, self.device)
+            if "validation" in spec.data_digest
+            else None
+        )
         ctx = FitContext(
             fit.folder, device=self.device, rng=rng, seed=spec.seed, precision=spec.precision,
             validate=validate, progress=self.progress,
@@ -127,38 +179,6 @@ class Job:
             method.fit_base(BaseSet(self._open("base"), spec.pipeline, self.device, rng, ctx.tick), ctx)
         fit.finish(method, ctx.record())
         return fit.record()
-
-    def _validator(self) -> Callable[[Any, int, int], float]:
-        """Score a method on fixed validation episodes, embedding only the images they touch."""
-        store = self._open("validation")
-        lists: dict[tuple[int, int], EpisodeList] = {}
-
-        def validate(method: Any, way: int, shot: int) -> float:
-            if (way, shot) not in lists:
-                n_query = min(VALIDATION_QUERIES, int(store.counts.min()) - shot)
-                seed = stream(self.setting.benchmark.seed, "validation")
-                lists[way, shot] = sample(
-                    store.counts, min(way, len(store.counts)), shot, n_query, VALIDATION_EPISODES, seed
-                )
-            episodes = lists[way, shot]
-            source = (
-                self._in_memory(method, store, episodes.rows())
-                if isinstance(method, Embeds)
-                else self._images(store)
-            )
-            given = evaluate.predict(method, episodes, source, self.spec.seed)
-            return float(metrics.n_correct(given, episodes.query_label).mean() / episodes.n_query)
-
-        return validate
-
-    def _in_memory(self, method: Embeds, store: ImageStore, rows: IntArray) -> Source:
-        with torch.no_grad(), autocast(self.device, self.spec.precision):
-            pipeline = self.spec.pipeline
-            parts = [
-                method.embed(as_input(store, chunk, pipeline, self.device)).float()
-                for chunk in np.array_split(rows, max(1, len(rows) // self.spec.embed_batch))
-            ]
-        return _Rows(rows, torch.cat(parts))
 
     def _open(self, role: benchmarks.RoleName) -> ImageStore:
         spec, benchmark = self.spec, self.setting.benchmark
@@ -186,46 +206,43 @@ class Job:
             spec.precision,
             self.device,
         )
-        if self.fresh_features:
+        if wants_new_features(self.places.runs, spec.id):
             table.forget()
         return table
 
-    def _evaluate(self, method: Any, source: Source) -> evaluate.Predictions:
-        """Predict every query, from where an interrupted evaluation stopped."""
-        path = self.partial / "predictions.npy"
-        whole = np.zeros((self.spec.n_episodes, self._episodes.n_query), dtype=np.int64)
-        done = 0
-        if path.exists():
-            saved = np.load(path)
-            done = len(saved)
-            whole[:done] = saved
-            log.info("evaluation resumes after episode %d", done)
-        last_saved = time.monotonic()
+    def _evaluate(self, ready: Ready, episodes: range) -> None:
+        """Predict every query that no saved piece holds."""
+        todo = list(pieces.missing(pieces.load(self.partial), episodes))
+        n_done = len(episodes) - sum(map(len, todo))
+        if n_done:
+            log.info("evaluation resumes: %d of %d episodes are there", n_done, len(episodes))
+        with stage(self.progress, "evaluate", len(episodes), "episodes", n_done) as shown:
+            for stretch in todo:
+                piece = pieces.Growing(self.partial, stretch, self._episodes.n_query, shown)
+                try:
+                    self._predict(ready, piece, stretch)
+                finally:  # also when a signal ends it
+                    piece.save()
 
-        def after(start: int, given: evaluate.Predictions) -> None:
-            nonlocal last_saved
-            end = done + start + len(given)
-            whole[end - len(given) : end] = given
-            shown.advance(len(given))
-            if time.monotonic() - last_saved > _SAVE_EVERY_SECONDS:
-                save_array(path, whole[:end])
-                last_saved = time.monotonic()
+    def _predict(self, ready: Ready, piece: pieces.Growing, stretch: range) -> None:
+        """Predict a stretch; when the device's memory does not suffice, with half as many episodes at once."""
+        batch = evaluate.EPISODE_BATCH
+        while piece.n_done < len(stretch):
+            first = stretch.start + piece.n_done
+            try:
+                evaluate.predict(
+                    ready.method, self._episodes[first : stretch.stop], ready.source, self.spec.seed,
+                    first=first, batch=batch, after_batch=piece.add,
+                )  # fmt: skip
+            except torch.OutOfMemoryError:
+                if batch == 1:
+                    raise
+                batch //= 2
+                log.warning("out of device memory: evaluation goes on with %d episodes at once", batch)
+                torch.cuda.empty_cache()
 
-        with stage(self.progress, "evaluate", self.spec.n_episodes, "episodes", done) as shown:
-            evaluate.predict(
-                method, self._episodes[done:], source, self.spec.seed, first=done, after_batch=after
-            )
-        return whole
-
-    def _result(
-        self,
-        method: Any,
-        novel: ImageStore,
-        predictions: evaluate.Predictions,
-        clock: _Clock,
-        record: dict[str, Any],
-    ) -> RunResult:
-        episodes = self._episodes
+    def _result(self, ready: Ready, predictions: evaluate.Predictions) -> RunResult:
+        episodes, method = self._episodes, ready.method
         counts = Counts(
             n_correct=metrics.n_correct(predictions, episodes.query_label),
             n_query=np.full(len(episodes), episodes.n_query, dtype=np.int64),
@@ -235,38 +252,24 @@ class Job:
             classes=episodes.classes.astype(np.int32),
             support=episodes.support.astype(np.int32),
             query=episodes.query.astype(np.int32),
-            class_names=tuple(novel.class_names),
-            class_groups=tuple(novel.groups),
+            class_names=tuple(ready.novel.class_names),
+            class_groups=tuple(ready.novel.groups),
         )
+        is_module = isinstance(method, torch.nn.Module)
         facts = {
             **provenance.describe(self.device),
-            "seconds": {**clock.laps, "fit": record["seconds"]},
-            "selection": record["selection"],
+            "seconds": ready.seconds,
+            "selection": ready.record["selection"],
             "badges": self._badges(method),
-            "parameters": sum(p.numel() for p in method.parameters())
-            if isinstance(method, torch.nn.Module)
-            else 0,
+            "parameters": sum(p.numel() for p in method.parameters()) if is_module else 0,
         }
-        return RunResult(self.spec, "done", {"top1": counts}, table, facts, tuple(record["curves"]))
+        return RunResult(self.spec, "done", {"top1": counts}, table, facts, tuple(ready.record["curves"]))
 
     def _badges(self, method: Any) -> list[str]:
         badges = ["transductive"] if traits(type(method)).transductive else []
         is_selected = "validation" in self.spec.data_digest or not isinstance(method, Stateful)
         badges += [] if is_selected else ["no validation"]
         return badges + (["resized"] if self.spec.image_size != self.setting.benchmark.image_size else [])
-
-
-class _Rows:
-    """Features of a sorted subset of rows, in memory."""
-
-    def __init__(self, rows: IntArray, features: torch.Tensor) -> None:
-        self._rows, self._features = rows, features
-
-    def take(self, rows: IntArray) -> torch.Tensor:
-        """(n,) rows → (n, *F)."""
-        return self._features.index_select(
-            0, torch.from_numpy(np.searchsorted(self._rows, rows)).to(self._features.device)
-        )
 
 
 class _Clock:

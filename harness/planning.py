@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness import benchmarks, config, registry
-from harness.benchmarks import ROLES, Setting
+from harness.benchmarks import ROLES, Benchmark, Setting
 from harness.errors import ConfigError, nearest
 from harness.method import defaults, recipes, traits
 from harness.runs import ConfigValue, Precision, RunSpec
@@ -39,6 +38,8 @@ def plan(
 ) -> list[RunSpec]:
     """Resolve every combination.
 
+    Each method is loaded, each combination resolved and each image set opened once, however many seeds there are.
+
     Args:
         methods, settings: names, globs or (methods) files.
         seeds: run seeds.
@@ -51,25 +52,46 @@ def plan(
     Raises:
         FsbenchError: for the first thing that cannot be run, with what to type.
     """
-    references = _unique(name for pattern in methods for name in registry.expand(pattern))
+    loaded = [registry.load(name) for name in _unique(n for m in methods for n in registry.expand(m))]
     chosen = {s.name: s for pattern in settings for s in benchmarks.expand(pattern)}
-    return [
-        make_spec(reference, setting, seed, options, data)
-        for reference in references
-        for setting in chosen.values()
-        for seed in seeds
-    ]
+    images = Images(data)
+    templates = (
+        make_spec(method, setting, options, images) for method in loaded for setting in chosen.values()
+    )
+    return [replace(template, seed=seed) for template in templates for seed in seeds]
 
 
-def make_spec(reference: str, setting: Setting, seed: int, options: Options, data: Path) -> RunSpec:
-    """Resolve one run.
+class Images:
+    """The digests of prepared images; a set that several runs share is opened once."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._known: dict[tuple[str, str, int], dict[str, str]] = {}
+
+    def digests(self, benchmark: Benchmark, pipeline: str, image_size: int) -> dict[str, str]:
+        """Role → digest of its images, as the pipeline gives them.
+
+        Raises:
+            DataError: when the images are not prepared.
+        """
+        key = benchmark.key, pipeline, image_size
+        if key not in self._known:
+            self._known[key] = {
+                role: benchmark.open(role, self._data, pipeline, image_size).digest
+                for role in ROLES
+                if role in benchmark.roles
+            }
+        return self._known[key]
+
+
+def make_spec(method: registry.Loaded, setting: Setting, options: Options, images: Images) -> RunSpec:
+    """Resolve one method on one setting, with seed 0.
 
     Raises:
-        ConfigError: unknown method, recipe or hyper-parameter, an episode count beyond the list, or a protocol
-            that the method does not speak.
+        ConfigError: unknown recipe or hyper-parameter, an episode count beyond the list, or a protocol that the
+            method does not speak.
         DataError: when the images are not prepared.
     """
-    method = registry.load(reference)
     benchmark, own = setting.benchmark, traits(method.cls)
     if benchmark.protocol not in own.protocols:
         raise ConfigError(
@@ -80,11 +102,6 @@ def make_spec(reference: str, setting: Setting, seed: int, options: Options, dat
     resolved = _resolve(method, setting, backbone, options)
     image_size = getattr(resolved.config, "image_size", None) or benchmark.image_size
     pipeline = options.pipeline or benchmark.pipeline
-    stores = {
-        role: benchmark.open(role, data, options.pipeline, image_size)
-        for role in ROLES
-        if role in benchmark.roles
-    }
     return RunSpec(
         method=method.reference,
         benchmark=benchmark.key,
@@ -99,21 +116,19 @@ def make_spec(reference: str, setting: Setting, seed: int, options: Options, dat
         channels=benchmark.channels,
         pipeline=pipeline,
         episode_digest=setting.digest,
-        data_digest={role: store.digest for role, store in stores.items()},
-        seed=seed,
+        data_digest=images.digests(benchmark, pipeline, image_size),
+        seed=0,
         recipe=options.recipe,
         precision=options.precision,
     )
 
 
-def grouped(specs: Iterable[RunSpec]) -> Iterator[list[RunSpec]]:
+def grouped(specs: Iterable[RunSpec]) -> list[list[RunSpec]]:
     """Bring runs that share a fit together, keeping the order in which fits first appear."""
-    order: dict[str, int] = {}
-    specs = list(specs)
+    groups: dict[str, list[RunSpec]] = {}
     for spec in specs:
-        order.setdefault(spec.fit_key, len(order))
-    for _, group in groupby(sorted(specs, key=lambda s: order[s.fit_key]), key=lambda s: s.fit_key):
-        yield list(group)
+        groups.setdefault(spec.fit_key, []).append(spec)
+    return list(groups.values())
 
 
 def _resolve(method: registry.Loaded, setting: Setting, backbone: str, options: Options) -> config.Resolved:

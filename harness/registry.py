@@ -19,9 +19,16 @@ from harness.errors import ConfigError, PluginError, nearest
 from harness.method import REQUIRED, check_method
 
 BUILT_IN: Mapping[str, str] = {
+    "bml": "methods.bml:Bml",
+    "bml-global": "methods.bml:BmlGlobal",
+    "bml-local": "methods.bml:BmlLocal",
+    "cosine": "methods.margin:Cosine",
     "nearest-mean": "methods.nearest_mean:NearestMean",
+    "neg-cosine": "methods.margin:NegCosine",
+    "neg-softmax": "methods.margin:NegSoftmax",
     "pixels": "methods.pixels:Pixels",
     "protonet": "methods.protonet:ProtoNet",
+    "softmax": "methods.margin:Softmax",
 }
 GROUP = "fsbench.methods"
 

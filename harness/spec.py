@@ -119,8 +119,8 @@ class RunSpec:
             raise StoreError(f"This is not a run specification of this version: {error}.") from error
 
     def _identity(self) -> dict[str, Any]:
-        identity = asdict(self)
-        del identity["method"]["reference"]
+        identity = dict(vars(self))  # asdict would copy every value: a plan asks for thousands of ids
+        identity["method"] = {k: v for k, v in vars(self.method).items() if k != "reference"}
         identity["config"] = {k: v.value for k, v in sorted(self.config.items())}
         return identity
 

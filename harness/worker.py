@@ -4,61 +4,99 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import shutil
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
-from harness import provenance
+from harness import provenance, run_folders
+from harness.claims import claim
 from harness.errors import ConfigError, FsbenchError, PluginError
-from harness.fitting import Fit
 from harness.job import Job
 from harness.places import Places
 from harness.progress import Progress
+from harness.progress_file import Recorded
 from harness.runs import RunResult, RunSpec
 
 log = logging.getLogger("fsbench.worker")
+NO_SOURCES: Mapping[str, str] = MappingProxyType({})
 
 
 def carry_out(
-    specs: Sequence[RunSpec], places: Places, device: str, progress: Progress, *, force: bool = False
-) -> Iterator[RunResult]:
+    specs: Sequence[RunSpec], places: Places, device: str, progress: Progress, *, episodes: range | None = None,
+    sources: Mapping[str, str] = NO_SOURCES,
+) -> Iterator[RunResult]:  # fmt: skip
     """Run specs one after the other and write each one's folder before yielding it.
 
     A method's own failure becomes a failed result with its traceback; what a user can mend (missing data, full
-    disk) is raised.
+    disk) is raised. A run that another process is at is waited for, not done twice.
 
     Args:
         specs: runs, best those that share a fit together.
         places: where results, images and caches are.
         device: "cpu", "cuda" or "auto".
         progress: told how far it is.
-        force: train and embed anew.
+        episodes: only these of each run, the whole being put together by whoever does the last ones.
+        sources: method reference → file to load in its place.
 
     Yields:
-        The result of each run, after its folder exists.
+        The result of each run that is whole, after its folder exists.
     """
     keep_freed_memory()
     where = choose_device(device)
-    forced: set[str] = set()
     for spec in specs:
-        if force and spec.fit_key not in forced:
-            shutil.rmtree(Fit(places.cache, spec.fit_key).folder, ignore_errors=True)
-            forced.add(spec.fit_key)
-        job = Job(spec, places, where, progress, fresh_features=force)
+        part = str(episodes.start if episodes else 0)
+        job = _job(spec, places, where, progress, sources, part)
+        with claim(run_folders.lock_of(places.runs, spec.id, part), f"run {spec.id}"):
+            result = _once(job, episodes)
+        if result:
+            yield result
+
+
+def get_ready(
+    specs: Sequence[RunSpec], places: Places, device: str, progress: Progress, sources: Mapping[str, str]
+) -> None:
+    """Fit and embed only, for the shards that follow; a failure is theirs to report, since they meet it too."""
+    keep_freed_memory()
+    where = choose_device(device)
+    for spec in specs:
+        job = _job(spec, places, where, progress, sources, "ready")
+        with claim(run_folders.lock_of(places.runs, spec.id, "ready"), f"run {spec.id}"):
+            if not run_folders.is_done(places.runs, spec.id):
+                with _log_file(job.partial / "log.txt"):
+                    job.ready()
+
+
+def _job(spec: RunSpec, places: Places, device: torch.device, progress: Progress, sources: Mapping[str, str],
+         part: str) -> Job:  # fmt: skip
+    """A job that tells a file how far it is, for ``fsbench status``."""
+    path = run_folders.partial_folder(places.runs, spec.id) / f"progress-{part}.json"
+    return Job(spec, places, device, Recorded(path, progress), sources.get(spec.method.reference, ""))
+
+
+def _once(job: Job, episodes: range | None) -> RunResult | None:
+    """Do the work unless it has been done meanwhile; None while other episodes are missing."""
+    runs, run_id = job.places.runs, job.spec.id
+    if not run_folders.is_done(runs, run_id):
         with _log_file(job.partial / "log.txt"):
-            result = _guarded(job)
-        result.save(places.runs, log_file=job.partial / "log.txt")
-        shutil.rmtree(job.partial, ignore_errors=True)
-        yield result
+            result = _guarded(job, episodes)
+        if result is None:
+            return None
+        with claim(run_folders.lock_of(runs, run_id, "merge"), f"run {run_id}"):
+            if not run_folders.is_done(runs, run_id):
+                result.save(runs, log_file=job.partial / "log.txt")
+                run_folders.clear(runs, run_id)
+                return result
+    run_folders.clear(runs, run_id)
+    return RunResult.load(runs / run_id)
 
 
-def _guarded(job: Job) -> RunResult:
+def _guarded(job: Job, episodes: range | None) -> RunResult | None:
     try:
-        return job.run()
+        return job.run(episodes)
     except PluginError as error:
         log.error("%s", error)
         return RunResult(job.spec, "failed", provenance=provenance.describe(job.device), traceback=str(error))
@@ -111,4 +149,5 @@ def _log_file(path: Path) -> Iterator[None]:
         yield
     finally:
         root.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):  # a full disk is told by whoever writes results
+            handler.close()

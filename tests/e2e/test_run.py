@@ -128,6 +128,30 @@ def test_one_training_serves_several_settings(home: Home) -> None:
     assert len(list(home.folder.glob("cache/fits/*/fit.json"))) == 1
 
 
+def test_what_acts_after_the_training_does_not_choose_the_epoch(home: Home) -> None:
+    """A value of phase "adapt" is not in the fit's key, so the order of two runs must not move either's counts."""
+    home.run("new-method", "signed")
+    path = home.folder / "signed.py"
+    path.write_text(
+        path.read_text()
+        .replace(
+            "    lr: float", '    sign: float = hyper(1.0, "of the scores", phase="adapt")\n        lr: float'
+        )
+        .replace(
+            "return distance_scores(query, state)", "return self.config.sign * distance_scores(query, state)"
+        )
+    )
+    words = ["run", "-m", "./signed.py", "-b", "glyphs-5w1s", "--episodes", "60", "--set", "epochs=2"]
+    home.run(*words, "--set", "sign=-1")
+    second = home.run(*words)
+    assert "is there already" in second.stderr
+    other = Home(home.folder / "other", Path(home.environment["FSBENCH_DATA"]))
+    other.folder.mkdir()
+    (other.folder / "signed.py").write_bytes(path.read_bytes())
+    other.run(*words)
+    assert set(other.counts()) <= set(home.counts())
+
+
 def test_compare_pairs_the_common_prefix_and_its_exit_code_is_the_verdict(home: Home) -> None:
     home.run("run", "-m", "pixels", "-b", "glyphs-5w1s", "--episodes", "60")
     home.run("run", "-m", "./mine.py", "-b", "glyphs-5w1s", "--episodes", "50", code=1)  # no such file

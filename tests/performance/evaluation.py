@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from harness.data.vision import import_torchvision
 from harness.evaluate import predict
 from harness.sampling import sample
@@ -30,7 +31,9 @@ class Table:
         rng = np.random.default_rng(0)
         centres = rng.normal(size=(N_CLASSES, D)).astype(np.float32)
         for start in range(0, N_IMAGES, 600):
-            rows[start : start + 600] = centres[start // 600] + 3 * rng.normal(size=(600, D)).astype(np.float32)
+            rows[start : start + 600] = centres[start // 600] + 3 * rng.normal(size=(600, D)).astype(
+                np.float32
+            )
         self.tensor = torch.from_numpy(rows)
 
     def take(self, rows: np.ndarray) -> torch.Tensor:
@@ -84,7 +87,9 @@ def main() -> None:
     print(f"{'ratio':52}{other / mine:8.1f} ×")
     print(f"{'peak memory added by the evaluation':52}{max(a[2] for a, _ in rounds):8.0f} MB")
     same = abs(float(rounds[0][0][1]) - rounds[0][1][1])
-    print(f"{'mean accuracy: ours on 10,000, theirs on 500':52}{rounds[0][0][1]:8.4f}  {rounds[0][1][1]:.4f} (apart {same:.4f})")
+    print(
+        f"{'mean accuracy: ours on 10,000, theirs on 500':52}{rounds[0][0][1]:8.4f}  {rounds[0][1][1]:.4f} (apart {same:.4f})"
+    )
 
 
 if __name__ == "__main__":

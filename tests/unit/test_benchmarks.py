@@ -85,7 +85,9 @@ def test_cub_alone_is_three_benchmarks_and_says_so() -> None:
 
 
 def test_the_two_even_cub_splits_share_twelve_novel_classes() -> None:
-    feat, closer = (benchmarks.load(f"cub-{s}-5w1s").benchmark.roles["novel"].classes for s in ("feat", "closerlook"))
+    feat, closer = (
+        benchmarks.load(f"cub-{s}-5w1s").benchmark.roles["novel"].classes for s in ("feat", "closerlook")
+    )
     assert len(set(feat) & set(closer)) == 12
 
 

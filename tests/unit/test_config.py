@@ -93,7 +93,9 @@ def test_a_text_of_another_type_is_refused_with_what_was_expected(text: str, kin
         parse(text, kind)
 
 
-@given(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.lists(st.integers()))
+@given(
+    st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.lists(st.integers())
+)
 def test_what_python_prints_is_read_back(i: int, f: float, b: bool, many: list[int]) -> None:
     assert parse(str(i), int) == i
     assert parse(str(f), float) == f

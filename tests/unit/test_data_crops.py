@@ -118,7 +118,9 @@ def test_random_crops_belong_to_the_picture_not_the_batch(store: ImageStore) -> 
 
 def test_sets_without_originals_and_rotated_classes_are_refused(store: ImageStore, tmp_path: Path) -> None:
     small = write(plan(has_originals=False, pipeline="stored"), tmp_path / "small").dataset
-    with pytest.raises(DataError, match=r"without the original pictures.*fsbench import-folder PATH --name birds") as caught:
+    with pytest.raises(
+        DataError, match=r"without the original pictures.*fsbench import-folder PATH --name birds"
+    ) as caught:
         Crops(small.select(["c0"], "stored", 20), Grid(), 24)
     assert caught.value.exit_code == 3
     with pytest.raises(DataError, match="made in memory"):

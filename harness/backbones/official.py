@@ -1,0 +1,80 @@
+"""What the authors' checkpoints call the layers of our backbones."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from torch import nn
+
+from harness.backbones.resnet import BasicBlock
+from harness.backbones.resnet12 import Block
+from harness.backbones.wrn28_10 import WideBlock
+from harness.errors import ConfigError
+
+Style = Literal["negative-margin", "bml"]
+"""Whose names: of github.com/bl0/negative-margin.few-shot or of github.com/ZZQzzq/BML."""
+
+
+def official_names(
+    stages: nn.Sequential, style: Style, own: str = "", official: str = ""
+) -> dict[str, tuple[str, ...]]:
+    """Say what an official state dict calls each tensor of a backbone.
+
+    Args:
+        stages: the stages of a conv4, resnet12, resnet18 or wrn28_10.
+        style: whose names.
+        own: what stands before our keys, such as ``backbone.stages.``.
+        official: what stands before theirs, such as ``feature.``.
+
+    Returns:
+        Own key, such as ``0.body.0.weight``, to every name under which the official file stores that tensor (some
+        classes register a layer twice). The counters of our drop layers have no counterpart and are left out.
+
+    Raises:
+        ConfigError: that repository has no such network.
+    """
+    layers = {path for path, layer in stages.named_modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)}
+    kind = next(
+        (b for b in (Block, BasicBlock, WideBlock) if any(isinstance(m, b) for m in stages.modules())), None
+    )
+    if style == "bml" and kind not in (Block, BasicBlock):
+        raise ConfigError("BML's official networks are resnet12 and resnet18. Choose --backbone resnet12.")
+    return {
+        f"{own}{key}": tuple(f"{official}{name}.{leaf}" for name in _names(path, kind, style))
+        for key in stages.state_dict()
+        for path, _, leaf in [key.rpartition(".")]
+        if path in layers
+    }
+
+
+def _names(path: str, kind: type[nn.Module] | None, style: Style) -> tuple[str, ...]:
+    """Name one layer: ``path`` is its path in our stages."""
+    if kind is None:
+        stage, layer = path.split(".")
+        return f"trunk.{stage}.{('C', 'BN')[int(layer)]}", f"trunk.{stage}.trunk.{layer}"
+    stem = {"0.0": "conv1", "0.1": "bn1"} if style == "bml" else {"0.0": "trunk.0", "0.1": "trunk.1"}
+    if kind is WideBlock:
+        stem = {"0.0": "conv1"}
+    if kind is not Block and path in stem:
+        return (stem[path],)
+    if kind is Block:  # one block a stage, and no stem: the official stages count from 1
+        stage, _, rest = path.partition(".")
+        return (f"layer{int(stage) + 1}.0.{_inner(rest, kind, style)}",)
+    match = re.fullmatch(r"(\d+)\.(\d+)\.(.+)", path)
+    return (f"layer{match[1]}.{match[2]}.{_inner(match[3], kind, style)}",) if match else ("bn1",)
+
+
+def _inner(path: str, kind: type[nn.Module], style: Style) -> str:
+    """Name a layer within its block."""
+    convolution, norm = ("conv", "bn") if style == "bml" else ("C", "BN")
+    if kind is WideBlock:
+        return {"activation.0": "BN1", "body.0": "C1", "body.1": "BN2", "body.4": "C2"}.get(
+            path, "convShortcut"
+        )
+    part, _, index = path.partition(".")
+    if part == "body":
+        return f"{norm if int(index) % 3 else convolution}{int(index) // 3 + 1}"
+    if kind is BasicBlock and style == "negative-margin":
+        return ("shortcut", "BNshortcut")[int(index)]
+    return f"downsample.{index}"

@@ -1,0 +1,78 @@
+"""A scratch home and the command line in it, for tests that start processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness import job_commands
+from harness.places import Places
+from harness.store import Store
+
+TINY = ["--set", "epochs=2", "--set", "episodes_per_epoch=4", "--set", "train_way=5"]
+
+
+class Home:
+    """Where results go, and how to type commands there."""
+
+    def __init__(self, folder: Path, data: Path, **environment: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.data = folder, data
+        self.environment = {
+            **os.environ, "FSBENCH_HOME": str(folder), "FSBENCH_DATA": str(data), "FSBENCH_CACHE": str(folder / "cache"),
+            "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1]), **environment,
+        }  # fmt: skip
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "fsbench", *words], env=self.environment, text=True, cwd=self.folder,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell ignores it
+        )  # fmt: skip
+
+    def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        process = self.start(*words)
+        out, err = process.communicate(timeout=400)
+        assert process.returncode == code, f"{words} ended with {process.returncode}:\n{out}\n{err}"
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def status(self) -> list[dict[str, Any]]:
+        """What `fsbench status --json` prints, without starting a process."""
+        return job_commands.status_rows(Places(self.folder, self.data, self.folder / "cache", ""))
+
+    def states(self) -> list[str]:
+        return [row["state"] for row in self.status()]
+
+    @property
+    def content(self) -> str:
+        """Digest of everything stored but times, hosts and versions."""
+        with Store.open(self.folder / "results.db") as store:
+            return store.content_digest(provenance=False)
+
+    def run_ids(self) -> list[str]:
+        with Store.open(self.folder / "results.db") as store:
+            return sorted(store.runs(metrics=())["id"])
+
+    @property
+    def batch(self) -> Path:
+        """Folder of the newest batch."""
+        return max(
+            (self.folder / "runs/.jobs").glob("*/batch.json"), key=lambda p: p.stat().st_mtime_ns
+        ).parent
+
+    def logs(self) -> str:
+        return "\n".join(path.read_text() for path in sorted(self.folder.glob("runs/.jobs/*/log/*.err")))
+
+
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = 240, pause: float = 0.05) -> None:
+    """Wait for a condition, and fail saying what did not happen."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"within {seconds} s: {what} did not happen"
+        time.sleep(pause)

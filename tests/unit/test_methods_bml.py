@@ -1,0 +1,124 @@
+"""Recipes of binocular mutual learning, and what its training does with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from harness import config
+from harness.backbones import build
+from harness.backbones.drop import DropBlock
+from harness.baseset import BaseSet
+from harness.errors import ConfigError
+from harness.fitting import FitContext
+from harness.progress import Silent
+from harness.seeding import torch_generator
+from harness.testing import tiny_store
+from methods.bml import Bml, BmlGlobal, BmlLocal
+
+CPU = torch.device("cpu")
+QUICK: dict[str, Any] = {"epochs": 1, "decay_epochs": (), "decay_factors": (), "drop_rate": 0.0}
+EPISODE: dict[str, Any] = {**QUICK, "steps_per_epoch": 2, "train_shot": 2, "train_query": 2}
+
+
+def fit(method: Any, folder: Path, validate: Any = None) -> FitContext:
+    rng = torch_generator(0, "training")
+    ctx = FitContext(
+        folder, device=CPU, rng=rng, seed=0, precision="fp32", validate=validate, progress=Silent()
+    )
+    torch.manual_seed(1)
+    method.fit_base(BaseSet(tiny_store("base"), "stored", CPU, rng), ctx)
+    return ctx
+
+
+def test_the_way_is_what_there_is_and_is_recorded(tmp_path: Path) -> None:
+    for way, expected in ((15, 15), (40, 16)):  # of 16 base classes
+        method = Bml(Bml.Config(**EPISODE, train_way=way), build("conv4", 28, 1))
+        (point,) = fit(method, tmp_path / str(way)).record()["curves"]
+        assert point["train_way"] == expected
+
+
+@pytest.mark.parametrize("cls", [Bml, BmlLocal, BmlGlobal])
+def test_adapt_values_do_not_choose_the_epoch(tmp_path: Path, cls: Any) -> None:
+    seen = []
+
+    def validate(method: Any, way: int, shot: int) -> float:
+        assert not method.network.training
+        seen.append(method.config.classifier)
+        return 0.5
+
+    published, other = ("root", "pooled") if cls is Bml else ("pooled", "root")
+    chosen = cls.Config(**(QUICK if cls is BmlGlobal else EPISODE), classifier=other)
+    fit(cls(chosen, build("conv4", 28, 1)).train(), tmp_path, validate)
+    assert seen == [published]
+
+
+def test_drop_rates_ramp_up_with_the_steps(tmp_path: Path) -> None:
+    """Two episodes a step are one batch of each of the authors' two processes."""
+    chosen = Bml.Config(**{**EPISODE, "steps_per_epoch": 3, "drop_rate": 0.1, "block_size": 1})
+    method = Bml(chosen, build("resnet12", 16, 1, widths=(4, 4, 4, 4))).train()
+    fit(method, tmp_path)
+    counters = [int(m.num_batches_tracked) for m in method.modules() if isinstance(m, DropBlock)]
+    assert counters == [3, 3, 3]
+
+
+def test_both_branches_have_drop_layers_and_weights_of_their_own() -> None:
+    method = Bml(Bml.Config(), build("resnet12", 84, 3))
+    branches = method.network.global_branch, method.network.local_branch
+    assert all(isinstance(branch.finish[-1], DropBlock) for branch in branches)
+    assert not torch.equal(branches[0].body[0].weight, branches[1].body[0].weight)
+    assert sum(p.numel() for p in method.parameters()) == 2_998_400 + 2 * 9_425_920  # of the official code
+
+
+def test_pooled_and_root_features_and_their_lengths() -> None:
+    maps = torch.randn(6, 2, 3, 2, 2)
+    for views, n in (("both", 2), ("global", 1), ("local", 1)):
+        for classifier, length in (("root", 12), ("pooled", 3)):
+            method = Bml(Bml.Config(drop_rate=0.0, views=views, classifier=classifier), build("conv4", 28, 1))
+            assert method._features(maps).shape == (6, n * length)
+
+
+def test_the_schedule_of_tiered_imagenet_is_its_own() -> None:
+    c = config.resolve(
+        Bml.Config, [Bml.DEFAULTS], config.layers("tiered", "tiered-5w1s", "resnet12"), {}, method="bml"
+    ).config
+    assert (c.epochs, c.decay_epochs, c.decay_factors) == (200, (40, 80, 120, 160), (0.1,) * 4)
+    for cls in (BmlLocal, BmlGlobal):
+        keys = config.layers("tiered", "tiered-5w1s", "resnet12")
+        c = config.resolve(cls.Config, [cls.DEFAULTS], keys, {}, method=cls.name).config
+        assert (c.epochs, c.decay_epochs) == (100, (40, 80))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"decay_factors": (0.1,)}, "decay_factors must be one number > 0 for each of decay_epochs"),
+        ({"decay_factors": (0.1, 0.0)}, "decay_factors must be one number > 0"),
+        (
+            {"temperature": 0.0, "train_way": 1},
+            "train_way must be ≥ 2, found 1; temperature must be > 0, found 0.0",
+        ),
+        ({"drop_rate": 1.0}, "drop_rate must be in [0, 1), found 1.0"),
+        ({"elastic_strength": -1.0}, "elastic_strength must be ≥ 0, found -1.0"),
+    ],
+)
+def test_values_out_of_range_are_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        Bml.Config(**values)
+    assert message in str(error.value)
+
+
+def test_conv4_cannot_drop_blocks() -> None:
+    with pytest.raises(ConfigError, match="drop_rate=0"):
+        Bml(Bml.Config(), build("conv4", 84, 3))
+
+
+def test_a_diverging_training_stops(tmp_path: Path) -> None:
+    method = BmlGlobal(BmlGlobal.Config(**QUICK, lr=1e30), build("conv4", 28, 1))
+    nn.init.constant_(method.network.stages[0][0].weight, 1e30)
+    with pytest.raises(Exception, match="diverged"):
+        fit(method, tmp_path)
