@@ -44,7 +44,7 @@ _where: list[Places] = []
 def common(
     home: Annotated[
         Path | None,
-        typer.Option(help="Holds results.db, runs/ and reports/ [env FSBENCH_HOME; default: here]."),
+        typer.Option(help="Holds results.db, runs/ and reports/ (or FSBENCH_HOME; default: here)."),
     ] = None,
     db: Annotated[str | None, typer.Option(help="Another database: a path or a SQLAlchemy URL.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -66,7 +66,7 @@ def run(
         list[str] | None, typer.Option("--set", help="Hyper-parameter: key=value; may be repeated.")
     ] = None,
     episodes: Annotated[
-        int | None, typer.Option(help="Only the first so many episodes [default: the benchmark's count].")
+        int | None, typer.Option(help="Only the first so many episodes (default: the benchmark's count).")
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="Another backbone than the benchmark's.")] = None,
     recipe: Annotated[str, typer.Option(help="clean, or as-published where a method has it.")] = "clean",
@@ -110,7 +110,7 @@ def run(
 def report(
     bench: SomeBenches = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write the pages [default: reports/ in the home].")
+        Path | None, typer.Option(help="Where to write the pages (default: reports/ in the home).")
     ] = None,
     form: Annotated[
         str | None, typer.Option("--format", help="Print the tables as csv, json, md or tex instead.")
@@ -225,7 +225,7 @@ def resume() -> None:
 
 @app.command()
 def cancel(
-    runs: Annotated[list[str] | None, typer.Argument(help="Beginnings of run ids [default: all].")] = None,
+    runs: Annotated[list[str] | None, typer.Argument(help="Beginnings of run ids (default: all).")] = None,
 ) -> None:
     """End jobs; what they did is saved, and `fsbench resume` goes on with it."""
     from harness import dispatch
@@ -263,7 +263,7 @@ def episodes(
     setting: Annotated[str | None, typer.Argument(help="A setting, like glyphs-5w1s.")] = None,
     n: Annotated[
         int | None,
-        typer.Option("--episodes", help="Only the first so many [default: the benchmark's count]."),
+        typer.Option("--episodes", help="Only the first so many (default: the benchmark's count)."),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Draw every locked list and compare digests.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -125,6 +126,7 @@ def _rows(found: Sequence[Table], name: str) -> dict[tuple[str, str], Row]:
     chosen: dict[tuple[str, str], Row] = {}
     for table in found:
         rows = [row for row in table.rows if row.method == name]
+        rows = rows or _of_file(table, name)
         rows = rows or [row for row in table.rows if any(run.id.startswith(name) for run in row.runs)]
         plain = [row for row in rows if not row.config] if len(rows) > 1 else rows
         if len(rows) > 1 and len(plain) != 1:
@@ -141,6 +143,15 @@ def _rows(found: Sequence[Table], name: str) -> dict[tuple[str, str], Row]:
             f"Methods with runs: {', '.join(sorted(known)) or 'none'}."
         )
     return chosen
+
+
+def _of_file(table: Table, name: str) -> list[Row]:
+    """The row of a user's file, its latest text: ``./mine.py`` or ``./mine.py:Mine`` as given to ``run``."""
+    if not name.partition(":")[0].endswith(".py"):
+        return []
+    wanted = str(Path(name))
+    rows = [r for r in table.rows if r.runs[0].spec.method.reference.startswith(wanted)]
+    return sorted(rows, key=lambda row: max(run.created for run in row.runs))[-1:]
 
 
 def _names(rows: dict[tuple[str, str], Row]) -> str:

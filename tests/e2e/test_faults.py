@@ -31,7 +31,7 @@ LONGEST = {"train": 0.5, "embed": 0.2, "evaluate": 0.02, "write": 0.01}  # secon
 KILLS = (*["train"] * 6, *["embed"] * 4, *["evaluate"] * 5, *["write"] * 5)
 # Forked from a server that has torch loaded but never computed: a start costs milliseconds instead of seconds.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["harness.worker"])
+FORKS.set_forkserver_preload(["harness.worker", "scratch_home", "made_up_results"])
 
 
 @pytest.fixture(scope="session")

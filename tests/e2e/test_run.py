@@ -169,7 +169,8 @@ def test_the_report_is_one_folder_with_a_csv_beside_each_table(home: Home) -> No
 
 def test_a_method_from_the_template_runs_and_keeps_the_contract(home: Home) -> None:
     home.run("new-method", "my-method")
-    home.run("run", "-m", "./my_method.py", "-b", "glyphs-5w1s", "--episodes", "30", "--set", "epochs=1")
+    home.run("run", "-m", "./my_method.py,pixels", "-b", "glyphs-5w1s", "--episodes", "30")
+    assert "my-method" in home.run("compare", "pixels", "./my_method.py").stdout
     home.run("check", "./my_method.py")
 
 

@@ -1,0 +1,1 @@
+fsbench.counts({"drawn":20,"episodes":20,"rows":[{"name":"protonet, conv4","steps":20,"counts":"Eg4REQ8SExAODxQSDRITEw4PERA="},{"name":"nearest-mean, conv4","steps":20,"counts":"Dw4SERMSEQsLCxIKDhEUEg8RDRA="},{"name":"pixels, none","steps":20,"counts":"BwEFBwYFAgIDAgcDAwQHBgAGAgU="}],"detectable":[[870,662],[712],[]]});

@@ -1,0 +1,1 @@
+fsbench.counts({"drawn":20,"episodes":20,"rows":[{"name":"protonet, conv4","steps":20,"counts":"DxIRExATFBAODxMQEBAUFA8QEBM="},{"name":"nearest-mean, conv4","steps":20,"counts":"EQ4PDhISEA0LDRMSEBIUFA8PEBA="},{"name":"pixels, none","steps":20,"counts":"BwEFBwYFAgIDAgcDAwQHBgAGAgU="}],"detectable":[[682,722],[715],[]]});
