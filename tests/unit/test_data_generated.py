@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from harness.data import generated
 from harness.data.generated import ensure, upsample_digits
 from harness.data.glyphs import draw
-from harness.errors import ConfigError, DataError
+from harness.errors import DataError
 
 
 def interpolated(image: np.ndarray) -> np.ndarray:
@@ -64,5 +64,5 @@ def test_glyphs_are_stored_as_drawn_with_ink_high(tmp_path: Path) -> None:
 def test_data_sets_that_are_not_generated_are_only_opened(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="fsbench prepare omniglot --source PATH"):
         ensure("omniglot", tmp_path)
-    with pytest.raises(ConfigError, match="not a data set"):
+    with pytest.raises(DataError, match="Did you mean `glyphs`"):
         ensure("glyph", tmp_path)
