@@ -93,7 +93,8 @@ def whole(pieces: list[Piece], n_episodes: int) -> Predictions | None:
         return None
     together = np.empty((n_episodes, pieces[0].predictions.shape[1]), dtype=np.int64)
     for piece in pieces:
-        together[piece.first : piece.episodes.stop] = piece.predictions[: n_episodes - piece.first]
+        inside = piece.predictions[: max(0, n_episodes - piece.first)]  # a piece may lie beyond a shorter run
+        together[piece.first : piece.first + len(inside)] = inside
     return together
 
 
