@@ -23,6 +23,7 @@ from harness.ops.margin import Similarity, margin_scores, similarities
 from harness.ops.normalise import centre_and_normalise, l2_normalise
 from harness.ops.precision import full_precision
 from harness.ops.prototypes import (
+    LabelMeans,
     class_means,
     class_means_by_label,
     cosine_scores,
@@ -30,17 +31,20 @@ from harness.ops.prototypes import (
     linear_scores,
     prototypical_loss,
     squared_distances,
+    streamed_means,
 )
 from harness.ops.schedules import milestone_decay, warmup_cosine
 from harness.ranges import check_ranges
-from harness.types import EpisodeBatch, Support
+from harness.types import BaseSupport, EpisodeBatch, Support
 
 __all__ = [
     "Backbone",
     "BaseSet",
+    "BaseSupport",
     "Conv4",
     "EpisodeBatch",
     "FitContext",
+    "LabelMeans",
     "Sgd",
     "Similarity",
     "Squares",
@@ -76,6 +80,7 @@ __all__ = [
     "root_features",
     "similarities",
     "squared_distances",
+    "streamed_means",
     "warmup_cosine",
     "with_bias",
 ]

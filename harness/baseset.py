@@ -13,6 +13,7 @@ from harness.data.augment import augmentation
 from harness.data.images import ImageStore
 from harness.data.views import normalise, to_float
 from harness.types import IntArray
+from harness.world import ALONE, World
 
 
 class TrainingEpisode(NamedTuple):
@@ -47,7 +48,9 @@ class BaseSet:
         device: torch.device,
         rng: torch.Generator,
         tick: Callable[[int], None] = lambda n_images: None,
+        world: World = ALONE,
     ) -> None:
+        self._world = world
         self._store, self._pipeline, self._device, self._rng, self._tick = store, pipeline, device, rng, tick
         self._label = torch.from_numpy(store.label)
         self._counts = torch.from_numpy(store.counts)
@@ -65,17 +68,23 @@ class BaseSet:
                 the pipeline; the grey pipelines have none.
 
         Yields:
-            x (b, c, H, W) float32 normalised, y (b,) int64 in [0, n_classes).
+            x (b, c, H, W) float32 normalised, y (b,) int64 in [0, n_classes). Several processes that train together
+            (``--gpus``) draw the same batches, and each yields its part of every one.
+
+        Raises:
+            ConfigError: when several processes cannot divide batches of this size.
         """
         order = torch.randperm(self.n_images, generator=self._rng)
+        self._world.check_batches(size)
         for rows in order.split(size):
-            if len(rows) > 1:  # batch statistics of one image are undefined
-                yield self._images(rows, augment), self._label[rows].to(self._device)
+            own = self._world.own(len(rows))
+            if own:  # batch statistics of one image are undefined
+                yield self._images(rows, augment, own), self._label[rows[own]].to(self._device)
                 self._tick(len(rows))
 
     def n_batches(self, size: int) -> int:
         """Batches of one pass."""
-        return self.n_images // size + (self.n_images % size > 1)
+        return self.n_images // size + (self._world.own(self.n_images % size) is not None)
 
     def episodes(
         self, n: int, way: int, shot: int, n_query: int, *, augment: bool = False
@@ -94,6 +103,7 @@ class BaseSet:
         Raises:
             ValueError: when a class has fewer than ``shot + n_query`` images.
         """
+        self._world.refuse_episodes()
         need = shot + n_query
         if need > int(self._counts.min()):
             raise ValueError(
@@ -116,11 +126,12 @@ class BaseSet:
     def _draw(self, c: int, n: int) -> Tensor:
         return self._first_row[c] + torch.randperm(int(self._counts[c]), generator=self._rng)[:n]
 
-    def _images(self, rows: Tensor, augment: bool = False) -> Tensor:
+    def _images(self, rows: Tensor, augment: bool = False, own: slice = slice(None)) -> Tensor:
+        """Those of ``own``; what an augmentation draws is drawn for all rows, so that every process draws the same."""
         if not augment or augmentation(self._pipeline).name == "none":
-            return as_input(self._store, rows.numpy(), self._pipeline, self._device)
+            return as_input(self._store, rows[own].numpy(), self._pipeline, self._device)
         pixels = torch.from_numpy(self._store.images(rows.numpy())).to(self._device, non_blocking=True)
-        x = augmented(pixels, self._pipeline, self._store.shape[0], self._rng)
+        x = augmented(pixels, self._pipeline, self._store.shape[0], self._rng)[own]
         return normalise(x, self._pipeline).contiguous(memory_format=torch.channels_last)
 
 

@@ -22,15 +22,17 @@ from harness import sampling
 from harness.data.generated import ensure
 from harness.data.images import ImageStore
 from harness.errors import ConfigError, DataError, nearest
-from harness.places import places
-from harness.types import EpisodeList
+from harness.joint import N_EXPERIMENTS, JointClasses, Published
+from harness.places import benchmarks_folder, places
+from harness.types import AnyList
 
-FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
+FOLDER = benchmarks_folder()
 RoleName = Literal["base", "validation", "novel"]
 ROLES: tuple[RoleName, ...] = ("base", "validation", "novel")
 _AMBIGUOUS = FOLDER / "ambiguous.toml"
 _closed: list[bool] = []  # not a context variable: threads started by a method must meet it too
 _SETTING = re.compile(r"(?P<stem>.+)-(?P<way>\d+)w(?P<shot>\d+)s(?P<rest>(-[a-z0-9]+)*)")
+_JOINT_SETTING = re.compile(r"(?P<key>.+)-n(?P<shot>\d+)")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Role:
     Attributes:
         dataset: the prepared set that holds the images.
         classes: number of images used of each class, by class name, in the order of labels.
-        images: only these of each class are used, from and up to; None for all.
+        images: only these of each class are used, from and up to, as a slice has them; None for all.
         rotations: whether every class counts four times, rotated by 0, 90, 180 and 270 degrees.
     """
 
@@ -63,12 +65,13 @@ class Benchmark:
         name, variant: ``omniglot-lake`` and ``small1``: the setting is ``omniglot-lake-20w1s-small1``.
         title, about: for people.
         roles: base, novel and, where there is one, validation.
-        image_size, channels, pipeline, backbone: defaults of the benchmark.
+        image_size, channels, pipeline, backbone: defaults of the benchmark; channels 0 takes what the set has.
         seed: of the episode lists.
         n_query, n_episodes: per class; the field's standard count.
         standard: the settings listed by ``fsbench benchmarks``, like "5w1s".
         fixed_episodes: "sampled", or "groups" where published episodes are the groups of the novel set.
-        protocol: "episodic".
+        protocol: "episodic", or "joint": base and novel classes are asked together, and a setting is named by n.
+        joint: its classes, where the protocol is joint.
         folder: where its file is.
     """
 
@@ -87,6 +90,7 @@ class Benchmark:
     variant: str = ""
     fixed_episodes: Literal["sampled", "groups"] = "sampled"
     protocol: str = "episodic"
+    joint: JointClasses | None = None
     folder: Path = FOLDER
 
     @property
@@ -102,13 +106,20 @@ class Benchmark:
 
     def settings(self) -> tuple[Setting, ...]:
         """The standard settings."""
+        if self.joint:
+            return tuple(self.at(int(text.removeprefix("n"))) for text in self.standard)
         pairs = (re.fullmatch(r"(\d+)w(\d+)s", text) for text in self.standard)
         return tuple(self.setting(int(m[1]), int(m[2])) for m in pairs if m)
+
+    def at(self, n: int) -> Setting:
+        """The setting of the joint protocol with n images of each novel class."""
+        assert self.joint is not None, f"{self.key} is not joint"
+        return self.setting(len(self.joint.counts), n)
 
     def open(
         self, role: RoleName, data_home: Path, pipeline: str | None = None, image_size: int | None = None
     ) -> ImageStore:
-        """Open the images of one role.
+        """Open the images of one role; of the joint protocol's "novel" all images of base and novel classes.
 
         Raises:
             DataError: when the set is not prepared, saying how, or does not hold what the split lists.
@@ -116,19 +127,22 @@ class Benchmark:
         if role == "novel" and _closed:
             raise DataError("Novel images are not open while a method trains on base classes.")
         part = self.roles[role]
+        counts, names, images = part.counts, list(part.classes), part.images
+        if self.joint and role == "novel":
+            counts, names, images = self.joint.counts, [*self.joint.base, *self.joint.novel], None
         store = ensure(part.dataset, data_home).select(
-            list(part.classes),
+            names,
             pipeline or self.pipeline,
             image_size or self.image_size,
-            images=slice(*part.images) if part.images else None,
+            images=slice(*images) if images else None,
             rotations=part.rotations,
         )
-        if not np.array_equal(store.counts, part.counts):
+        if not np.array_equal(store.counts, counts):
             raise DataError(
                 f"The prepared set `{part.dataset}` does not hold the images that the split of {self.key} lists for its "
                 f"{role} classes. `fsbench verify {part.dataset}` says what is missing."
             )
-        if store.shape[2] != self.channels:
+        if self.channels not in (0, store.shape[2]):
             raise DataError(
                 f"{self.key} has {self.channels} channels; the prepared set `{part.dataset}` has {store.shape[2]}."
             )
@@ -154,8 +168,10 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """``mini-5w1s``, and what differs from the benchmark's rule: ``mini-5w1s-q16``."""
+        """``mini-5w1s``, and what differs from the benchmark's rule: ``mini-5w1s-q16``; jointly ``glyphs-lowshot-n1``."""
         b = self.benchmark
+        if b.joint:
+            return f"{b.key}-n{self.shot}"
         parts = [b.name, f"{self.way}w{self.shot}s", b.variant]
         parts += [f"q{self.n_query}" if self.n_query != b.n_query else ""]
         parts += [f"e{self.list_seed}" if self.list_seed is not None else ""]
@@ -169,12 +185,10 @@ class Setting:
     @property
     def list_length(self) -> int:
         """Episodes in the whole list."""
-        novel = self.benchmark.roles["novel"]
-        return (
-            len(novel.counts) // self.way
-            if self.benchmark.fixed_episodes == "groups"
-            else sampling.LIST_LENGTH
-        )
+        if self.benchmark.joint:
+            return N_EXPERIMENTS
+        is_grouped = self.benchmark.fixed_episodes == "groups"
+        return len(self.benchmark.roles["novel"].counts) // self.way if is_grouped else sampling.LIST_LENGTH
 
     @property
     def digest(self) -> str:
@@ -182,7 +196,7 @@ class Setting:
         return locked_digests().get(self.name) or self.episodes.digest
 
     @cached_property
-    def episodes(self) -> EpisodeList:
+    def episodes(self) -> AnyList:
         """The whole list, checked against ``benchmarks/episodes.lock`` where it is locked.
 
         Raises:
@@ -198,8 +212,10 @@ class Setting:
             )
         return drawn
 
-    def _draw(self) -> EpisodeList:
+    def _draw(self) -> AnyList:
         b, novel = self.benchmark, self.benchmark.roles["novel"]
+        if b.joint:
+            return b.joint.experiments(self.shot, b.seed)
         if b.fixed_episodes == "groups":
             groups = [name.rpartition("/")[0] for name in novel.classes]
             drawn = sampling.one_per_group(novel.counts, groups, self.shot)
@@ -232,15 +248,37 @@ def load(name: str) -> Setting:
             else:
                 variant.append(part)
         benchmark = table.get((match["stem"], "-".join(variant)))
+        if benchmark and benchmark.joint:
+            raise ConfigError(
+                f"`{name}`: {benchmark.key} asks all classes jointly; its settings are {_names(benchmark)}."
+            )
         if benchmark:
             return benchmark.setting(int(match["way"]), int(match["shot"]), query, list_seed)
         if match["stem"] in ambiguous():
             raise ConfigError(f"`{name}` is not one setting: {ambiguous()[match['stem']]}")
+    if found := _JOINT_SETTING.fullmatch(name):
+        joint = next((b for b in every() if b.joint and b.key == found["key"]), None)
+        if joint:
+            return _at(joint, int(found["shot"]))
     known = standard_names()
     raise ConfigError(
         f"`{name}` is not a setting.{nearest(name, known)} A setting is BENCHMARK-<way>w<shot>s, like "
         f"{known[0]}; `fsbench benchmarks` lists them all."
     )
+
+
+def _at(benchmark: Benchmark, n: int) -> Setting:
+    assert benchmark.joint is not None
+    if not 1 <= n <= benchmark.joint.most_shots:
+        raise ConfigError(
+            f"`{benchmark.key}-n{n}`: its experiments draw 1 to {benchmark.joint.most_shots} images of each novel "
+            f"class. Settings: {_names(benchmark)}."
+        )
+    return benchmark.at(n)
+
+
+def _names(benchmark: Benchmark) -> str:
+    return ", ".join(setting.name for setting in benchmark.settings())
 
 
 def expand(pattern: str) -> list[Setting]:
@@ -321,18 +359,38 @@ def _build(data: Mapping[str, Any], path: Path) -> Benchmark:
         fields["roles"] = {role: _role(fields.pop(role), path.parent) for role in ROLES if role in fields}
         fields["standard"] = tuple(fields.pop("settings"))
         fields["folder"] = path.parent
+        if fields.get("protocol") == "joint":
+            fields["joint"] = _joint(fields, path.parent / "splits")
         return Benchmark(**fields)
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{path}: {error} in the benchmark's definition.") from error
 
 
 def _role(data: Mapping[str, Any], folder: Path) -> Role:
-    """``split = "FILE.json#KEY"``; ``images = n`` uses the first n of each class, ``[a, b]`` those from a to b."""
-    file, _, key = data["split"].partition("#")
-    classes: dict[str, int] = json.loads((folder / "splits" / file).read_text())[key]
+    """``images = n`` uses the first n of each class, ``[a, b]`` those from a to b, counted as a slice counts."""
+    classes = _split(data["split"], folder / "splits")
     images = data.get("images")
     if images is not None:
-        first, last = (0, images) if isinstance(images, int) else images
-        classes = {name: max(0, min(count, last) - first) for name, count in classes.items()}
-        images = (first, last)
+        images = (0, images) if isinstance(images, int) else tuple(images)
+        classes = {name: len(range(count)[slice(*images)]) for name, count in classes.items()}
     return Role(data["dataset"], classes, images, data.get("rotations", False))
+
+
+def _split(text: str, folder: Path) -> dict[str, int]:
+    """``FILE.json#KEY`` or ``FILE.json#KEY+KEY``: images by class."""
+    file, _, keys = text.partition("#")
+    split = json.loads((folder / file).read_text())
+    return {name: count for key in keys.split("+") for name, count in split[key].items()}
+
+
+def _joint(fields: dict[str, Any], splits: Path) -> JointClasses:
+    """``asked`` names the classes of the half in use, ``draws`` published draws and ``sizes`` what goes with them."""
+    base, novel = fields["roles"]["base"], fields["roles"]["novel"]
+    draws, sizes = fields.pop("draws", ""), fields.pop("sizes", "")
+    return JointClasses(
+        base.classes,
+        novel.classes,
+        frozenset(_split(fields.pop("asked"), splits)),
+        fields["n_query"],
+        Published(splits / draws, _split(sizes, splits)) if draws else None,
+    )

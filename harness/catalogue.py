@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from harness import benchmarks as known
-from harness import registry
+from harness import keepsakes, registry
 from harness.data.images import PreparedSet
 from harness.data.readers import how_to_prepare
 from harness.errors import ConfigError, DataError, FsbenchError, PluginError
 from harness.method import defaults, recipes, traits
 from harness.places import Places
 from harness.report import terminal
+from harness.types import JointList
 
 
 def methods() -> list[dict[str, Any]]:
@@ -42,9 +43,15 @@ def methods() -> list[dict[str, Any]]:
 def show_methods(rows: Sequence[dict[str, Any]]) -> None:
     """Print them."""
     terminal.show_table(
-        ("method", "version", "from", "what it does"),
+        ("method", "version", "protocols", "from", "what it does"),
         [
-            (r["name"], r["version"], r["from"], r["about"] or f"DOES NOT IMPORT: {r['problem']}")
+            (
+                r["name"],
+                r["version"],
+                ", ".join(r.get("protocols", [])),
+                r["from"],
+                r["about"] or f"DOES NOT IMPORT: {r['problem']}",
+            )
             for r in rows
         ],
     )
@@ -64,9 +71,8 @@ def method(name: str) -> dict[str, Any]:
         }
         for f in dataclasses.fields(cls.Config)
     ]
-    module = sys.modules[cls.__module__]
     return {
-        "name": cls.name, "version": cls.version, "about": inspect.getdoc(module) or inspect.getdoc(cls) or "",
+        "name": cls.name, "version": cls.version, "about": keepsakes.description(cls),
         "config": fields, "defaults": {k: dict(v) for k, v in defaults(cls).items()}, "recipes": sorted(recipes(cls)),
     }  # fmt: skip
 
@@ -124,6 +130,8 @@ def episode_list(name: str, n: int | None) -> dict[str, Any]:
     if not 1 <= n <= setting.list_length:
         raise ConfigError(f"--episodes {n}: the list of {name} has {setting.list_length} episodes.")
     chosen = setting.episodes[:n]
+    if isinstance(chosen, JointList):
+        return _joint_list(setting, chosen)
     role = setting.benchmark.roles["novel"]
     return {
         "setting": setting.name, "digest": setting.digest, "list_length": setting.list_length, "n_way": setting.way, "shot": setting.shot,
@@ -135,11 +143,33 @@ def episode_list(name: str, n: int | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _joint_list(setting: known.Setting, chosen: JointList) -> dict[str, Any]:
+    """The experiments of the joint protocol as JSON types; rows number the images of all classes."""
+    classes = setting.benchmark.joint
+    assert classes is not None, "a joint list belongs to a joint benchmark"
+    return {
+        "setting": setting.name, "digest": setting.digest, "list_length": setting.list_length, "n_way": chosen.n_way,
+        "n_base": chosen.n_base, "shot": chosen.shot, "n_query": setting.n_query,
+        "classes": [*classes.base, *classes.novel], "counts": classes.counts.tolist(), "asked": chosen.asked.tolist(),
+        "base_support": chosen.base.tolist(), "query": chosen.query.tolist(),
+        "episodes": [{"classes": chosen.novel.tolist(), "support": rows.tolist()} for rows in chosen.support],
+    }  # fmt: skip
+
+
 def show_episode_list(found: dict[str, Any]) -> None:
     """Say what the list is, and show its first episode."""
     first = found["episodes"][0]
+    if "asked" in found:
+        n_base, n_novel = len(found["asked"]) - len(first["classes"]), len(first["classes"])
+        sys.stdout.write(
+            f"{found['setting']}: {found['list_length']} experiments with {found['shot']} images of each of {n_novel} novel "
+            f"classes and all {len(found['base_support']):,} training images of {n_base} base classes; {found['n_query']} "
+            f"queries a class, {found['n_way']} labels; sha256 {found['digest']}\nfirst experiment: novel labels "
+            f"{first['classes'][:5]} …, support rows {first['support'][:5]} …\n--json prints them all.\n"
+        )
+        return
     sys.stdout.write(
-        f"{found['setting']}: {found['list_length']:,} episodes of {found['n_way']} ways, {found['shot']} shots, {found['n_query']} "
+        f"{found['setting']}: {found['list_length']:,} episodes, {found['n_way']}-way {found['shot']}-shot, {found['n_query']} "
         f"queries a class; sha256 {found['digest']}\nfirst episode: classes {first['classes']}, support rows {first['support']}\n"
         "--json prints them all.\n"
     )
@@ -230,11 +260,14 @@ def show_findings(findings: Sequence[dict[str, str]]) -> None:
     terminal.show_table(("", "check", "found"), [(f["level"], f["check"], f["detail"]) for f in findings])
 
 
-def contract(reference: str) -> list[dict[str, Any]]:
-    """Run the method contract."""
+def contract(reference: str, where: Places) -> list[dict[str, Any]]:
+    """Run the method contract; later runs of the method show how it came out."""
     from harness.testing import MethodContract
 
-    return [dataclasses.asdict(outcome) for outcome in MethodContract(reference).run_all()]
+    outcomes = [dataclasses.asdict(outcome) for outcome in MethodContract(reference).run_all()]
+    loaded = registry.load(reference)
+    keepsakes.keep_contract(loaded.cls, loaded.reference, outcomes, where.cache)
+    return outcomes
 
 
 def show_contract(outcomes: Sequence[dict[str, Any]]) -> None:
@@ -261,6 +294,10 @@ def new_method(name: str, folder: Path) -> str:
     if not stem.isidentifier() or keyword.iskeyword(stem):
         raise ConfigError(f"`{name}` cannot name a method; use letters, digits and dashes, like my-method.")
     path = folder / f"{stem}.py"
+    if stem.replace("_", "-") in registry.installed():
+        raise ConfigError(
+            f"`{name}` is the name of a method that exists (`fsbench methods`); choose another."
+        )
     if path.exists():
         raise ConfigError(f"{path} exists already; choose another name.")
     template = (resources.files("harness") / "templates" / "method.py.txt").read_text()

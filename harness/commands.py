@@ -9,17 +9,17 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from harness import dispatch, job_commands, planning
 from harness.errors import ConfigError, nearest
 from harness.places import Places
 from harness.progress import Progress, Silent, choose
-from harness.report import terminal
+from harness.report import joint, terminal
 from harness.report.comparison import Pair
 from harness.report.leaderboard import Row, Table, tables
 from harness.runs import Precision, RunResult
-from harness.store import Store
+from harness.store import Store, StoredRun
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -44,6 +44,12 @@ class Asked:
     slurm: Sequence[str] = ()
     shards: int = 1
     snapshot: bool = False
+    weights: Path | None = None
+    seen: Sequence[str] = ()
+    allow_leak: bool = False
+    select_on: str = "validation"
+    is_compiled: bool = False
+    gpus: int = 1
 
 
 @dataclass(frozen=True)
@@ -94,8 +100,12 @@ def run(asked: Asked, where: Places) -> Outcome:
     """Carry out what is new, collect what was only written, and read the rows of all."""
     specs = _specs(asked, where)
     ways = job_commands.ways(
-        where, asked.executor, asked.device, asked.jobs, asked.slurm, asked.shards, asked.snapshot
+        where, asked.executor, asked.device, asked.jobs, _slurm(asked), asked.shards, asked.snapshot
     )
+    if asked.weights:
+        from harness import weights
+
+        weights.keep(asked.weights, where.cache)
     failed: list[RunResult] = []
     with open_store(where, create=True) as store:
         planned = dispatch.classify(specs, where, store, force=asked.force)
@@ -136,28 +146,14 @@ def show_plan(rows: list[dict[str, Any]]) -> None:
 def show_outcome(outcome: Outcome) -> None:
     """Print the rows of the runs that were asked for, and why others failed."""
     if outcome.shown:
-        columns = (
-            "setting",
-            "method",
-            "backbone",
-            "accuracy %",
-            "±95%",
-            "interval",
-            "episodes",
-            "seeds",
-            "fit",
-            "badges",
-            "run",
-        )
-        rows = [(row.setting, *terminal.leaderboard_cells(row)) for row in outcome.shown]
-        terminal.show_table(columns, rows, right=(3, 4, 6, 8))
+        terminal.leaderboard_rows(outcome.shown, with_setting=True)
     for result in outcome.failed:
         last = result.traceback.strip().splitlines()[-1]
         sys.stderr.write(
             f"fsbench: {result.spec.method.name} failed on {result.spec.setting} (run {result.spec.id}): {last}\n"
         )
     if outcome.failed:
-        sys.stderr.write("`fsbench show RUN` prints the whole traceback.\n")
+        sys.stderr.write(f"`fsbench show {outcome.failed[0].spec.id}` prints the whole traceback.\n")
 
 
 def leaderboard(store: Store, settings: Sequence[str] | None) -> list[dict[str, Any]]:
@@ -181,6 +177,7 @@ def row_as_json(row: Row) -> dict[str, Any]:
         "config": row.config, "accuracy": row.mean, "half_width": row.half_width, "interval": row.interval.kind,
         "note": row.interval.note, "episodes": row.n_episodes, "seeds": list(row.seeds), "badges": list(row.badges),
         "seconds": row.seconds, "runs": [run.id for run in row.runs],
+        **({"metric": row.metric, "metrics": dict(row.joint.means)} if row.joint else {}),
     }  # fmt: skip
 
 
@@ -248,15 +245,17 @@ def run_as_json(store: Store, prefix: str) -> dict[str, Any]:
     found = store.run(prefix)
     return {
         "id": found.id, "status": found.status, "replicates": list(found.replicates), "created": found.created,
-        "spec": found.spec.to_json(), "provenance": dict(found.provenance), "curves": [dict(p) for p in found.curves],
+        "badges": list(found.badges), "rechecks": [check._asdict() for check in found.rechecks],
+        "spec": found.spec.to_json(), "provenance": {k: v for k, v in found.provenance.items() if k != "thumbnails"}, "curves": [dict(p) for p in found.curves],
         "traceback": found.traceback, "accuracy": _accuracy(store, found.pk, found.metrics),
+        "class_means": _class_means(store, found),
     }  # fmt: skip
 
 
 def show_run(store: Store, prefix: str) -> None:
     """Print all that is known of one run."""
     found = store.run(prefix)
-    terminal.run_details(found, _accuracy(store, found.pk, found.metrics))
+    terminal.run_details(found, _accuracy(store, found.pk, found.metrics), _class_means(store, found))
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -292,15 +291,40 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _specs(asked: Asked, where: Places) -> list[Any]:
-    if asked.precision not in PRECISIONS:
-        raise ConfigError(
-            f"--precision {asked.precision}: known are {', '.join(PRECISIONS)}.{nearest(asked.precision, PRECISIONS)}"
-        )
-    precision = cast(Precision, asked.precision)
+    precision = _precision(asked.precision)
     options = planning.Options(
-        asked.overrides, asked.recipe, asked.backbone, precision, asked.episodes, asked.pipeline
-    )
+        asked.overrides, asked.recipe, asked.backbone, precision, asked.episodes, asked.pipeline, asked.weights,
+        asked.seen, asked.allow_leak, _select_on(asked.select_on), asked.is_compiled, asked.gpus,
+    )  # fmt: skip
     return planning.plan(asked.methods, asked.settings, asked.seeds, options, where.data)
+
+
+def _select_on(word: str) -> Literal["validation", "novel"]:
+    if word not in ("validation", "novel"):
+        raise ConfigError(f"--select-on {word}: weights are chosen on validation or on novel classes.")
+    return "validation" if word == "validation" else "novel"
+
+
+def _slurm(asked: Asked) -> list[str]:
+    """Options of SLURM, with as many GPUs as processes train together unless the user says otherwise."""
+    needed = asked.executor == "slurm" and asked.gpus > 1 and asked.device != "cpu"
+    return [*([f"gpus={asked.gpus}"] if needed else []), *asked.slurm]
+
+
+def tuning_options(
+    overrides: Sequence[str], backbone: str | None, recipe: str, precision: str, pipeline: str | None
+) -> planning.Options:
+    """The words of ``fsbench tune`` that it shares with ``fsbench run``."""
+    chosen = _precision(precision)
+    return planning.Options(parse_overrides(overrides), recipe, backbone, chosen, pipeline=pipeline)
+
+
+def _precision(name: str) -> Precision:
+    if name not in PRECISIONS:
+        raise ConfigError(
+            f"--precision {name}: known are {', '.join(PRECISIONS)}.{nearest(name, PRECISIONS)}"
+        )
+    return cast(Precision, name)
 
 
 def _existing(where: Places) -> Store | None:
@@ -320,6 +344,12 @@ def _progress() -> Progress:
         if not logging.getLogger("fsbench").isEnabledFor(logging.INFO)
         else choose(sys.stderr.isatty())
     )
+
+
+def _class_means(store: Store, run: StoredRun) -> dict[str, float]:
+    """Means over classes of the joint protocol's metrics; empty where there are none."""
+    table = joint.class_table(store, run) if joint.is_joint(run) else None
+    return {name: float(values.mean()) for name, values in (table or {}).items()}
 
 
 def _accuracy(store: Store, pk: int, metrics: Sequence[str]) -> dict[str, float]:

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fsbench.dispatch")
 State = Literal["stored", "written", "new"]
-_ALIGNED = (
-    16  # shards begin at multiples of the evaluation batch, so that every batch is the same as in one job
-)
 
 
 @dataclass(frozen=True)
@@ -166,7 +163,12 @@ def _collect_written(planned: Sequence[Planned], places: Places, store: Store) -
 
 
 def _ingest(result: RunResult, places: Places, store: Store) -> RunResult:
-    store.ingest(result)
+    if store.ingest(result) == "replicate":
+        log.warning(
+            "run %s is in the database with other counts; both are kept, and `fsbench show %s` lists them",
+            result.spec.id,
+            result.spec.id,
+        )
     run_folders.mark_collected(places.runs / result.spec.id, places.db)
     return result
 

@@ -14,11 +14,12 @@ from torch import Tensor
 from harness import metrics
 from harness.errors import PluginError
 from harness.features import Source
-from harness.method import Batched
+from harness.method import Batched, traits
 from harness.seeding import stream, torch_generator
 from harness.types import EpisodeBatch, EpisodeList, IntArray, Support
 
-EPISODE_BATCH = 16  # episodes gathered at once: small chunks stay in the processor's cache
+_GATHERED_BYTES = 13 * 2**20  # of features gathered at once: small chunks stay in the processor's cache
+_AT_ONCE = 64  # episodes at most, unless a method asks for more
 _ORDER_STREAM = stream(0, "query order")
 Predictions = npt.NDArray[np.int64]
 
@@ -30,7 +31,7 @@ def predict(
     seed: int,
     *,
     first: int = 0,
-    batch: int = EPISODE_BATCH,
+    batch: int | None = None,
     after_batch: Callable[[int, Predictions], None] | None = None,
 ) -> Predictions:
     """Predict every query of a list.
@@ -43,7 +44,7 @@ def predict(
         source: features or images by row.
         seed: the run seed, from which each episode's generator comes.
         first: position of ``episodes[0]`` in the whole list.
-        batch: episodes per gather; changes no prediction.
+        batch: episodes per gather, see ``episodes_at_once``; changes no prediction.
         after_batch: told (index of the first episode, predictions) after each batch.
 
     Returns:
@@ -54,10 +55,11 @@ def predict(
     """
     predictions = np.empty((len(episodes), episodes.n_query), dtype=np.int64)
     run = _predict_fast if isinstance(method, Batched) else _predict_loop
+    batch = batch or episodes_at_once(method, episodes, source)
     with torch.no_grad():
         for start in range(0, len(episodes), batch):
             chunk = episodes[start : start + batch]
-            order = _query_order(chunk, first + start)
+            order = query_order(chunk.n_query, range(first + start, first + start + len(chunk)))
             x = _gather(chunk, order, source)
             versions = x.support._version, x.query._version  # torch counts every in-place change
             given = run(method, x, _Generators(seed, first + start, len(chunk)), first + start)
@@ -67,6 +69,20 @@ def predict(
             if after_batch:
                 after_batch(start, here)
     return predictions
+
+
+def episodes_at_once(method: Any, episodes: EpisodeList, source: Source) -> int:
+    """How many episodes to gather: what a method asks for, else as many as stay in the processor's cache.
+
+    Returns:
+        At least 1; ``traits(type(method)).episode_batch`` where it is set.
+    """
+    asked = traits(type(method)).episode_batch
+    if asked:
+        return asked
+    image = source.take(episodes.support[0, 0, :1])
+    n_images = episodes.n_way * episodes.shot + episodes.n_query
+    return max(1, min(_AT_ONCE, _GATHERED_BYTES // (n_images * image.nbytes)))
 
 
 @dataclass(frozen=True)
@@ -92,11 +108,19 @@ class _Generators(Sequence[torch.Generator]):
         return torch_generator(self._seed, "episode", self._first + range(self._n)[index])
 
 
-def _query_order(chunk: EpisodeList, first: int) -> IntArray:
-    """(E, n_query) int64: a permutation per episode, from the episode's index alone."""
-    blocks = -(-chunk.n_query // 4)  # Philox gives four words a block, and each episode owns as many
-    philox = np.random.Philox(key=[_ORDER_STREAM, 0], counter=[first * blocks, 0, 0, 0])
-    keys = philox.random_raw(len(chunk) * blocks * 4).reshape(len(chunk), -1)[:, : chunk.n_query]
+def query_order(n_query: int, episodes: range) -> IntArray:
+    """In which order the queries of consecutive episodes are shown, from the episode's index alone.
+
+    Args:
+        n_query: queries of an episode.
+        episodes: positions in the whole list.
+
+    Returns:
+        (E, n_query) int64, a permutation per episode.
+    """
+    blocks = -(-n_query // 4)  # Philox gives four words a block, and each episode owns as many
+    philox = np.random.Philox(key=[_ORDER_STREAM, 0], counter=[episodes.start * blocks, 0, 0, 0])
+    keys = philox.random_raw(len(episodes) * blocks * 4).reshape(len(episodes), -1)[:, :n_query]
     return np.argsort(keys, axis=1)
 
 

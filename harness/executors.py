@@ -68,7 +68,9 @@ class LocalProcesses:
         self.advance(batch)
 
     def advance(self, batch: Batch) -> None:
-        """Start queued groups while there is room and what they wait for has ended."""
+        """Start queued groups while there is room and what they wait for has ended; none once it was cancelled."""
+        if batch.is_cancelled:  # by another process, which does not have this queue
+            self._queue.clear()
         alive = self.alive(batch)
         for number in list(self._queue):
             busy = sum(state == "running" for state in alive.values())

@@ -12,13 +12,16 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from harness.errors import FsbenchError, PluginError, StoreError
+from harness import switches
+from harness.errors import ConfigError, FsbenchError, PluginError, StoreError
 from harness.features import autocast
 from harness.files import aside, save_text
 from harness.progress import Progress, stage
+from harness.world import ALONE, World
 
 log = logging.getLogger("fsbench.fit")
 FORMAT = 1
+IMPORTED = "imported"  # in the record of a fit that came from elsewhere: the bundle that brought it
 
 
 @runtime_checkable
@@ -43,9 +46,12 @@ class FitContext:
 
     def __init__(self, folder: Path, *, device: torch.device, rng: torch.Generator, seed: int,
                  precision: str, validate: Callable[[Any, int, int], float] | None,
-                 progress: Progress) -> None:  # fmt: skip
+                 progress: Progress, keeps_all: bool = False, world: World = ALONE) -> None:  # fmt: skip
+        self._world = world
         self.device, self.rng, self.seed = device, rng, seed
         self._folder, self._precision, self._validate, self._progress = folder, precision, validate, progress
+        self._keeps_all, self._kept = keeps_all, 0
+        self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self._curves: list[dict[str, float]] = []
         self._best: dict[str, Any] = {}
         self._began, self._earlier_seconds = time.monotonic(), 0.0
@@ -54,6 +60,20 @@ class FitContext:
     def autocast(self) -> torch.autocast:
         """Open the run's precision (``--precision bf16``); distances and losses belong outside it."""
         return autocast(self.device, self._precision)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add the gradients of a loss, scaled in fp16 so that small ones do not vanish.
+
+        May be called several times before a ``step``: a batch in parts, each loss divided by their number, is how a
+        published batch fits a small card.
+        """
+        self._scaler.scale(loss).backward()
+
+    def step(self, optimiser: torch.optim.Optimizer) -> None:
+        """Step along the gradients of every ``backward`` since the last step, then clear them."""
+        self._scaler.step(optimiser)
+        self._scaler.update()
+        optimiser.zero_grad(set_to_none=True)
 
     def log(self, step: int, **scalars: float) -> None:
         """Record a point of the training curves; a NaN stops the training with the last good checkpoint kept.
@@ -68,6 +88,8 @@ class FitContext:
                 f"{self._folder}; try a smaller learning rate."
             )
         self._curves.append(point)
+        if self._world.is_first:
+            switches.write_curve(self._folder.name, point)
         self._note = ", ".join(f"{name} {value:.3f}" for name, value in point.items() if name != "step")
 
     def epochs(self, n: int, **state: Stateful) -> Iterator[int]:
@@ -82,12 +104,20 @@ class FitContext:
             epoch, in [0, n).
 
         When ``keep_best`` was called, the best weights are in ``model`` after the last epoch.
+
+        Raises:
+            ConfigError: when ``n`` is negative.
         """
+        if n < 0:
+            raise ConfigError(f"A training of {n} epochs was asked for; at least 0 are possible.")
         first = self._resume(state)
+        self._world.join(state)
         with stage(self._progress, "train", n, "epochs", first) as progress:
             for epoch in range(first, n):
                 yield epoch
-                self._save(epoch + 1, state)
+                self._world.settle(state, self.rng)
+                if self._world.is_first:
+                    self._save(epoch + 1, state)
                 progress.advance(1, self._note)
         if self._best:
             state["model"].load_state_dict(self._best["state"])
@@ -115,14 +145,15 @@ class FitContext:
         Raises:
             PluginError: when the benchmark has no validation classes (see ``has_validation``).
         """
-        if self._validate is None:
+        validate = self._validate
+        if validate is None:
             raise PluginError("This benchmark has no validation classes; ask ctx.has_validation first.")
         training = [m for m in method.modules() if m.training] if isinstance(method, torch.nn.Module) else []
         rng_state = torch.get_rng_state()
         for module in training:
             module.training = False
         try:
-            return self._validate(method, way, shot)
+            return self._world.told(lambda: validate(method, way, shot))
         finally:
             torch.set_rng_state(rng_state)
             for module in training:
@@ -132,8 +163,14 @@ class FitContext:
         """Score the method and remember its weights if no earlier epoch did better.
 
         The selection is the harness's: highest accuracy on the validation episodes, the earliest of equals.
-        Without validation classes the last weights stay, and None is returned.
+        Without validation classes the last weights stay, and None is returned. Where a run asks for the selection
+        of papers that chose on novel classes, every state is kept here and the harness scores them afterwards.
         """
+        if self._keeps_all:
+            if self._world.is_first:
+                save_tensors(kept_state(self._folder, self._kept), {"state": method.state_dict()})
+            self._kept += 1
+            return None
         if not self.has_validation:
             return None
         score = self.validation_accuracy(method, way, shot)
@@ -159,6 +196,8 @@ class FitContext:
                 "state": {name: part.state_dict() for name, part in state.items()},
                 "random": self._random_state(),
                 "best": self._best,
+                "kept": self._kept,
+                "scaler": self._scaler.state_dict(),
                 "curves": self._curves,
                 "seconds": self._seconds(),
             },
@@ -174,6 +213,8 @@ class FitContext:
         for name, part in state.items():
             part.load_state_dict(saved["state"][name])
         self._restore_random(saved["random"])
+        self._kept = saved.get("kept", 0)
+        self._scaler.load_state_dict(saved.get("scaler", {}))
         self._best, self._curves, self._earlier_seconds = saved["best"], saved["curves"], saved["seconds"]
         log.info("training resumes after epoch %d", saved["epoch"])
         return int(saved["epoch"])
@@ -214,7 +255,8 @@ class Fit:
             raise StoreError(
                 f"{self.folder}/fit.json could not be written: {error.strerror}. Free some space, or set FSBENCH_CACHE."
             ) from error
-        (self.folder / "training.pt").unlink(missing_ok=True)
+        for path in (self.folder / "training.pt", *self.folder.glob("kept-*.pt")):
+            path.unlink(missing_ok=True)
 
     def restore(self, method: Any, device: torch.device) -> None:
         """Load the fitted weights.
@@ -227,6 +269,11 @@ class Fit:
             method.load_state_dict(saved["state"])
         except (RuntimeError, KeyError) as error:
             raise StoreError(f"{self.folder}/fit.pt is not a checkpoint of this method: {error}") from error
+
+
+def kept_state(folder: Path, i: int) -> Path:
+    """File of the i-th state that a training kept for a later selection."""
+    return folder / f"kept-{i}.pt"
 
 
 def save_tensors(path: Path, content: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from harness import benchmarks, registry
+from harness.data.generated import GENERATED
 from harness.data.images import PreparedSet
 from harness.data.readers import READERS, how_to_prepare
 from harness.errors import FsbenchError
@@ -91,7 +92,11 @@ def _data(where: Places) -> list[Line]:
         try:
             prepared = PreparedSet.open(where.data / dataset)
         except FsbenchError:
-            lines.append(("missing", f"data: {dataset}", how_to_prepare(dataset)))
+            lines.append(
+                ("ok", f"data: {dataset}", "drawn on first use")
+                if dataset in GENERATED
+                else ("missing", f"data: {dataset}", how_to_prepare(dataset))
+            )
             continue
         manifest = prepared.manifest
         lines.append(
@@ -114,7 +119,8 @@ def _slurm() -> Line:
     except (OSError, subprocess.TimeoutExpired) as error:
         return "error", "SLURM", f"sinfo does not answer: {error}"
     if answer.returncode:
-        return "error", "SLURM", answer.stderr.strip()
+        said = (answer.stderr.strip() or "no reason given").splitlines()[0]
+        return "error", "SLURM", f"sbatch is here, but sinfo fails ({said}); is slurmctld running?"
     return "ok", "SLURM", "; ".join(answer.stdout.split("\n")).strip("; ")
 
 

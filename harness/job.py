@@ -8,15 +8,28 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
-from harness import benchmarks, config, evaluate, metrics, pieces, provenance, registry
+from harness import (
+    badges,
+    benchmarks,
+    config,
+    evaluate,
+    joint_evaluation,
+    keepsakes,
+    parallel,
+    pieces,
+    provenance,
+    registry,
+    selection,
+    thumbnails,
+    weights,
+)
 from harness.backbones import build
 from harness.baseset import BaseSet
 from harness.benchmarks import Setting
@@ -24,15 +37,17 @@ from harness.claims import claim
 from harness.data.images import ImageStore
 from harness.errors import ConfigError, DataError
 from harness.features import FeatureTable, Images, Source
-from harness.fitting import Fit, FitContext, Stateful
+from harness.fitting import IMPORTED, Fit, FitContext, Stateful
 from harness.method import Embeds, traits
 from harness.places import Places
 from harness.progress import Progress, stage
 from harness.run_folders import partial_folder, wants_new_features
-from harness.runs import Counts, EpisodeTable, RunResult, RunSpec
+from harness.run_results import counts_of, table_of
+from harness.runs import RunResult, RunSpec
 from harness.seeding import stream, torch_generator
-from harness.types import EpisodeList
+from harness.types import AnyList, JointList
 from harness.validation import Validator
+from harness.world import ALONE, World
 
 log = logging.getLogger("fsbench.job")
 
@@ -119,7 +134,7 @@ class Job:
         return Ready(method, novel, source, record, {**clock.laps, "fit": record["seconds"]})
 
     @property
-    def _episodes(self) -> EpisodeList:
+    def _episodes(self) -> AnyList:
         return self.setting.episodes[: self.spec.n_episodes]
 
     def _build(self, *, for_fit: bool = False) -> Any:
@@ -141,6 +156,8 @@ class Job:
             if spec.backbone == "none"
             else build(spec.backbone, spec.image_size, spec.channels)
         )
+        if spec.is_compiled:
+            backbone.compile()
         method = loaded.cls(config.from_json(loaded.cls.Config, values), backbone)
         if isinstance(method, torch.nn.Module):
             method.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -149,10 +166,14 @@ class Job:
     def _fit(self, method: Any) -> dict[str, Any]:
         """Train, resume the training, or load its weights."""
         fit = Fit(self.places.cache, self.spec.fit_key)
-        if not isinstance(method, Stateful):
+        if not isinstance(method, Stateful) and not self.spec.weights_sha256:
             return self._train(method, fit)
         if fit.is_done:
             log.info("the fit %s is there already", self.spec.fit_key)
+        elif self.spec.weights_sha256:
+            self._import(self._build(for_fit=True), fit)
+        elif self.spec.world_size > 1:
+            parallel.train(self)
         else:
             self._train(self._build(for_fit=True), fit)
         fit.restore(method, self.device)
@@ -160,7 +181,19 @@ class Job:
             method.eval().requires_grad_(False)
         return fit.record()
 
-    def _train(self, method: Any, fit: Fit) -> dict[str, Any]:
+    def _import(self, method: Any, fit: Fit) -> None:
+        """Take weights that others trained in place of a training."""
+        imported = weights.import_weights(
+            method, weights.kept(self.places.cache, self.spec.weights_sha256), self.spec.weights_sha256
+        )
+        record = {"seconds": 0.0, "curves": [], "selection": {}, "weights": asdict(imported)}
+        fit.finish(method, {**record, "saw": badges.saw(self.spec, self.setting.benchmark)})
+
+    def train_as(self, world: World) -> None:
+        """Train as one of several processes; the first of them keeps the fit."""
+        self._train(self._build(for_fit=True), Fit(self.places.cache, self.spec.fit_key), world)
+
+    def _train(self, method: Any, fit: Fit, world: World = ALONE) -> dict[str, Any]:
         spec = self.spec
         torch.manual_seed(stream(spec.seed, "training"))
         rng = torch_generator(spec.seed, "training")
@@ -171,13 +204,21 @@ class Job:
         )
         ctx = FitContext(
             fit.folder, device=self.device, rng=rng, seed=spec.seed, precision=spec.precision,
-            validate=validate, progress=self.progress,
+            validate=validate, progress=self.progress, keeps_all=spec.select_on == "novel",
+            world=world,
         )  # fmt: skip
         if isinstance(method, torch.nn.Module):
             method.train()
         with benchmarks.novel_closed():
-            method.fit_base(BaseSet(self._open("base"), spec.pipeline, self.device, rng, ctx.tick), ctx)
-        fit.finish(method, ctx.record())
+            base = BaseSet(self._open("base"), spec.pipeline, self.device, rng, ctx.tick, world)
+            method.fit_base(base, ctx)
+        record = ctx.record()
+        if not world.is_first:
+            return record
+        if spec.select_on == "novel":
+            novel = Validator(spec, self._open("novel"), self.setting.benchmark.seed, self.device)
+            record["selection"] = selection.select(method, fit.folder, novel, spec.n_way, spec.shot)
+        fit.finish(method, {**record, "saw": badges.saw(self.spec, self.setting.benchmark)})
         return fit.record()
 
     def _open(self, role: benchmarks.RoleName) -> ImageStore:
@@ -218,7 +259,7 @@ class Job:
             log.info("evaluation resumes: %d of %d episodes are there", n_done, len(episodes))
         with stage(self.progress, "evaluate", len(episodes), "episodes", n_done) as shown:
             for stretch in todo:
-                piece = pieces.Growing(self.partial, stretch, self._episodes.n_query, shown)
+                piece = pieces.Growing(self.partial, stretch, self._episodes.predicted_shape, shown)
                 try:
                     self._predict(ready, piece, stretch)
                 finally:  # also when a signal ends it
@@ -226,12 +267,19 @@ class Job:
 
     def _predict(self, ready: Ready, piece: pieces.Growing, stretch: range) -> None:
         """Predict a stretch; when the device's memory does not suffice, with half as many episodes at once."""
-        batch = evaluate.EPISODE_BATCH
+        episodes = self._episodes
+        if isinstance(episodes, JointList):
+            joint_evaluation.predict(
+                ready.method, episodes[stretch.start : stretch.stop], ready.source, self.spec.seed,
+                first=stretch.start, after_batch=piece.add,
+            )  # fmt: skip
+            return
+        batch = evaluate.episodes_at_once(ready.method, episodes, ready.source)
         while piece.n_done < len(stretch):
             first = stretch.start + piece.n_done
             try:
                 evaluate.predict(
-                    ready.method, self._episodes[first : stretch.stop], ready.source, self.spec.seed,
+                    ready.method, episodes[first : stretch.stop], ready.source, self.spec.seed,
                     first=first, batch=batch, after_batch=piece.add,
                 )  # fmt: skip
             except torch.OutOfMemoryError:
@@ -243,33 +291,27 @@ class Job:
 
     def _result(self, ready: Ready, predictions: evaluate.Predictions) -> RunResult:
         episodes, method = self._episodes, ready.method
-        counts = Counts(
-            n_correct=metrics.n_correct(predictions, episodes.query_label),
-            n_query=np.full(len(episodes), episodes.n_query, dtype=np.int64),
-            predictions=predictions.astype(metrics.smallest_dtype(episodes.n_way)),
-        )
-        table = EpisodeTable(
-            classes=episodes.classes.astype(np.int32),
-            support=episodes.support.astype(np.int32),
-            query=episodes.query.astype(np.int32),
-            class_names=tuple(ready.novel.class_names),
-            class_groups=tuple(ready.novel.groups),
-        )
+        names, groups = tuple(ready.novel.class_names), tuple(ready.novel.groups)
+        counts, table = counts_of(episodes, predictions), table_of(episodes, names, groups)
         is_module = isinstance(method, torch.nn.Module)
         facts = {
             **provenance.describe(self.device),
             "seconds": ready.seconds,
             "selection": ready.record["selection"],
-            "badges": self._badges(method),
+            "badges": badges.badges(
+                self.spec,
+                self.setting.benchmark,
+                is_transductive=traits(type(method)).transductive,
+                is_trained=isinstance(method, Stateful),
+            )
+            + (["imported fit"] if IMPORTED in ready.record else []),
+            **badges.origin(self.spec, self.setting.benchmark, ready.record),
             "parameters": sum(p.numel() for p in method.parameters()) if is_module else 0,
+            "about": keepsakes.about(type(method), self.spec.method, self.places.cache),
         }
-        return RunResult(self.spec, "done", {"top1": counts}, table, facts, tuple(ready.record["curves"]))
-
-    def _badges(self, method: Any) -> list[str]:
-        badges = ["transductive"] if traits(type(method)).transductive else []
-        is_selected = "validation" in self.spec.data_digest or not isinstance(method, Stateful)
-        badges += [] if is_selected else ["no validation"]
-        return badges + (["resized"] if self.spec.image_size != self.setting.benchmark.image_size else [])
+        if not table.is_joint and thumbnails.are_allowed(self.setting.benchmark.roles["novel"].dataset):
+            facts["thumbnails"] = thumbnails.of_run(ready.novel, table, counts["top1"])
+        return RunResult(self.spec, "done", counts, table, facts, tuple(ready.record["curves"]))
 
 
 class _Clock:

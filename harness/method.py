@@ -31,6 +31,8 @@ class Method(Protocol):
         transductive: optional, default False; True when predictions depend on the other queries.
         equivariant: optional, default False; True when renaming classes renames the columns exactly.
         protocols: optional, default {"episodic"}.
+        episode_batch: optional, episodes in one ``predict_batch`` (default 0: as many as fit the processor's cache).
+        reference: optional BibTeX of the paper, for the pages.
         CONTRACT: optional hyper-parameters of a training that takes seconds, for the contract's tiny images.
     """
 
@@ -77,6 +79,7 @@ class Traits:
     transductive: bool
     equivariant: bool
     protocols: frozenset[str]
+    episode_batch: int
 
 
 def traits(cls: type[Any]) -> Traits:
@@ -87,6 +90,7 @@ def traits(cls: type[Any]) -> Traits:
         transductive=getattr(cls, "transductive", False),
         equivariant=getattr(cls, "equivariant", False),
         protocols=frozenset([protocols] if isinstance(protocols, str) else protocols),
+        episode_batch=getattr(cls, "episode_batch", 0),
     )
 
 

@@ -25,7 +25,7 @@ class Piece:
 
     Attributes:
         first: position in the run's list.
-        predictions: (e, n_query) int64.
+        predictions: (e, …) int64, of an episode as its list says (``predicted_shape``).
         seconds: that they took.
     """
 
@@ -88,10 +88,10 @@ def missing(pieces: list[Piece], episodes: range) -> Iterator[range]:
 
 
 def whole(pieces: list[Piece], n_episodes: int) -> Predictions | None:
-    """(E, n_query) int64, or None while a stretch is missing."""
+    """(E, …) int64, or None while a stretch is missing."""
     if list(missing(pieces, range(n_episodes))):
         return None
-    together = np.empty((n_episodes, pieces[0].predictions.shape[1]), dtype=np.int64)
+    together = np.empty((n_episodes, *pieces[0].predictions.shape[1:]), dtype=np.int64)
     for piece in pieces:
         inside = piece.predictions[: max(0, n_episodes - piece.first)]  # a piece may lie beyond a shorter run
         together[piece.first : piece.first + len(inside)] = inside
@@ -105,14 +105,14 @@ class Growing:
         n_done: episodes taken so far.
     """
 
-    def __init__(self, folder: Path, stretch: range, n_query: int, shown: Progress) -> None:
+    def __init__(self, folder: Path, stretch: range, shape: tuple[int, ...], shown: Progress) -> None:
         self._folder, self._first, self._shown = folder, stretch.start, shown
-        self._predictions = np.zeros((len(stretch), n_query), dtype=np.int64)
+        self._predictions = np.zeros((len(stretch), *shape), dtype=np.int64)
         self._n_saved, self.n_done = 0, 0
         self._began = self._last_saved = time.monotonic()
 
     def add(self, _start: int, given: Predictions) -> None:
-        """Take the next batch, (e, n_query)."""
+        """Take the next batch, (e, *shape)."""
         self._predictions[self.n_done : self.n_done + len(given)] = given
         self.n_done += len(given)
         self._shown.advance(len(given))

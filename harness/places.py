@@ -42,5 +42,18 @@ def places(home: Path | None = None, db: str | None = None) -> Places:
     return Places(chosen, Path(data), Path(cache), db or str(chosen / "results.db"))
 
 
+def benchmarks_folder() -> Path:
+    """Where settings and splits are: ``benchmarks/`` of the checkout, or FSBENCH_BENCHMARKS (for rehearsals)."""
+    return Path(os.environ.get("FSBENCH_BENCHMARKS") or Path(__file__).resolve().parent.parent / "benchmarks")
+
+
+def is_rehearsal() -> bool:
+    """Whether the splits are a rehearsal's, for made-up images: a file called ``rehearsal`` lies beside them.
+
+    Then every digest of images has ``-rehearsal-`` in it, so that no row can be taken for a result.
+    """
+    return (benchmarks_folder() / "rehearsal").exists()
+
+
 def _xdg(variable: str, default: str) -> Path:
     return Path(os.environ.get(variable) or Path.home() / default) / "fsbench"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from harness import benchmarks, config, registry
+from harness import benchmarks, config, leaks, registry
+from harness.backbones import check_name
 from harness.benchmarks import ROLES, Benchmark, Setting
-from harness.errors import ConfigError, nearest
+from harness.errors import ConfigError, FsbenchError, nearest
 from harness.method import defaults, recipes, traits
 from harness.runs import ConfigValue, Precision, RunSpec
 
@@ -23,6 +24,10 @@ class Options:
         recipe, backbone, precision: names; backbone None means the benchmark's.
         n_episodes: None means the setting's standard count.
         pipeline: None means the benchmark's.
+        weights: file of weights to import in place of a training.
+        seen: what they were trained on, as ``leaks.named`` reads it.
+        select_on, is_compiled, world_size: as in RunSpec.
+        allow_leak: whether runs whose novel classes were seen in training are planned all the same.
     """
 
     overrides: Mapping[str, str] = field(default_factory=dict)
@@ -31,6 +36,12 @@ class Options:
     precision: Precision = "fp32"
     n_episodes: int | None = None
     pipeline: str | None = None
+    weights: Path | None = None
+    seen: Sequence[str] = ()
+    allow_leak: bool = False
+    select_on: Literal["validation", "novel"] = "validation"
+    is_compiled: bool = False
+    world_size: int = 1
 
 
 def plan(
@@ -55,10 +66,15 @@ def plan(
     loaded = [registry.load(name) for name in _unique(n for m in methods for n in registry.expand(m))]
     chosen = {s.name: s for pattern in settings for s in benchmarks.expand(pattern)}
     images = Images(data)
+    weights_sha256 = _weights(options, loaded)
     templates = (
         make_spec(method, setting, options, images) for method in loaded for setting in chosen.values()
     )
-    return [replace(template, seed=seed) for template in templates for seed in seeds]
+    return [
+        replace(template, seed=seed, weights_sha256=weights_sha256)
+        for template in templates
+        for seed in seeds
+    ]
 
 
 class Images:
@@ -83,13 +99,17 @@ class Images:
             }
         return self._known[key]
 
+    def channels(self, benchmark: Benchmark, pipeline: str, image_size: int) -> int:
+        """Channels of the prepared images, for benchmarks that leave them open."""
+        return benchmark.open("base", self._data, pipeline, image_size).shape[2]
+
 
 def make_spec(method: registry.Loaded, setting: Setting, options: Options, images: Images) -> RunSpec:
     """Resolve one method on one setting, with seed 0.
 
     Raises:
-        ConfigError: unknown recipe or hyper-parameter, an episode count beyond the list, or a protocol that the
-            method does not speak.
+        ConfigError: unknown recipe or hyper-parameter, an episode count beyond the list, a protocol that the
+            method does not speak, or novel classes that were seen in training.
         DataError: when the images are not prepared.
     """
     benchmark, own = setting.benchmark, traits(method.cls)
@@ -98,8 +118,10 @@ def make_spec(method: registry.Loaded, setting: Setting, options: Options, image
             f"{method.reference.name} speaks the {', '.join(sorted(own.protocols))} protocol; {benchmark.key} is "
             f"{benchmark.protocol}. `fsbench methods` shows which methods fit."
         )
+    check_name(options.backbone or benchmark.backbone)
     backbone = (options.backbone or benchmark.backbone) if own.uses_backbone else "none"
     resolved = _resolve(method, setting, backbone, options)
+    _refuse_leak(setting, options)
     image_size = getattr(resolved.config, "image_size", None) or benchmark.image_size
     pipeline = options.pipeline or benchmark.pipeline
     return RunSpec(
@@ -113,13 +135,17 @@ def make_spec(method: registry.Loaded, setting: Setting, options: Options, image
         config=_values(method.cls.Config, resolved),
         backbone=backbone,
         image_size=image_size,
-        channels=benchmark.channels,
+        channels=benchmark.channels or images.channels(benchmark, pipeline, image_size),
         pipeline=pipeline,
         episode_digest=setting.digest,
         data_digest=images.digests(benchmark, pipeline, image_size),
         seed=0,
         recipe=options.recipe,
         precision=options.precision,
+        seen=tuple(options.seen),
+        select_on=options.select_on,
+        is_compiled=options.is_compiled,
+        world_size=options.world_size,
     )
 
 
@@ -129,6 +155,51 @@ def grouped(specs: Iterable[RunSpec]) -> list[list[RunSpec]]:
     for spec in specs:
         groups.setdefault(spec.fit_key, []).append(spec)
     return list(groups.values())
+
+
+def _weights(options: Options, methods: Sequence[registry.Loaded]) -> str:
+    """sha256 of the weights to import; refuses methods that import none, and weights of untold origin."""
+    if options.weights is None:
+        if options.seen:
+            raise ConfigError(
+                "--seen says what imported weights were trained on; give them with --weights FILE."
+            )
+        return ""
+    if not options.seen:
+        raise ConfigError(
+            f"--weights {options.weights}: say what they were trained on, like --seen mini or --seen "
+            f"tiered:base,tiered:validation; --seen {leaks.UNKNOWN} gives the row the badge `leak`."
+        )
+    from harness.weights import file_sha256, is_importable
+
+    unable = [method.reference.name for method in methods if not is_importable(method.cls)]
+    if unable:
+        raise ConfigError(
+            f"--weights {options.weights}: {', '.join(unable)} does not say what official checkpoints call its "
+            f"weights, so it imports none. {', '.join(filter(_imports_weights, registry.installed()))} do."
+        )
+    return file_sha256(options.weights)
+
+
+def _imports_weights(name: str) -> bool:
+    from harness.weights import is_importable
+
+    try:
+        return is_importable(registry.load(name).cls)
+    except FsbenchError:
+        return False
+
+
+def _refuse_leak(setting: Setting, options: Options) -> None:
+    """Refuse a run whose novel classes were seen in training, unless the user says otherwise."""
+    benchmark = setting.benchmark
+    found = leaks.of_run(options.seen, benchmark)
+    who = f"--seen {','.join(options.seen)}" if options.seen else f"the base images of {benchmark.key}"
+    if found and not options.allow_leak:
+        raise ConfigError(
+            f"{setting.name} asks as novel what was seen in training: {who} hold {found}. --allow-leak runs it all "
+            "the same, and marks the row with the badge `leak`."
+        )
 
 
 def _resolve(method: registry.Loaded, setting: Setting, backbone: str, options: Options) -> config.Resolved:

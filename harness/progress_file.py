@@ -17,7 +17,7 @@ class Recorded:
     """Tells another Progress, and writes a file at most once a second."""
 
     def __init__(self, path: Path, inner: Progress) -> None:
-        self._path, self._inner = path, inner
+        self.path, self._inner = path, inner
         self._written = 0.0
 
     def begin(self, stage: str, total: int, unit: str, done: int = 0) -> None:
@@ -43,7 +43,7 @@ class Recorded:
     def _write(self) -> None:
         self._written = time.monotonic()
         with suppress(OSError):  # a full disk is told by whoever writes results, not by whoever watches
-            save_text(self._path, json.dumps({**self._stage, "written": time.time()}))
+            save_text(self.path, json.dumps({**self._stage, "written": time.time()}))
 
 
 def seconds_left(told: Mapping[str, Any]) -> float | None:

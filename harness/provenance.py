@@ -40,6 +40,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "host": platform.node(),
         "device": torch.cuda.get_device_name(device) if on_gpu else _cpu_name(),
         "device_type": device.type,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
         "cpus": n_cpus(),
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "peak_gpu_bytes": torch.cuda.max_memory_allocated(device) if on_gpu else 0,

@@ -22,6 +22,7 @@ from harness.spec import Precision as Precision
 from harness.spec import RunSpec as RunSpec
 
 FORMAT = 1
+SELF_REPORTED = "self_reported"  # in the provenance of what was imported or scored: nobody here saw it made
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Counts:
 
     Attributes:
         n_correct, n_query: (E,) int64.
-        predictions: (E, n_query) predicted label per query, uint8 (uint16 when n_way > 256); None where
-            the metric has none of its own.
+        predictions: (E, n_query) predicted label per query, uint8 (uint16 when n_way > 256), for top-5 the true
+            one where it is among the five; None where the metric has none of its own.
     """
 
     n_correct: npt.NDArray[np.int64]
@@ -42,6 +43,10 @@ class Counts:
 @dataclass(frozen=True)
 class EpisodeTable:
     """The evaluated episodes, so that a database explains itself.
+
+    In the joint protocol ``classes`` are the A classes asked, base classes first; ``support`` has rows for the novel
+    ones, the last C of them (all training images of the base classes are support too); and a predicted label is
+    itself an index into ``class_names``, which holds all classes.
 
     Attributes:
         classes: (E, W) int32, index into ``class_names``.
@@ -55,6 +60,26 @@ class EpisodeTable:
     query: npt.NDArray[np.int32]
     class_names: tuple[str, ...]
     class_groups: tuple[str, ...]
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether base classes are asked beside the novel ones."""
+        return self.support.shape[1] < self.classes.shape[1]
+
+    @property
+    def query_label(self) -> npt.NDArray[np.int64]:
+        """(n_query,) int64: the label that is right for each query of an episode, class-major."""
+        n_query = self.query.shape[2]
+        labels = self.classes[0] if self.is_joint else np.arange(self.classes.shape[1])
+        return np.repeat(labels.astype(np.int64), n_query)
+
+    @property
+    def class_of_label(self) -> npt.NDArray[np.int32]:
+        """(E, W) int32: the class behind each label that may be predicted."""
+        if not self.is_joint:
+            return self.classes
+        every = np.arange(len(self.class_names), dtype=np.int32)
+        return np.broadcast_to(every, (len(self.classes), len(every)))
 
 
 @dataclass(frozen=True)

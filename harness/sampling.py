@@ -85,6 +85,40 @@ def one_per_group(counts: Sequence[int] | IntArray, groups: Sequence[str], shot:
     return EpisodeList(classes, rows[:, :, :shot], rows[:, :, shot:])
 
 
+def within_classes(
+    counts: Sequence[int] | IntArray, n: int, n_draws: int, seed: int, labels: Sequence[int] | IntArray
+) -> IntArray:
+    """Draw ``n`` images of every class, ``n_draws`` times.
+
+    Each draw of each class has words of its own, so n images are the first of more, and a class's images depend
+    neither on other classes nor on their number. (With one stream for all classes, as Hariharan and Girshick
+    re-seed theirs, classes of one size get the same positions: a confound where position has a meaning.)
+
+    Args:
+        counts: (C,) images to draw from, each ≥ n.
+        n: images of each class, ≥ 1.
+        n_draws: E.
+        seed: the benchmark's seed, in [0, 2**63).
+        labels: (C,) what tells the streams of the classes apart.
+
+    Returns:
+        (E, C, n) int64 positions within each class, distinct.
+
+    Raises:
+        DataError: when a class has fewer than ``n`` images.
+    """
+    counts = np.asarray(counts, dtype=np.int64)
+    if n < 1 or counts.min() < n:
+        raise DataError(f"{n} images of each class cannot be drawn; the smallest has {int(counts.min())}.")
+    draw = np.repeat(np.arange(n_draws), len(counts))  # (E·C,)
+    slot = 1 + np.tile(np.asarray(labels, dtype=np.int64), n_draws)
+    words = np.empty((len(draw), n), dtype=np.uint64)
+    for i, (e, s) in enumerate(zip(draw.tolist(), slot.tolist(), strict=True)):
+        words[i] = np.random.Philox(key=[_STREAM, seed], counter=[0, 0, e, s]).random_raw(n)
+    drawn = _partial_shuffle(words, np.tile(counts, n_draws), _Spare(seed, draw, slot))
+    return drawn.reshape(n_draws, len(counts), n)
+
+
 def _check(counts: IntArray, way: int, shot: int, n_query: int, n_episodes: int) -> None:
     if min(way - 1, shot, n_query, n_episodes) < 1:
         raise DataError(

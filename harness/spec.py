@@ -43,10 +43,14 @@ class RunSpec:
         episode_digest: sha256 of the setting's full list, of which the first ``n_episodes`` are run.
         data_digest: sha256 by role, over decoded pixels.
         weights_sha256: of imported weights, else empty.
+        seen: what imported weights were trained on, as the user says.
         seed: the run seed; episodes do not depend on it.
         precision: of training and embedding.
+        select_on: whose accuracy chooses the weights; "novel" is what some papers did, and gets a badge.
+        is_compiled: whether the backbone goes through torch.compile, which may move the last bit.
         embed_batch: images per embedding call (fixed, since it may move the last bit).
-        world_size, per_rank_batch: of distributed training (1 and 0: one process).
+        world_size: processes that train together; each takes its part of every batch.
+        per_rank_batch: 0: the method's own batch, divided by ``world_size``.
     """
 
     method: MethodReference
@@ -66,8 +70,11 @@ class RunSpec:
     seed: int
     recipe: str = "clean"
     weights_sha256: str = ""
+    seen: tuple[str, ...] = ()
     precision: Precision = "fp32"
     embed_batch: int = 256
+    select_on: Literal["validation", "novel"] = "validation"
+    is_compiled: bool = False
     world_size: int = 1
     per_rank_batch: int = 0
 
@@ -88,10 +95,13 @@ class RunSpec:
             "n_episodes",
             "episode_digest",
             "embed_batch",
+            "seen",
         ):
-            del identity[evaluation]
+            if self.select_on == "validation" or evaluation not in ("n_way", "shot"):
+                identity.pop(evaluation, None)
         identity["benchmark"] = ""  # the images say which data it is, under whatever name
-        identity["data_digest"] = {k: v for k, v in self.data_digest.items() if k in ("base", "validation")}
+        roles = ("base", "validation") if self.select_on == "validation" else ("base", "novel")
+        identity["data_digest"] = {k: v for k, v in self.data_digest.items() if k in roles}
         identity["config"] = {k: v.value for k, v in sorted(self.config.items()) if v.phase == "fit"}
         return self._key(identity)
 
@@ -114,6 +124,7 @@ class RunSpec:
             fields = dict(data)
             fields["method"] = MethodReference(**fields["method"])
             fields["config"] = {k: ConfigValue(**v) for k, v in fields["config"].items()}
+            fields["seen"] = tuple(fields.get("seen", ()))
             return cls(**fields)
         except (TypeError, KeyError, AttributeError) as error:
             raise StoreError(f"This is not a run specification of this version: {error}.") from error
@@ -122,6 +133,9 @@ class RunSpec:
         identity = dict(vars(self))  # asdict would copy every value: a plan asks for thousands of ids
         identity["method"] = {k: v for k, v in vars(self.method).items() if k != "reference"}
         identity["config"] = {k: v.value for k, v in sorted(self.config.items())}
+        for later, default in (("seen", ()), ("select_on", "validation"), ("is_compiled", False)):
+            if identity[later] == default:
+                del identity[later]  # ids from before it was recorded stay
         return identity
 
     @staticmethod

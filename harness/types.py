@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
@@ -84,13 +84,14 @@ class EpisodeList(Sequence[Episode]):
         return np.repeat(np.arange(self.n_way), self.query.shape[2])
 
     @property
+    def predicted_shape(self) -> tuple[int, ...]:
+        """Shape of one episode's predictions: a label per query."""
+        return (self.n_query,)
+
+    @property
     def digest(self) -> str:
         """sha256 over the shapes and the little-endian int64 bytes of classes, support and query."""
-        digest = hashlib.sha256(b"fsbench episodes v1")
-        for array in (self.classes, self.support, self.query):
-            digest.update(str(array.shape).encode())
-            digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
-        return digest.hexdigest()
+        return _sha256(b"fsbench episodes v1", self.classes, self.support, self.query)
 
     def __len__(self) -> int:
         return int(self.support.shape[0])
@@ -122,15 +123,137 @@ class EpisodeList(Sequence[Episode]):
 
 
 @dataclass(frozen=True)
+class JointList(Sequence[Episode]):
+    """The experiments of the joint protocol: base and novel classes asked together, in one label space.
+
+    Labels are the classes of the store, base classes first. Training images of the base classes and the queries
+    are the same in every experiment; what is drawn is the n support images of each novel class.
+
+    Attributes:
+        n_way: labels in all; those of the half that is not asked have neither support nor queries.
+        n_base: labels below it are base classes.
+        asked: (A,) int64 labels that have queries, ascending, so base classes first.
+        base: (N,) int64 rows, every training image of the base classes asked.
+        base_label: (N,) int64 label of each.
+        support: (E, C, S) int64 rows, S images of each novel class asked, the last C of ``asked``.
+        query: (A, Q) int64 rows, the held-out images of each class asked.
+    """
+
+    n_way: int
+    n_base: int
+    asked: IntArray
+    base: IntArray
+    base_label: IntArray
+    support: IntArray
+    query: IntArray
+
+    @property
+    def shot(self) -> int:
+        """Support images per novel class."""
+        return int(self.support.shape[2])
+
+    @property
+    def novel(self) -> IntArray:
+        """(C,) int64: the novel labels asked."""
+        return self.asked[len(self.asked) - self.support.shape[1] :]
+
+    @property
+    def n_query(self) -> int:
+        """Queries per experiment."""
+        return int(self.query.size)
+
+    @property
+    def query_label(self) -> IntArray:
+        """(n_query,) int64: the label of each query, class-major, the same in every experiment."""
+        return np.repeat(self.asked, self.query.shape[1])
+
+    @property
+    def predicted_shape(self) -> tuple[int, ...]:
+        """Shape of one experiment's predictions: the label counted for top-1 and for top-5, per query."""
+        return (2, self.n_query)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over the label space and the shapes and bytes of all rows."""
+        size = np.array([self.n_way, self.n_base])
+        parts = (self.asked, self.base, self.base_label, self.support, self.query)
+        return _sha256(b"fsbench experiments v1", size, *parts)
+
+    def __len__(self) -> int:
+        return int(self.support.shape[0])
+
+    @overload
+    def __getitem__(self, index: int) -> Episode: ...
+    @overload
+    def __getitem__(self, index: slice) -> JointList: ...
+    def __getitem__(self, index: int | slice) -> Episode | JointList:
+        if isinstance(index, slice):
+            return replace(self, support=self.support[index])
+        i = range(len(self))[index]
+        return Episode(
+            index=i,
+            n_way=self.n_way,
+            support=np.concatenate([self.base, self.support[i].ravel()]),
+            support_label=np.concatenate([self.base_label, np.repeat(self.novel, self.shot)]),
+            query=self.query.ravel(),
+            query_label=self.query_label,
+            classes=np.arange(self.n_way),
+            n_base=self.n_base,
+        )
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (self[i] for i in range(len(self)))
+
+    def rows(self) -> IntArray:
+        """Every row of the store that the list touches, sorted, each once."""
+        return np.unique(np.concatenate([self.base, self.support.ravel(), self.query.ravel()]))
+
+
+AnyList = EpisodeList | JointList
+
+
+def _sha256(rule: bytes, *arrays: IntArray) -> str:
+    digest = hashlib.sha256(rule)
+    for array in arrays:
+        digest.update(str(array.shape).encode())
+        digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class BaseSupport:
+    """The training images of the base classes in an experiment of the joint protocol, gathered when asked for.
+
+    Attributes:
+        y: (N,) int64 labels in [0, n_base), ascending, on the device of the features.
+        gather: (b,) positions in [0, N) on the CPU → (b, *F).
+    """
+
+    y: Tensor
+    gather: Callable[[Tensor], Tensor]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, index: Tensor) -> Tensor:
+        """Positions (b,) int64 in [0, N) → (b, *F) features, or images when the method has no ``embed``."""
+        return self.gather(index.cpu())
+
+
+@dataclass(frozen=True)
 class Support:
     """What ``adapt`` sees of an episode.
+
+    In the joint protocol ``x`` and ``y`` are the few images of the novel classes, and the many of the base classes
+    are in ``base``, gathered when asked for; ``batches`` goes over both.
 
     Attributes:
         x: (n_support, *F) features, or images when the method has no ``embed``.
         y: (n_support,) int64 in [0, n_way).
-        n_way: number of classes.
+        n_way: number of classes; in the joint protocol of all labels, some without support.
         n_base: labels below it are base classes (0 in episodic benchmarks).
         rng: CPU generator, the only randomness allowed in ``adapt``; seeded by (run seed, episode).
+        base: the base classes' training images; None in episodic benchmarks.
     """
 
     x: Tensor
@@ -138,6 +261,23 @@ class Support:
     n_way: int
     rng: torch.Generator
     n_base: int = 0
+    base: BaseSupport | None = None
+
+    def batches(self, size: int = 1024) -> Iterator[tuple[Tensor, Tensor]]:
+        """Go once over all support, base classes included.
+
+        Args:
+            size: images per batch of the base classes.
+
+        Yields:
+            x (b, *F), y (b,); a whole episode at once where there is no ``base``.
+        """
+        n_base = len(self.base) if self.base else 0
+        for start in range(0, n_base, size):
+            assert self.base is not None
+            stop = min(start + size, n_base)
+            yield self.base.take(_positions(start, stop)), self.base.y[start:stop]
+        yield self.x, self.y
 
     def by_class(self) -> Tensor:
         """Group the support by class.
@@ -151,10 +291,16 @@ class Support:
         counts = self.y.bincount(minlength=self.n_way)
         if len(counts) != self.n_way or (counts != counts[0]).any():
             raise ValueError(
-                f"classes have between {int(counts.min())} and {int(counts.max())} support images"
+                f"classes have between {int(counts.min())} and {int(counts.max())} support images; use x and y"
             )
         order = self.y.argsort(stable=True)
         return self.x[order].unflatten(0, (self.n_way, int(counts[0])))  # (W, S, *F)
+
+
+def _positions(start: int, stop: int) -> Tensor:
+    import torch  # the types alone do not need it
+
+    return torch.arange(start, stop)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,11 @@ class Validator:
 
     def __call__(self, method: Any, way: int, shot: int) -> float:
         """Mean accuracy in [0, 1]."""
+        n_correct, n_query = self.counts(method, way, shot)
+        return float(n_correct.mean() / n_query)
+
+    def counts(self, method: Any, way: int, shot: int) -> tuple[IntArray, int]:
+        """Correct predictions of each validation episode, (E,) int64, and the queries of one."""
         episodes = self._episodes(way, shot)
         source = (
             self._embedded(method, episodes.rows())
@@ -38,7 +43,7 @@ class Validator:
             else Images(self._store, self._spec.pipeline, self._device)
         )
         given = evaluate.predict(method, episodes, source, self._spec.seed)
-        return float(metrics.n_correct(given, episodes.query_label).mean() / episodes.n_query)
+        return metrics.n_correct(given, episodes.query_label), episodes.n_query
 
     def _episodes(self, way: int, shot: int) -> EpisodeList:
         if (way, shot) not in self._lists:

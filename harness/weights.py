@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, DataError
+from harness.files import aside
 
 log = logging.getLogger("fsbench.weights")
 _ENVELOPES = ("state", "model", "state_dict", "params")
+_FOLDER = "weights"  # in the cache
 _PARALLEL = "module."  # before every name of a checkpoint of several GPUs
 
 
@@ -45,12 +48,57 @@ class Imported:
     """What an import did.
 
     Attributes:
+        file: its name.
         sha256: of the file.
         set_aside: official names that were read and are not part of a fitted method.
     """
 
+    file: str
     sha256: str
     set_aside: tuple[str, ...]
+
+
+def is_importable(cls: type[Any]) -> bool:
+    """Whether a method's class says what its authors call its tensors."""
+    return hasattr(cls, "official_names") and hasattr(cls, "official_extras")
+
+
+def keep(path: Path, cache: Path) -> Path:
+    """Copy a file of weights to the cache under its digest, where jobs find it, whatever becomes of the original.
+
+    Raises:
+        ConfigError: when there is no such file.
+        DataError: when it cannot be copied.
+    """
+    target = cache / _FOLDER / file_sha256(path) / path.name
+    if not _files(target.parent):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with aside(target) as temporary:
+                shutil.copyfile(path, temporary)
+        except OSError as error:
+            raise DataError(
+                f"{path} could not be copied to {target.parent}: {error}. Free some space, or set FSBENCH_CACHE."
+            ) from error
+    return target
+
+
+def kept(cache: Path, sha256: str) -> Path:
+    """Find a file of weights that ``keep`` copied.
+
+    Raises:
+        DataError: when it is gone.
+    """
+    found = _files(cache / _FOLDER / sha256)
+    if not found:
+        raise DataError(
+            f"The weights {sha256[:12]} are not in {cache / _FOLDER}. Type `fsbench run … --weights FILE` again."
+        )
+    return found[0]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*") if not p.name.startswith("."))
 
 
 def file_sha256(path: Path) -> str:
@@ -65,12 +113,13 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def import_weights(method: Any, path: Path) -> Imported:
+def import_weights(method: Any, path: Path, sha256: str = "") -> Imported:
     """Load an official checkpoint into a method, in place.
 
     Args:
         method: an ``nn.Module`` that is ``Importable``; its own names become the checkpoint's.
         path: written by torch.save: a state dict, or one in an envelope with epoch, accuracy and the like.
+        sha256: that the file must have; empty for any.
 
     Returns:
         What to record.
@@ -78,13 +127,19 @@ def import_weights(method: Any, path: Path) -> Imported:
     Raises:
         ConfigError: no such file, not a checkpoint, or a list of every name that is missing, superfluous, of
             another shape or contradictory; the method is then unchanged.
+        DataError: when the file is not the one that was planned.
     """
     name = type(method).name
     if not (isinstance(method, Importable) and isinstance(method, torch.nn.Module)):
         raise ConfigError(
             f"{name} does not say what official checkpoints call its weights, so it imports none."
         )
-    digest, found = file_sha256(path), _read(path)
+    digest = file_sha256(path)
+    if sha256 not in ("", digest):
+        raise DataError(
+            f"{path} is not the file that was planned; type `fsbench run … --weights FILE` again."
+        )
+    found = _read(path)
     names, extras = method.official_names(), tuple(method.official_extras)
     own = method.state_dict()
     problems = list(_problems(own, names, extras, found))
@@ -96,9 +151,9 @@ def import_weights(method: Any, path: Path) -> Imported:
     with torch.no_grad():
         for key, official in names.items():
             own[key].copy_(found[official[0]])
-    aside = tuple(key for key in found if key.startswith(extras))
-    log.info("%s: %d tensors imported, set aside: %s", path, len(names), ", ".join(aside) or "none")
-    return Imported(digest, aside)
+    left = tuple(key for key in found if key.startswith(extras))
+    log.info("%s: %d tensors imported, set aside: %s", path, len(names), ", ".join(left) or "none")
+    return Imported(path.name, digest, left)
 
 
 def _problems(

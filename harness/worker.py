@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import torch
 
-from harness import provenance, run_folders
+from harness import provenance, run_folders, switches
 from harness.claims import claim
 from harness.errors import ConfigError, FsbenchError, PluginError
 from harness.job import Job
@@ -46,6 +46,7 @@ def carry_out(
         The result of each run that is whole, after its folder exists.
     """
     keep_freed_memory()
+    switches.settle()
     where = choose_device(device)
     for spec in specs:
         part = str(episodes.start if episodes else 0)
@@ -61,12 +62,13 @@ def get_ready(
 ) -> None:
     """Fit and embed only, for the shards that follow; a failure is theirs to report, since they meet it too."""
     keep_freed_memory()
+    switches.settle()
     where = choose_device(device)
     for spec in specs:
         job = _job(spec, places, where, progress, sources, "ready")
         with claim(run_folders.lock_of(places.runs, spec.id, "ready"), f"run {spec.id}"):
             if not run_folders.is_done(places.runs, spec.id):
-                with _log_file(job.partial / "log.txt"):
+                with log_file(job.partial / "log.txt"):
                     job.ready()
 
 
@@ -81,7 +83,7 @@ def _once(job: Job, episodes: range | None) -> RunResult | None:
     """Do the work unless it has been done meanwhile; None while other episodes are missing."""
     runs, run_id = job.places.runs, job.spec.id
     if not run_folders.is_done(runs, run_id):
-        with _log_file(job.partial / "log.txt"):
+        with log_file(job.partial / "log.txt"):
             result = _guarded(job, episodes)
         if result is None:
             return None
@@ -138,7 +140,7 @@ def keep_freed_memory() -> None:
 
 
 @contextmanager
-def _log_file(path: Path) -> Iterator[None]:
+def log_file(path: Path) -> Iterator[None]:
     """Send what is logged meanwhile to a file as well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path)

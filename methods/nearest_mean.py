@@ -22,12 +22,13 @@ from harness.api import (
     BaseSet,
     EpisodeBatch,
     FitContext,
+    LabelMeans,
     Support,
     centre_and_normalise,
     class_means,
-    class_means_by_label,
     cosine_scores,
     hyper,
+    streamed_means,
 )
 
 
@@ -50,12 +51,22 @@ class NearestMean(nn.Module):
 
     name: ClassVar[str] = "nearest-mean"
     version: ClassVar[str] = "1"
+    reference: ClassVar[str] = """@misc{wang2019simpleshot,
+      title={SimpleShot: Revisiting Nearest-Neighbor Classification for Few-Shot Learning},
+      author={Wang, Yan and Chao, Wei-Lun and Weinberger, Kilian Q. and van der Maaten, Laurens},
+      year={2019},
+      eprint={1911.04623},
+      archivePrefix={arXiv},
+    }"""
     equivariant: ClassVar[bool] = True
+    protocols: ClassVar[set[str]] = {"episodic", "joint"}
     CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 1}
     DEFAULTS: ClassVar[dict[str, dict[str, Any]]] = {
         "glyphs": {"epochs": 20, "batch_size": 64},
         "glyphs-digits": {"epochs": 20, "batch_size": 64},
+        "glyphs-lowshot": {"epochs": 20, "batch_size": 64},
         "omniglot-small": {"epochs": 10, "batch_size": 64},
+        "omniglot-small-lowshot": {"epochs": 20, "batch_size": 64},
         "omniglot-lake": {"epochs": 10, "batch_size": 64},
     }
 
@@ -80,9 +91,8 @@ class NearestMean(nn.Module):
                 with ctx.autocast():
                     scores = classifier(self.embed(x))
                 loss = functional.cross_entropy(scores.float(), y)
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                optimiser.step()
+                ctx.backward(loss)
+                ctx.step(optimiser)
                 schedule.step()
                 total += loss.item()
                 hits += (scores.argmax(1) == y).float().mean().item()
@@ -104,13 +114,14 @@ class NearestMean(nn.Module):
         """(b, c, H, W) → (b, D), the flattened feature map."""
         return self.backbone(images).flatten(1)
 
-    def adapt(self, support: Support) -> Tensor:
+    def adapt(self, support: Support) -> LabelMeans:
         """Means of the centred, normalised support: (n_way, D)."""
-        return class_means_by_label(centre_and_normalise(support.x, self.centre), support.y, support.n_way)
+        batches = ((centre_and_normalise(x, self.centre), y) for x, y in support.batches())
+        return streamed_means(batches, support.n_way)
 
-    def predict(self, state: Tensor, query: Tensor) -> Tensor:
+    def predict(self, state: LabelMeans, query: Tensor) -> Tensor:
         """Cosines to the class means: (n_query, n_way)."""
-        return cosine_scores(centre_and_normalise(query, self.centre), state)
+        return state.unknown_last(cosine_scores(centre_and_normalise(query, self.centre), state.means))
 
     def predict_batch(self, batch: EpisodeBatch) -> Tensor:
         """Do both for many episodes: (E, n_query, n_way)."""

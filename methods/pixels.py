@@ -16,9 +16,10 @@ from harness.api import (
     BaseSet,
     EpisodeBatch,
     FitContext,
+    LabelMeans,
     Support,
-    class_means_by_label,
     distance_scores,
+    streamed_means,
 )
 
 
@@ -33,6 +34,7 @@ class Pixels:
     version: ClassVar[str] = "1"
     uses_backbone: ClassVar[bool] = False
     equivariant: ClassVar[bool] = True
+    protocols: ClassVar[set[str]] = {"episodic", "joint"}
 
     def __init__(self, config: Config, backbone: Backbone) -> None:
         """Take nothing from either."""
@@ -40,13 +42,13 @@ class Pixels:
     def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
         """Learn nothing."""
 
-    def adapt(self, support: Support) -> Tensor:
+    def adapt(self, support: Support) -> LabelMeans:
         """Average each class: (n_way, c·H·W)."""
-        return class_means_by_label(support.x.flatten(1), support.y, support.n_way)
+        return streamed_means(((x.flatten(1), y) for x, y in support.batches()), support.n_way)
 
-    def predict(self, state: Tensor, query: Tensor) -> Tensor:
+    def predict(self, state: LabelMeans, query: Tensor) -> Tensor:
         """Score by minus the squared distance: (n_query, n_way)."""
-        return distance_scores(query.flatten(1), state)
+        return state.unknown_last(distance_scores(query.flatten(1), state.means))
 
     def predict_batch(self, batch: EpisodeBatch) -> Tensor:
         """Do both for many episodes: (E, n_query, n_way)."""

@@ -69,6 +69,14 @@ class ProtoNet(nn.Module):
 
     name: ClassVar[str] = "protonet"
     version: ClassVar[str] = "1"
+    reference: ClassVar[str] = """@inproceedings{snell2017prototypical,
+      title={Prototypical Networks for Few-shot Learning},
+      author={Snell, Jake and Swersky, Kevin and Zemel, Richard},
+      booktitle={Advances in Neural Information Processing Systems},
+      year={2017},
+      eprint={1703.05175},
+      archivePrefix={arXiv},
+    }"""
     equivariant: ClassVar[bool] = True
     CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 1, "episodes_per_epoch": 10, "train_way": 10}
     DEFAULTS: ClassVar[dict[str, dict[str, Any]]] = {
@@ -96,9 +104,8 @@ class ProtoNet(nn.Module):
                     flat = self.embed(episode.images.flatten(0, 1))
                 features = flat.float().unflatten(0, episode.images.shape[:2])  # (W, S + Q, D)
                 result = prototypical_loss(features[:, : c.train_shot], features[:, c.train_shot :])
-                optimiser.zero_grad(set_to_none=True)
-                result.loss.backward()
-                optimiser.step()
+                ctx.backward(result.loss)
+                ctx.step(optimiser)
                 total += result.loss.item()
                 hits += (result.scores.argmax(-1) == result.target).float().mean().item()
             schedule.step()

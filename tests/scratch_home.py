@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -41,6 +43,14 @@ class Home:
         out, err = process.communicate(timeout=400)
         assert process.returncode == code, f"{words} ended with {process.returncode}:\n{out}\n{err}"
         return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def json(self, *words: str) -> list[dict[str, Any]]:
+        return json.loads(self.run(*words, "--json").stdout)
+
+    def counts(self) -> list[tuple[object, ...]]:
+        query = "SELECT run_id, episode, n_correct, n_query FROM episode_accuracy ORDER BY run_id, episode"
+        with sqlite3.connect(self.folder / "results.db") as db:
+            return db.execute(query).fetchall()
 
     def status(self) -> list[dict[str, Any]]:
         """What `fsbench status --json` prints, without starting a process."""

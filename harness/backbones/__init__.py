@@ -13,12 +13,27 @@ if TYPE_CHECKING:
 
 BACKBONES = {
     "conv4": "harness.backbones.conv4:Conv4",
+    "features": "harness.backbones.stored:StoredFeatures",
     "resnet10": "harness.backbones.resnet:ResNet10",
     "resnet12": "harness.backbones.resnet12:ResNet12",
     "resnet18": "harness.backbones.resnet:ResNet",
+    "resnet18_84": "harness.backbones.resnet:ResNet18Small",
+    "resnet18_bml": "harness.backbones.resnet:ResNet18Bml",
     "resnet50": "harness.backbones.resnet:ResNet50",
     "wrn28_10": "harness.backbones.wrn28_10:WideResNet",
 }
+
+
+def check_name(name: str) -> None:
+    """Refuse what is not a backbone, before anything is built.
+
+    Raises:
+        ConfigError: with the nearest name.
+    """
+    if name not in BACKBONES:
+        raise ConfigError(
+            f"`{name}` is not a backbone.{nearest(name, BACKBONES)} Known: {', '.join(BACKBONES)}."
+        )
 
 
 def build(name: str, image_size: int, channels: int = 3, **options: object) -> Backbone:
@@ -33,10 +48,7 @@ def build(name: str, image_size: int, channels: int = 3, **options: object) -> B
     Raises:
         ConfigError: unknown name or option, or a size the backbone cannot take.
     """
-    if name not in BACKBONES:
-        raise ConfigError(
-            f"`{name}` is not a backbone.{nearest(name, BACKBONES)} Known: {', '.join(BACKBONES)}."
-        )
+    check_name(name)
     module, attribute = BACKBONES[name].split(":")
     factory = getattr(importlib.import_module(module), attribute)
     known = [p.name for p in inspect.signature(factory).parameters.values() if p.kind is p.KEYWORD_ONLY]

@@ -168,6 +168,37 @@ class ResNet50(ResNet):
         )
 
 
+class ResNet18Small(ResNet):
+    """ResNet-18 for 84 pixels as the field uses it: a 3×3 stem, maps of 11×11; options as in ``ResNet``."""
+
+    def __init__(
+        self, image_size: int, channels: int = 3, *, drop_rate: float = 0.0, block_size: int = 5,
+        squares: Squares = "full", init: Init = "fan_out",
+    ) -> None:  # fmt: skip
+        super().__init__(
+            image_size,
+            channels,
+            stem="3x3",
+            drop_rate=drop_rate,
+            block_size=block_size,
+            squares=squares,
+            init=init,
+        )
+
+
+class ResNet18Bml(ResNet):
+    """The ResNet-18 of Zhou et al. 2021 (BML) at 84 pixels: a 3×3 stem and a last pool, maps of 5×5."""
+
+    def __init__(
+        self, image_size: int, channels: int = 3, *, drop_rate: float = 0.0, block_size: int = 5,
+        squares: Squares = "full", init: Init = "fan_out",
+    ) -> None:  # fmt: skip
+        super().__init__(
+            image_size, channels, stem="3x3", last_pool=True, drop_rate=drop_rate, block_size=block_size,
+            squares=squares, init=init,
+        )  # fmt: skip
+
+
 def _stem(stem: Stem, channels: int) -> nn.Sequential:
     if stem == "3x3":
         convolution = nn.Conv2d(channels, 64, 3, padding=1, bias=False)

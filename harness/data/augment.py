@@ -52,6 +52,7 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 }
 TRAINING: dict[str, Augmentation] = {  # what each family trains with, by the name of its pipeline
     "area": _NONE,
+    "features": _NONE,
     "snell": _NONE,
     "stored": _NONE,
     "tadam": _NONE,  # not published

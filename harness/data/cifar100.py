@@ -1,10 +1,11 @@
-"""CIFAR-100: cifar-100-python as tgz or folder, or the pickles of CIFAR-FS and FC100, which hold some of its classes."""
+"""CIFAR-100: cifar-100-python, or what holds some of its classes: pickles, npz and PNG folders of CIFAR-FS and FC100."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,8 @@ import numpy as np
 
 from harness.data import pickles, splits
 from harness.data.archives import archive_in, contents
-from harness.data.arrays import checked_images, checked_labels, dictionary, field
+from harness.data.arrays import checked_images, checked_labels, dictionary, field, npz_array
+from harness.data.cifar100_pictures import by_class
 from harness.data.download import download
 from harness.data.maps import Progress
 from harness.data.originals import Picture
@@ -27,6 +29,8 @@ URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
 MD5 = "eb9058c3a382ffc7106e4002c42a8d85"
 SIDE = 32
 _FILES = ("train", "test", "meta")
+_KINDS = (".pickle", ".pkl", ".npz")
+_TADAM = re.compile(r"few-shot-(train|val|test)\.npz")
 _LOG = logging.getLogger("fsbench.data")
 _ROLES = {"train": "base", "val": "validation", "test": "novel"}
 
@@ -45,7 +49,8 @@ def plans(dataset: str, sources: Sequence[Path]) -> list[Plan]:
     Args:
         dataset: ``cifar100``.
         sources: ``cifar-100-python.tar.gz`` or its folder, or the folder above; or ``CIFAR_FS_*.pickle`` or ``FC100_*.pickle``, or
-            ``train.pickle``, ``val.pickle`` and ``test.pickle`` in a folder of either name.
+            ``train.pickle``, ``val.pickle`` and ``test.pickle`` in a folder of either name; TADAM's
+            ``few-shot-*.npz`` of FC100; or PNG files in folders by class, as ``cifar100_pictures`` takes them.
 
     Raises:
         DataError: when none is there, one is broken, or a class has another number of images than it should.
@@ -53,14 +58,15 @@ def plans(dataset: str, sources: Sequence[Path]) -> list[Plan]:
     sources = [archive_in(s, "cifar-100-python.t*") for s in sources]
     found = [item for source in sources for item in _find(source)]
     official = {Path(path).name: content for path, content in found if _is_official(path)}
-    parts = _official(official) if official else [_pickle(path, content) for path, content in found]
+    parts = _official(official) if official else [_part(path, content) for path, content in found]
+    parts = parts or [_Part(name, images, [name] * len(images)) for name, images in by_class(sources)]
     if not parts:
         raise DataError(
             f"{', '.join(map(str, sources))} holds no file of {dataset}. {how_to_prepare(dataset)}"
         )
     _check_counts(parts)
-    n_bytes = sum(len(content) for _, content in found)
-    population = "cifar-100-python" if official else "+".join(sorted(Path(p.file).stem for p in parts))
+    n_bytes = sum(len(content) for _, content in found) or sum(p.images.nbytes for p in parts)
+    population = _population([path for path, _ in found], len(parts))
     return [
         Plan(
             dataset=dataset,
@@ -88,11 +94,11 @@ def fetch(dataset: str, folder: Path, progress: Progress | None) -> list[Path]:
 
 def _find(source: Path) -> Iterator[tuple[str, bytes]]:
     """Path and contents of each file of CIFAR-100 in an archive, in a folder, or given itself."""
-    for member in contents(source, (".pickle", ".pkl")):
+    for member in contents(source, _KINDS):
         path = f"{source.name}/{member.path}" if source.is_dir() else member.path
         if member.path == source.name:  # given itself: its folder may tell the split
             path = f"{source.parent.name}/{source.name}"
-        if _is_official(path) or (path.endswith((".pickle", ".pkl")) and _split_of(path)):
+        if _is_official(path) or (path.endswith(_KINDS) and _split_of(path)):
             yield path, member.read()
 
 
@@ -101,13 +107,22 @@ def _is_official(path: str) -> bool:
 
 
 def _split_of(path: str) -> tuple[str, str] | None:
-    """Split file and role that a pickle's name or its folder's tells: ``FC100_val.pickle``, ``FC100/val.pickle``."""
+    """Split file and role that a file's name or its folder's tells: ``FC100_val.pickle``, ``FC100/val.pickle``."""
+    if match := _TADAM.fullmatch(Path(path).name):
+        return "fc100", _ROLES[match[1]]
     folder, stem = Path(path).parent.name.lower().replace("-", "_"), Path(path).stem.lower()
     for known in ("cifar_fs", "fc100"):
         role = stem.removeprefix(f"{known}_")
         if role in _ROLES and (stem.startswith(known) or folder.startswith(known)):
             return known, _ROLES[role]
     return None
+
+
+def _population(paths: Sequence[str], n_classes: int) -> str:
+    """Which of CIFAR-100's pictures they are: all, the files by name, or classes in folders."""
+    if any(map(_is_official, paths)):
+        return "cifar-100-python"
+    return "+".join(sorted(Path(p).stem for p in paths)) or f"{n_classes} classes in folders"
 
 
 def _official(files: dict[str, bytes]) -> list[_Part]:
@@ -141,11 +156,17 @@ def _official_part(file: str, content: bytes, names: Sequence[str]) -> _Part:
     return _Part(file, images, [names[i] for i in labels])
 
 
-def _pickle(path: str, content: bytes) -> _Part:
-    """A pickle of CIFAR-FS or FC100; its labels are CIFAR-100's."""
-    card = dictionary(io.BytesIO(content), path)
-    images = checked_images(field(card, "data", path), SIDE, path)
-    labels = checked_labels(field(card, "labels", path), len(images), path)
+def _part(path: str, content: bytes) -> _Part:
+    """A pickle of CIFAR-FS or FC100, or an npz of FC100; its labels are CIFAR-100's."""
+    if path.endswith(".npz"):
+        images, targets = (
+            npz_array(lambda: io.BytesIO(content), key, path) for key in ("features", "targets")
+        )
+    else:
+        card = dictionary(io.BytesIO(content), path)
+        images, targets = field(card, "data", path), field(card, "labels", path)
+    images = checked_images(images, SIDE, path)
+    labels = checked_labels(targets, len(images), path)
     file, role = _split_of(path) or ("", "")
     every = list(splits.read("cifar100")["all"])
     found = [every[i] if 0 <= i < len(every) else "?" for i in np.unique(labels).tolist()]

@@ -47,6 +47,7 @@ class Manifest:
         size: the default image size in pixels.
         has_originals: whether the source bytes are kept, so that other pipelines and sizes can be built.
         note: what preparing found out about the source (the order of colours in a file that does not say).
+        n_features: length of the saved features that stand in place of pictures; 0 where there are pictures.
     """
 
     dataset: str
@@ -59,6 +60,7 @@ class Manifest:
     size: int
     has_originals: bool = True
     note: str = ""
+    n_features: int = 0
 
     @property
     def n_images(self) -> int:
@@ -67,8 +69,8 @@ class Manifest:
 
     @property
     def n_channels(self) -> int:
-        """1 for grey, 3 for colour."""
-        return 1 if self.mode == "L" else 3
+        """1 for grey, 3 for colour, the length of saved features."""
+        return self.n_features or (1 if self.mode == "L" else 3)
 
     def write(self, folder: Path) -> None:
         """Write ``manifest.json`` into a folder, aside and renamed."""

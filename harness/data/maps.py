@@ -17,7 +17,7 @@ from harness.data.locking import held
 from harness.data.manifest import Manifest
 from harness.data.originals import Originals, cards
 from harness.data.pipelines import Geometry, Pixels, decode
-from harness.data.readers import how_to_prepare
+from harness.data.readers import how_to_have_originals
 from harness.errors import DataError
 from harness.files import save_text
 
@@ -35,7 +35,7 @@ def open_map(folder: Path, manifest: Manifest, geometry: Geometry, size: int) ->
     """Open a map that is there.
 
     Returns:
-        (N, size, size, C) uint8, memory-mapped and read-only.
+        (N, size, size, C) uint8 (float32 where features stand in place of pictures), memory-mapped and read-only.
 
     Raises:
         DataError: when it is not a map of this set.
@@ -46,9 +46,10 @@ def open_map(folder: Path, manifest: Manifest, geometry: Geometry, size: int) ->
         pixels = np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}. {_remedy(folder)}") from error
-    if pixels.shape != shape or pixels.dtype != np.uint8:
+    kind = np.dtype(np.float32 if manifest.n_features else np.uint8)
+    if pixels.shape != shape or pixels.dtype != kind:
         raise DataError(
-            f"{path} holds {pixels.shape} {pixels.dtype}, {shape} uint8 was expected. {_remedy(folder)}"
+            f"{path} holds {pixels.shape} {pixels.dtype}, {shape} {kind} was expected. {_remedy(folder)}"
         )
     return pixels
 
@@ -67,7 +68,7 @@ def ensure_map(
             raise DataError(
                 f"{manifest.dataset} holds no pixels of `{geometry.name}` at {size} px and not the original "
                 f"pictures either; it has {', '.join(stored(folder)) or 'none'}. "
-                f"It needs the original pictures. {how_to_prepare(manifest.dataset)}"
+                f"It needs the original pictures. {how_to_have_originals(manifest.dataset, folder)}"
             )
         try:
             with held(path.with_suffix(".lock")):
@@ -124,7 +125,7 @@ def map_digests(path: Path, counts: Iterable[int]) -> list[str]:
         card = np.load(path, mmap_mode="r")
         with path.open("rb") as stream:
             stream.seek(card.offset)
-            size = int(np.prod(card.shape[1:]))
+            size = int(np.prod(card.shape[1:])) * card.dtype.itemsize
             return _digests(iter(lambda: stream.read(size), b""), card.shape[1:], counts)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}. {_remedy(path.parent.parent)}") from error

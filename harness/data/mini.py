@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +15,7 @@ from harness.data.archives import archive_in
 from harness.data.manifest import SourceFile
 from harness.data.maps import Progress
 from harness.data.originals import Picture
+from harness.data.pipelines import decode
 from harness.data.plan import Plan, source_file
 from harness.data.readers import how_to_prepare, reader
 from harness.errors import DataError
@@ -63,7 +66,14 @@ def plans(dataset: str, sources: Sequence[Path]) -> list[Plan]:
     n_bytes = sum(n for *_, n in listed)
     _check_whole({(name, file) for _, name, file, _ in listed}, population)
     plan = _plan(dataset, population, tuple(source_file(s, n_bytes=n_bytes) for s in sources))
-    return [replace(plan, n_bytes=n_bytes, pictures=lambda: (i.picture for i in _items(sources)))]
+    return [
+        replace(
+            plan,
+            n_bytes=n_bytes,
+            pictures=lambda: (i.picture for i in _items(sources)),
+            has_originals=not _are_small(sources),
+        )
+    ]
 
 
 def fetch(dataset: str, folder: Path, progress: Progress | None) -> list[Path]:
@@ -91,6 +101,15 @@ def _items(sources: Sequence[Path]) -> Iterator[_Item]:
             yield _Item(
                 REBUILT, Picture(wnid, f"{wnid}_{match[2]}.JPEG", member.read, order=rank), member.n_bytes
             )
+
+
+def _are_small(sources: Sequence[Path]) -> bool:
+    """Whether the pictures have 84 pixels already, as MAML's script leaves them; the first three tell."""
+    sizes = []
+    for item in islice(_items(sources), 3):
+        with suppress(DataError):  # a broken picture is told when it is decoded
+            sizes.append(decode(item.picture.read(), "RGB").size)
+    return bool(sizes) and set(sizes) == {(SIDE, SIDE)}
 
 
 def _check_whole(found: set[tuple[str, str]], population: str) -> None:

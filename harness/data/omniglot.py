@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,9 @@ from harness.data.originals import Picture
 from harness.data.plan import Plan
 from harness.data.readers import how_to_prepare, reader
 from harness.errors import DataError
+from harness.places import is_rehearsal
 
+_LOG = logging.getLogger("fsbench.data")
 _ADDRESS = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
 
 
@@ -126,6 +129,9 @@ def _find(source: Path) -> Iterator[tuple[Zip, Path]]:
 def _check(known: Zip, path: Path) -> None:
     found = md5(path)
     if found == known.md5:
+        return
+    if is_rehearsal():
+        _LOG.warning("rehearsal: %s has md5 %s and not Lake's, and is used all the same", path, found)
         return
     kind = sniff(path)
     size = path.stat().st_size

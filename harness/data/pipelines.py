@@ -107,6 +107,9 @@ PIPELINES: dict[str, Pipeline] = {
     for p in (
         Pipeline("area", STRAIGHT, invert=True),  # scanned ink on paper: Omniglot's default
         Pipeline("snell", NEAREST, invert=True, transpose=True),  # prototypical-networks' own Omniglot rule
+        Pipeline(
+            "features", Geometry("features", "straight")
+        ),  # saved features in place of pictures: as they are
         Pipeline("stored", STRAIGHT),  # as stored: glyphs, digits, MCT, R2D2
         Pipeline("metaoptnet", STRAIGHT, False, False, *_METAOPT),  # and RFS "A"
         Pipeline("metaoptnet-cifar", STRAIGHT, False, False, *_CIFAR100_METAOPT),

@@ -37,6 +37,7 @@ class Plan:
         has_originals: whether the pictures are originals, to be kept; False where the source holds small
             pictures already made for the default pipeline.
         note: what was found out about the source, for the manifest.
+        build: writes the whole set into a folder, telling how many rows it wrote, where there are no pictures.
     """
 
     dataset: str
@@ -52,6 +53,7 @@ class Plan:
     if_other: Literal["extend", "replace", "refuse"] = "refuse"
     has_originals: bool = True
     note: str = ""
+    build: Callable[[Path, Callable[[int], None]], None] | None = None
 
     @property
     def disk_bytes(self) -> int:

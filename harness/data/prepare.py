@@ -6,7 +6,7 @@ import importlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain, groupby
@@ -144,8 +144,10 @@ def write(plan: Plan, data_home: Path, progress: Progress | None = None) -> Prep
             if existing:
                 plan = _beside(plan, existing)
             work = _open_work(plan, data_home)
-            entries = _read(plan, work, progress)
-            _decode(plan, work, entries, progress)
+            if plan.build:
+                plan.build(work, _teller(progress, plan.n_images))
+            else:
+                _decode(plan, work, _read(plan, work, progress), progress)
             _swap(plan, work, target)
     except OSError as error:
         raise DataError(
@@ -153,6 +155,18 @@ def write(plan: Plan, data_home: Path, progress: Progress | None = None) -> Prep
             "choose another place with FSBENCH_DATA, then type the same again."
         ) from error
     return Prepared(PreparedSet.open(target), "extended" if existing else "new")
+
+
+def _teller(progress: Progress | None, n: int) -> Callable[[int], None]:
+    """Adds up what was done, for ``progress``."""
+    done = [0]
+
+    def tell(more: int) -> None:
+        done[0] += more
+        if progress is not None:
+            progress(done[0], n)
+
+    return tell
 
 
 def _beside(plan: Plan, existing: PreparedSet) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.errors import ConfigError, nearest
 
@@ -63,8 +64,24 @@ READERS: dict[str, Reader] = {
         Reader(
             "tiered",
             "harness.data.tiered",
-            "PATH is your own ILSVRC2012_img_train.tar or its folders, *_images_png.pkl and *_labels.pkl, or "
-            "*_images.npz and *_labels.pkl",
+            "PATH is your own ILSVRC2012_img_train.tar or its folders, *_images_png.pkl and *_labels.pkl, "
+            "*_images.npz and *_labels.pkl, or files named like val_3_21_17.png",
+            _IMAGENET,
+            must_accept=True,
+        ),
+        Reader(
+            "imagenet-lowshot",
+            "harness.data.imagenet_lowshot",
+            "PATH is your own ILSVRC2012_img_train.tar or its folders; give ILSVRC2012_img_val.tar or its pictures with "
+            "another --source",
+            _IMAGENET,
+            must_accept=True,
+        ),
+        Reader(
+            "imagenet-lowshot-features",
+            "harness.data.lowshot_features",
+            "PATH holds two HDF5 files of all_feats, all_labels and count: a pass over the training pictures and one over "
+            "the validation pictures of ILSVRC2012, in the order of the authors' lists",
             _IMAGENET,
             must_accept=True,
         ),
@@ -73,8 +90,8 @@ READERS: dict[str, Reader] = {
         Reader(
             "cifar100",
             "harness.data.cifar100",
-            "PATH is cifar-100-python.tar.gz or its folder, or holds CIFAR_FS_*.pickle or FC100_*.pickle; without "
-            "--source it is downloaded",
+            "PATH is cifar-100-python.tar.gz or its folder, or holds CIFAR_FS_*.pickle, FC100_*.pickle, "
+            "few-shot-*.npz of FC100, or PNG files in folders by class; without --source it is downloaded",
             "no licence text; please cite Krizhevsky (2009), Learning multiple layers of features from tiny images",
         ),
         Reader("omniglot-runs", "harness.data.omniglot", f"PATH holds all_runs.zip of {_OMNIGLOT}", _MIT),
@@ -104,6 +121,20 @@ def how_to_prepare(dataset: str) -> str:
     known = READERS.get(dataset)
     if known is None:
         return f"Pictures of your own become a set with `fsbench import-folder PATH --name {dataset}`.{nearest(dataset, READERS)}"
+    return f"Type `{_command(known)}`; {known.how}."
+
+
+def how_to_have_originals(dataset: str, folder: Path) -> str:
+    """What to type to have a data set with its original pictures in place of one without them, as one sentence."""
+    known = READERS.get(dataset)
+    if known is None:
+        return f"Remove {folder} and type `fsbench import-folder PATH --name {dataset}` with whole pictures in PATH."
+    whole = (
+        "your own ILSVRC2012_img_train.tar or its folders" if known.terms == _IMAGENET else "whole pictures"
+    )
+    return f"Remove {folder} and type `{_command(known)}`, where PATH is {whole}."
+
+
+def _command(known: Reader) -> str:
     source = " --source PATH" if known.module else ""
-    accept = " --accept-terms" if known.must_accept else ""
-    return f"Type `fsbench prepare {dataset}{source}{accept}`; {known.how}."
+    return f"fsbench prepare {known.dataset}{source}{' --accept-terms' if known.must_accept else ''}"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, NamedTuple
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "splits"
+from harness.places import benchmarks_folder
+
+FOLDER = benchmarks_folder() / "splits"
 ROLES = ("base", "validation", "novel")
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.data import imagenet, mini, splits, tiered_files
+from harness.data import imagenet, mini, splits, tiered_files, tiered_pngs
 from harness.data.archives import archive_in
 from harness.data.manifest import SourceFile
 from harness.data.maps import Progress
 from harness.data.originals import Picture
 from harness.data.plan import Plan, source_file
 from harness.data.readers import how_to_prepare, reader
+from harness.data.tiered_files import Survey
 from harness.errors import DataError
 
 SIDE = 84
@@ -25,15 +26,18 @@ def plans(dataset: str, sources: Sequence[Path]) -> list[Plan]:
     Args:
         dataset: ``tiered``.
         sources: pictures as ``imagenet.pictures`` takes them (DeepEMD's ``{train,val,test}/<wnid>/*`` too), or
-            files as ``tiered_files.names`` does.
+            files as ``tiered_files.names`` and ``tiered_pngs.survey`` do.
 
     Raises:
         DataError: when nothing of it is there, something is broken, or a class lacks images.
     """
     sources = [archive_in(s, "tiered-imagenet.tar*") for s in sources]
     if tiered_files.names(sources):
-        return [_files_plan(dataset, sources)]
+        found = tiered_files.survey(sources)
+        return [_small(dataset, sources, found, lambda: tiered_files.pictures(sources, found.bgr))]
     listed = [(p.class_name, n) for p, n in _pictures(sources)]
+    if not listed and (survey := tiered_pngs.survey(sources)):
+        return [_small(dataset, sources, survey, lambda: tiered_pngs.pictures(sources, bool(survey.bgr)))]
     if not listed:
         raise DataError(
             f"{', '.join(map(str, sources))} holds nothing of {dataset}. {how_to_prepare(dataset)}"
@@ -74,14 +78,16 @@ def _check_whole(found: Counter[str]) -> None:
         )
 
 
-def _files_plan(dataset: str, sources: Sequence[Path]) -> Plan:
-    found = tiered_files.survey(sources)
+def _small(
+    dataset: str, sources: Sequence[Path], found: Survey, pictures: Callable[[], Iterator[Picture]]
+) -> Plan:
+    """Plan a set of pictures that are 84 pixels already."""
     plan = _plan(dataset, "ren", tuple(source_file(s, n_bytes=found.n_bytes) for s in sources))
     return replace(
         plan,
         n_images=found.n_images,
         n_bytes=found.n_bytes,
-        pictures=lambda: tiered_files.pictures(sources, found.bgr),
+        pictures=pictures,
         has_originals=False,
         note=found.note,
     )

@@ -28,7 +28,7 @@ SIDE = 84
 _KINDS = (".pkl", ".npz")
 _LOG = logging.getLogger("fsbench.data")
 _FILE = re.compile(r"(?:tiered-imagenet-)?(train|val|test)_(images_png\.pkl|images\.npz|labels\.pkl)")
-_ROLE = {"train": "base", "val": "validation", "test": "novel"}
+ROLE = {"train": "base", "val": "validation", "test": "novel"}
 Labels = npt.NDArray[np.int64]
 
 
@@ -65,7 +65,7 @@ def survey(sources: Sequence[Path]) -> Survey:
         n_bytes += sum(len(s) for s in images) if isinstance(images, list) else len(wnids) * 3 * SIDE**2
         rows = spread(len(wnids))
         sample = (
-            (_decoded(s, file) for s in images[rows]) if isinstance(images, list) else _every(images, rows)
+            (decoded(s, file) for s in images[rows]) if isinstance(images, list) else _every(images, rows)
         )
         if is_bgr(sample, file):
             bgr.add(file)
@@ -86,7 +86,7 @@ def pictures(sources: Sequence[Path], bgr: frozenset[str]) -> Iterator[Picture]:
         split = _FILE.fullmatch(PurePosixPath(file).name)
         stem = split[1] if split else file
         for row, (image, wnid) in enumerate(zip(images, wnids, strict=True)):
-            read = partial(_encoded, image, file, file in bgr)
+            read = partial(encoded, image, file, file in bgr)
             yield Picture(wnid, f"{stem}/{row:06d}", read, group[wnid], order=row)
 
 
@@ -101,7 +101,7 @@ def _each(
                 if match[1] not in labels:
                     raise DataError(f"{member.path} has no {match[1]}_labels.pkl beside it.")
                 images = _streams(member) if match[2].endswith("pkl") else _npz(member)
-                wnids = _classes(labels[match[1]], _ROLE[match[1]], member.path)
+                wnids = class_of_each(labels[match[1]], ROLE[match[1]], member.path)
                 if len(wnids) != len(images):
                     raise DataError(f"{member.path} has {len(images):,} pictures and {len(wnids):,} labels.")
                 yield member.path, images, wnids
@@ -128,7 +128,7 @@ def _labels(sources: Sequence[Path]) -> Iterator[tuple[str, tuple[Labels, Labels
                 )
 
 
-def _classes(labels: tuple[Labels, Labels | None], role: str, name: str) -> list[str]:
+def class_of_each(labels: tuple[Labels, Labels | None], role: str, name: str) -> list[str]:
     """WordNet id of each picture; refuses labels that cannot be in the known order."""
     split = splits.read("tiered")
     order, size, group = split["label_order"][role], split[role], split["superclass"]
@@ -167,14 +167,20 @@ def _every(images: Iterable[Pixels], rows: slice) -> Iterator[Pixels]:
     return (image for i, image in enumerate(images) if i % rows.step == 0)
 
 
-def _encoded(image: npt.NDArray[np.uint8], name: str, is_turned: bool) -> bytes:
+def encoded(image: npt.NDArray[np.uint8], name: str, is_turned: bool) -> bytes:
+    """The bytes to keep of a PNG stream, (n_bytes,), or of pixels, (84, 84, 3); blue first is turned to red first."""
     if image.ndim == 1 and not is_turned:
         return image.tobytes()
-    pixels = _decoded(image, name) if image.ndim == 1 else image
+    pixels = decoded(image, name) if image.ndim == 1 else image
     return encode_ppm(pixels[..., ::-1] if is_turned else pixels)
 
 
-def _decoded(stream: npt.NDArray[np.uint8], name: str) -> Pixels:
+def decoded(stream: npt.NDArray[np.uint8], name: str) -> Pixels:
+    """Pixels, (84, 84, 3), of a PNG stream, (n_bytes,) uint8.
+
+    Raises:
+        DataError: when it is not a whole picture of that size.
+    """
     try:
         pixels = np.asarray(decode(stream.tobytes(), "RGB"))
     except DataError as error:

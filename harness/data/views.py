@@ -12,14 +12,18 @@ from harness.errors import ConfigError
 def to_float(images: Tensor, view: Pipeline | str) -> Tensor:
     """Scale pixels to [0, 1], ink = 1 and paper = 0 where the pipeline inverts; no normalisation yet.
 
+    Saved features, which are float, stay as they are.
+
     Args:
-        images: (n, H, W, C) uint8, on any device.
+        images: (n, H, W, C) uint8 or float32, on any device.
         view: a pipeline or its name.
 
     Returns:
         (n, C, H, W) float32 in [0, 1], on the same device, channels last in memory.
     """
     chosen = pipeline(view) if isinstance(view, str) else view
+    if images.is_floating_point():
+        return images.permute(0, 3, 1, 2)  # (n, D, 1, 1)
     x = images.bitwise_not() if chosen.invert else images
     x = x.permute(0, 3, 2, 1) if chosen.transpose else x.permute(0, 3, 1, 2)  # (n, C, H, W)
     return x.to(torch.float32).div_(255)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -23,7 +24,7 @@ def class_means(support: Tensor) -> Tensor:
     >>> class_means(torch.tensor([[[0.0, 2.0], [2.0, 4.0]]]))
     tensor([[1., 3.]])
     """
-    return support.mean(dim=-2)  # (..., W, D)
+    return support.squeeze(-2) if support.shape[-2] == 1 else support.mean(dim=-2)  # (..., W, D)
 
 
 def class_means_by_label(x: Tensor, y: Tensor, n_way: int) -> Tensor:
@@ -49,6 +50,43 @@ def class_means_by_label(x: Tensor, y: Tensor, n_way: int) -> Tensor:
         raise ValueError(f"classes without support: {torch.nonzero(count == 0).flatten().tolist()}")
     total = x.new_zeros(n_way, x.shape[-1]).index_add(0, y, x)  # (W, D)
     return total / count.to(x.dtype).unsqueeze(-1)
+
+
+class LabelMeans(NamedTuple):
+    """Class means where some labels may have no support.
+
+    Attributes:
+        means: (W, D), zero where a label has no row.
+        is_known: (W,) bool, whether it has any.
+    """
+
+    means: Tensor
+    is_known: Tensor
+
+    def unknown_last(self, scores: Tensor) -> Tensor:
+        """Scores (..., W) with labels that have no support below all others."""
+        return scores.masked_fill(~self.is_known, torch.finfo(scores.dtype).min)
+
+
+def streamed_means(batches: Iterable[tuple[Tensor, Tensor]], n_way: int) -> LabelMeans:
+    """Average the rows of each label over batches, so that not all rows need to be there at once.
+
+    Args:
+        batches: x (b, D) float, y (b,) int64 in [0, n_way); at least one.
+        n_way: number of labels W.
+
+    >>> batches = [(torch.tensor([[1.0], [5.0]]), torch.tensor([0, 2])), (torch.tensor([[3.0]]), torch.tensor([0]))]
+    >>> streamed_means(batches, 3).means.T, streamed_means(batches, 3).is_known
+    (tensor([[2., 0., 5.]]), tensor([ True, False,  True]))
+    """
+    total = count = None
+    for x, y in batches:
+        if total is None or count is None:
+            total, count = x.new_zeros(n_way, x.shape[-1]), x.new_zeros(n_way)
+        total.index_add_(0, y, x)
+        count.index_add_(0, y, torch.ones_like(y, dtype=count.dtype))
+    assert total is not None and count is not None, "there is no batch"
+    return LabelMeans(total / count.clamp(min=1).unsqueeze(-1), count > 0)  # (W, D), (W,)
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 from harness import stats
 from harness.errors import StoreError
 from harness.report import terminal
+from harness.report.joint import predictions_of
 from harness.report.leaderboard import headline_metric
 from harness.store import Store
 
@@ -45,7 +46,7 @@ def by_class(store: Store, run_id: str) -> list[ClassLine]:
         StoreError: when there is no such run, it failed, or it kept no predictions.
     """
     run = store.run(run_id)
-    labels = store.predictions(run.pk, headline_metric(run)) if run.metrics else None
+    labels = predictions_of(store, run, headline_metric(run)) if run.metrics else None
     if labels is None:
         why = "failed" if run.status == "failed" else "kept no predictions"
         raise StoreError(
@@ -53,15 +54,16 @@ def by_class(store: Store, run_id: str) -> list[ClassLine]:
             "`fsbench run --force`."
         )
     episodes = store.episode_list(run.spec.episode_digest)
-    classes = episodes.classes[: len(labels)]
-    truth = np.repeat(np.arange(run.spec.n_way), labels.shape[1] // run.spec.n_way)
-    pairs = stats.confusion(labels, truth, classes)
+    classes = episodes.class_of_label[: len(labels)]
+    pairs = stats.confusion(labels, episodes.query_label, classes)
     together = _meetings(classes, pairs.class_id)
     wrong = np.where(together > 0, pairs.counts / np.maximum(together, 1), 0.0)
     np.fill_diagonal(wrong, 0.0)
     lines = []
     for i, class_id in enumerate(pairs.class_id):
         n_query, n_correct = int(pairs.counts[i].sum()), int(pairs.counts[i, i])
+        if not n_query:  # jointly, a class of the other half
+            continue
         other = episodes.class_names[pairs.class_id[wrong[i].argmax()]] if wrong[i].any() else ""
         name, group = episodes.class_names[class_id], episodes.class_groups[class_id]
         lines.append(ClassLine(name, group, n_query, n_correct, n_correct / n_query, other))

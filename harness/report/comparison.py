@@ -10,6 +10,7 @@ import numpy as np
 
 from harness import stats
 from harness.errors import ConfigError, StoreError, nearest
+from harness.report.joint import predictions_of
 from harness.report.leaderboard import Matrix, Row, Table, tables
 from harness.stats.seeds import MIN_SEEDS
 from harness.store import Store
@@ -56,7 +57,7 @@ class Pair:
             "undecided": f"undecided between {a} and {b}: {points} apart; 80% power begins at "
             f"{100 * (c.detectable or 1):.2f} points",
         }[c.verdict]
-        return f"{self.setting}: {found} ({p_text(c.p)}, {c.n_episodes:,} paired episodes){about}."
+        return f"{self.setting}: {found} ({p_text(c.p)}, {c.n_episodes:,} paired {self.a.unit}){about}."
 
 
 def p_text(p: float) -> str:
@@ -83,6 +84,8 @@ def compare(store: Store, a: str, b: str, settings: Sequence[str] | None, margin
     """
     found = tables(store, settings)
     rows_a, rows_b = (_rows(found, name) for name in (a, b))
+    if rows_a == rows_b:
+        raise ConfigError(f"`{a}` and `{b}` are the same row; name two methods, or two runs by their ids.")
     pairs = [
         _pair(store, x, rows_b[place], margin)
         for place, x in rows_a.items()
@@ -103,22 +106,26 @@ def _pair(store: Store, a: Row, b: Row, margin: float) -> Pair:
 
 
 def _overlap(store: Store, a: Row, b: Row) -> stats.ErrorOverlap | None:
-    first, second = (store.predictions(row.runs[0].pk, row.metric) for row in (a, b))
-    if first is None or second is None or a.metric != "top1":
+    first, second = (predictions_of(store, row.runs[0], row.metric) for row in (a, b))
+    if first is None or second is None:
         return None
     n = min(len(first), len(second))
-    truth = np.repeat(np.arange(a.spec.n_way), a.spec.n_query)
+    truth = store.episode_list(a.spec.episode_digest).query_label
     return stats.error_overlap(first[:n], second[:n], truth)
 
 
 def paired_accuracy(a: Row, b: Row) -> tuple[Matrix, Matrix]:
-    """Accuracies on the episodes both have: (S, T) by seed where three or more are common, else (1, T) seed means."""
+    """Accuracies on the episodes both have: (S, T) by seed where three or more are common, else (1, T) seed means.
+
+    Of the joint protocol on the classes, which are the same for both.
+    """
     n = min(a.n_episodes, b.n_episodes)
+    units_a, units_b = a.units(n), b.units(n)
     shared = sorted(set(a.seeds) & set(b.seeds))
     if len(shared) < MIN_SEEDS:
-        return a.accuracy[:, :n].mean(0, keepdims=True), b.accuracy[:, :n].mean(0, keepdims=True)
-    first, second = (np.stack([row.accuracy[row.seeds.index(s), :n] for s in shared]) for row in (a, b))
-    return first, second
+        return units_a.mean(0, keepdims=True), units_b.mean(0, keepdims=True)
+    first = np.stack([units_a[a.seeds.index(s)] for s in shared])
+    return first, np.stack([units_b[b.seeds.index(s)] for s in shared])
 
 
 def _rows(found: Sequence[Table], name: str) -> dict[tuple[str, str], Row]:

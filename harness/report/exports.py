@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.errors import ConfigError, nearest
+from harness.report.joint import METRICS
+from harness.report.leaderboard import Row
 from harness.report.method_page import MethodPage
 from harness.report.setting_page import Entry, SettingPage
 from harness.report.terminal import percent
@@ -48,7 +50,8 @@ def records(page: SettingPage) -> list[dict[str, Any]]:
 def as_csv(pages: Sequence[SettingPage]) -> str:
     """One CSV for all tables; the setting is a column."""
     file = io.StringIO()
-    writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+    is_joint = any(entry.row.joint for page in pages for entry in page.entries)
+    writer = csv.DictWriter(file, (*FIELDS, *(METRICS if is_joint else ())), lineterminator="\n")
     writer.writeheader()
     for page in pages:
         writer.writerows({k: csv_cell(v) for k, v in record.items()} for record in records(page))
@@ -96,16 +99,19 @@ def as_markdown(pages: Sequence[SettingPage]) -> str:
     """A pipe table per setting; the top tie group is bold."""
     parts = []
     for page in pages:
+        more = _joint_metrics(page)
+        accuracy = f"{page.entries[0].row.metric} %" if more else "accuracy %"
         lines = [
             f"### {markdown(page.table.name)}", "",
-            "| method | backbone | accuracy % | ± 95% | rank | episodes | seeds | badges |",
-            "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
+            f"| method | backbone | {accuracy} | ± 95% | rank | episodes | seeds | badges |" + "".join(f" {m} |" for m in more),
+            "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |" + " ---: |" * len(more),
         ]  # fmt: skip
         for entry in page.entries:
             row, mean = entry.row, percent(entry.row.mean)
             cells = (
                 markdown(row.label), markdown(row.backbone), f"**{mean}**" if entry.group == 1 else mean, percent(row.half_width),
                 rank_text(entry), f"{row.n_episodes:,}", str(len(row.seeds)), markdown(", ".join(row.badges)),
+                *_joint_numbers(row, more),
             )  # fmt: skip
             lines.append(f"| {' | '.join(cells)} |")
         parts.append("\n".join(lines))
@@ -116,17 +122,22 @@ def as_latex(pages: Sequence[SettingPage]) -> str:
     """A booktabs table per setting; bold is the top tie group: nothing tells them from the best."""
     parts = ["% needs \\usepackage{booktabs}\n"]
     for page in pages:
+        more = _joint_metrics(page)
+        accuracy = page.entries[0].row.metric if more else "Accuracy"
+        head = " & ".join(("Method", "Backbone", rf"{accuracy} (\%)", "Rank", *more))
         lines = [
-            r"\begin{tabular}{llrr}", r"\toprule",
-            rf"\multicolumn{{4}}{{l}}{{{latex(page.table.name)}}} \\", r"\midrule",
-            r"Method & Backbone & Accuracy (\%) & Rank \\", r"\midrule",
+            rf"\begin{{tabular}}{{llrr{'r' * len(more)}}}", r"\toprule",
+            rf"\multicolumn{{{4 + len(more)}}}{{l}}{{{latex(page.table.name)}}} \\", r"\midrule",
+            rf"{head} \\", r"\midrule",
         ]  # fmt: skip
         for entry in page.entries:
             mean, half = percent(entry.row.mean), percent(entry.row.half_width)
             mean = rf"\mathbf{{{mean}}}" if entry.group == 1 else mean
             value = f"${mean} \\pm {half}$" if entry.row.half_width is not None else f"${mean}$"
             rank = rank_text(entry).replace("–", "--")
-            lines.append(rf"{latex(entry.row.label)} & {latex(entry.row.backbone)} & {value} & {rank} \\")
+            six = _joint_numbers(entry.row, more)
+            cells = (latex(entry.row.label), latex(entry.row.backbone), value, rank, *six)
+            lines.append(rf"{' & '.join(cells)} \\")
         parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""]))
     return "\n".join(parts)
 
@@ -166,7 +177,18 @@ def _record(page: SettingPage, entry: Entry) -> dict[str, Any]:
         "sigma_seed": entry.seeds.sigma_seed if entry.seeds else None,
         "episodes": row.n_episodes, "queries_per_class": row.spec.n_query, "seeds": list(row.seeds),
         "badges": list(row.badges), "fit_seconds": entry.cost.fit_seconds, "runs": [run.id for run in row.runs],
+        **(row.joint.means if row.joint else {}),
     }  # fmt: skip
+
+
+def _joint_metrics(page: SettingPage) -> Sequence[str]:
+    """Names of the joint protocol's six numbers; none in an episodic setting."""
+    return METRICS if any(entry.row.joint for entry in page.entries) else ()
+
+
+def _joint_numbers(row: Row, metrics: Sequence[str]) -> list[str]:
+    """Their values in percent."""
+    return [percent(row.joint.means[name] if row.joint else None) for name in metrics]
 
 
 FIELDS = (

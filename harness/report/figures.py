@@ -32,8 +32,8 @@ def forest(page: SettingPage) -> Markup:
             axes.plot([100 * entry.row.mean], [i], "o", ms=5, color=INK, gid=f"m{i}")
             text = f"{entry.row.label}, {entry.row.backbone}: {percent(entry.row.mean)}%"
             tips[f"m{i}"] = text
-            tips[f"w{i}"] = f"{text}, other episodes of these classes: {_ends(entry.sampler)}"
-            tips[f"c{i}"] = f"{text}, other classes: {_ends(entry.by_class)}"
+            tips[f"w{i}"] = f"{entry.row.label}, other episodes: {_ends(entry.sampler)}"
+            tips[f"c{i}"] = f"{entry.row.label}, other classes: {_ends(entry.by_class)}"
         axes.set_xlabel("accuracy %")
         return draw(made, "forest", f"Accuracy of {len(entries)} rows with two intervals each", tips)
 

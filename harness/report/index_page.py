@@ -122,6 +122,7 @@ def identity(spec: RunSpec, label: str) -> Identity:
     return (
         label, method.name, method.version, method.source_sha256, spec.backbone, spec.recipe, str(spec.image_size),
         spec.pipeline, spec.weights_sha256, str(spec.world_size), str(spec.per_rank_batch),
+        spec.select_on, str(spec.is_compiled),
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,14 +15,17 @@ import numpy.typing as npt
 
 from harness import benchmarks, stats
 from harness.errors import FsbenchError
+from harness.report import joint
 from harness.runs import RunSpec
 from harness.seeding import numpy_generator
 from harness.store import Store, StoredRun
+from harness.store.trials import Family, config_text, family_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Matrix = npt.NDArray[np.float64]
+Tried = Mapping[Family, Set[str]]
 HEADLINES = ("top1", "top5/novel", "top1/novel")  # the metric that ranks a setting: the first a run has
 
 
@@ -38,7 +41,8 @@ class Row:
         runs: one stored run per seed, by seed.
         accuracy: (S, T) fractions on the episodes all seeds share.
         interval: the headline interval.
-        badges: "transductive", "resized", "partial", …, sorted.
+        badges: "transductive", "resized", "partial", "tuned (12)", …, sorted.
+        joint: the numbers of the joint protocol; None in episodic settings.
     """
 
     method: str
@@ -51,6 +55,16 @@ class Row:
     accuracy: Matrix
     interval: stats.Interval
     badges: tuple[str, ...]
+    joint: joint.JointNumbers | None = None
+
+    def units(self, n: int) -> Matrix:
+        """What tests pair: (S, n) accuracies of the first n episodes; jointly (S, C) of classes, over n experiments."""
+        return self.accuracy[:, :n] if self.joint is None else self.joint.by_class[:, :n].mean(axis=1)
+
+    @property
+    def unit(self) -> str:
+        """What those are."""
+        return "episodes" if self.joint is None else "classes"
 
     @property
     def spec(self) -> RunSpec:
@@ -142,8 +156,13 @@ class Table:
         """Every ranked row against every other, paired; None when there is no row."""
         if not self.ranked:
             return None
-        matrices = [row.accuracy[:, : self.n_ranked] for row in self.ranked]
+        matrices = [row.units(self.n_ranked) for row in self.ranked]
         return stats.all_pairs(matrices, [row.seeds for row in self.ranked])
+
+    @property
+    def n_units(self) -> int:
+        """Episodes, or jointly classes, over which rows are paired."""
+        return int(self.ranked[0].units(self.n_ranked).shape[1]) if self.ranked else 0
 
     @cached_property
     def ranks(self) -> dict[str, tuple[int, int, int]]:
@@ -181,6 +200,7 @@ def stored_runs(
 def each_table(store: Store, runs: Sequence[StoredRun]) -> Iterator[Table]:
     """Make the tables of these runs, one after the other, by setting."""
     by_setting: dict[str, list[StoredRun]] = {}
+    tried = store.tried()
     for run in runs:
         by_setting.setdefault(run.spec.setting, []).append(run)
     for setting, members in sorted(by_setting.items()):
@@ -192,7 +212,7 @@ def each_table(store: Store, runs: Sequence[StoredRun]) -> Iterator[Table]:
                 by_images.setdefault(key, []).append(run)
         n_standard = standard_episodes(setting)
         for (episodes, images), done in sorted(by_images.items()) or [(("", ""), [])]:
-            rows = [_row(store, setting, group, n_standard) for group in _by_row(done).values()]
+            rows = [_row(store, setting, group, n_standard, tried) for group in _by_row(done).values()]
             note = f"images {images[:8]}, episodes {episodes[:8]}" if len(by_images) > 1 else ""
             ordered = tuple(sorted(rows, key=lambda r: (-r.mean, r.key)))
             yield Table(setting, note, ordered, failed, n_standard, episodes)
@@ -206,6 +226,11 @@ def standard_episodes(setting: str) -> int | None:
         return None
 
 
+def partial_badge(n_episodes: int, n_standard: int | None) -> set[str]:
+    """The badge of fewer episodes than the benchmark asks."""
+    return {"partial"} if n_standard and n_episodes < n_standard else set()
+
+
 def headline_metric(run: StoredRun) -> str:
     """The metric that ranks a run."""
     return next((name for name in HEADLINES if name in run.metrics), run.metrics[0])
@@ -217,7 +242,16 @@ def row_key(spec: RunSpec) -> str:
         "method": [spec.method.name, spec.method.version, spec.method.source_sha256],
         "config": spec.values(),
         "images": [spec.backbone, spec.image_size, spec.pipeline, dict(spec.data_digest)],
-        "training": [spec.recipe, spec.weights_sha256, spec.precision, spec.world_size, spec.per_rank_batch],
+        "training": [
+            spec.recipe,
+            spec.weights_sha256,
+            spec.precision,
+            spec.world_size,
+            spec.per_rank_batch,
+            *spec.seen,
+            spec.select_on,
+            spec.is_compiled,
+        ],
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
@@ -233,13 +267,16 @@ def _by_row(runs: Sequence[StoredRun]) -> dict[str, list[StoredRun]]:
     return groups
 
 
-def _row(store: Store, setting: str, runs: list[StoredRun], n_standard: int | None) -> Row:
+def _row(store: Store, setting: str, runs: list[StoredRun], n_standard: int | None, tried: Tried) -> Row:
     spec, metric = runs[0].spec, headline_metric(runs[0])
     _, accuracy = store.accuracy_matrix([run.pk for run in runs], metric)
     rng = numpy_generator(0, "bootstrap", *sorted(run.id for run in runs))
-    badges = {badge for run in runs for badge in run.provenance.get("badges", [])}
+    numbers = joint.read(store, runs, metric) if joint.is_joint(runs[0]) else None
+    badges = {badge for run in runs for badge in run.badges}
+    badges -= {"spot-checked"} if any(run.trust != "spot-checked" for run in runs) else set()
+    badges |= _tuned(spec, tried)
     badges |= {"as-published"} if spec.recipe == "as-published" else set()
-    badges |= {"partial"} if n_standard and accuracy.shape[1] < n_standard else set()
+    badges |= partial_badge(accuracy.shape[1], n_standard)
     return Row(
         method=spec.method.name,
         backbone=spec.backbone,
@@ -249,9 +286,18 @@ def _row(store: Store, setting: str, runs: list[StoredRun], n_standard: int | No
         metric=metric,
         runs=tuple(runs),
         accuracy=accuracy,
-        interval=stats.headline_interval(accuracy, rng),
+        interval=stats.joint_interval(numbers.by_class.mean(axis=0), rng)
+        if numbers
+        else stats.headline_interval(accuracy, rng),
         badges=tuple(sorted(badges)),
+        joint=numbers,
     )
+
+
+def _tuned(spec: RunSpec, tried: Tried) -> set[str]:
+    """How many configurations were tried, on a row that is one of them."""
+    configs = tried.get(family_of(spec), set())
+    return {f"tuned ({len(configs)})"} if config_text(spec) in configs else set()
 
 
 def changed(spec: RunSpec) -> str:
@@ -260,4 +306,5 @@ def changed(spec: RunSpec) -> str:
         f"{name}={entry.value}" for name, entry in sorted(spec.config.items()) if entry.origin == "--set"
     ]
     parts += [spec.precision] if spec.precision != "fp32" else []
+    parts += [f"{spec.world_size} processes"] if spec.world_size != 1 else []
     return ", ".join(parts)

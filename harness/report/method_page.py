@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.report.run_page import Check
+from harness.report.run_page import Check, contract_checks
 from harness.report.setting_page import Entry, SettingPage
 from harness.store import StoredRun
 
@@ -18,8 +18,8 @@ class MethodPage:
     Attributes:
         name: the method.
         versions: every (version, reference) stored, the newest run's first.
-        docstring, reference: as its newest run recorded them; empty where it did not.
-        contract: the outcomes of its contract.
+        docstring, deviations, reference: as its newest run recorded them; empty where it did not.
+        contract: the outcomes of its contract; ``checked`` is the day.
         entries: its rows, each with the page it stands on.
         runs: every stored run, by setting and seed.
     """
@@ -27,8 +27,10 @@ class MethodPage:
     name: str
     versions: tuple[tuple[str, str], ...]
     docstring: str
+    deviations: str
     reference: str
     contract: tuple[Check, ...]
+    checked: str
     entries: tuple[tuple[SettingPage, Entry], ...]
     runs: tuple[StoredRun, ...]
 
@@ -41,13 +43,12 @@ def build(runs: Sequence[StoredRun], pages: Sequence[SettingPage]) -> list[Metho
 
 def _page(name: str, runs: Sequence[StoredRun], pages: Sequence[SettingPage]) -> MethodPage:
     newest_first = sorted(runs, key=lambda run: (run.created, run.id, run.replicate), reverse=True)
-    about: dict[str, Any] = next(
-        (run.provenance["about"] for run in newest_first if run.provenance.get("about")), {}
+    told = [run for run in newest_first if run.provenance.get("about")]
+    about: dict[str, Any] = told[0].provenance["about"] if told else {}
+    same = [run.provenance["about"] for run in told if _text(run) == _text(told[0])]
+    checked = max(
+        (one for one in same if one.get("checked")), key=lambda one: str(one["checked"]), default=about
     )
-    contract = [
-        Check(str(c.get("name", "")), c.get("passed"), str(c.get("detail", "")))
-        for c in about.get("contract", [])
-    ]
     return MethodPage(
         name=name,
         versions=tuple(
@@ -55,7 +56,14 @@ def _page(name: str, runs: Sequence[StoredRun], pages: Sequence[SettingPage]) ->
         ),
         docstring=str(about.get("docstring", "")),
         reference=str(about.get("reference", "")),
-        contract=tuple(contract),
+        deviations=str(about.get("deviations", "")),
+        contract=contract_checks(checked),
+        checked=str(checked.get("checked", ""))[:10],
         entries=tuple((page, entry) for page in pages for entry in page.entries if entry.row.method == name),
         runs=tuple(sorted(runs, key=lambda run: (run.spec.setting, run.spec.seed, run.id, run.replicate))),
     )
+
+
+def _text(run: StoredRun) -> tuple[str, str]:
+    """Which text of the method a run had."""
+    return run.spec.method.version, run.spec.method.source_sha256

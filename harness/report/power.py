@@ -23,7 +23,7 @@ class Power:
         sd_difference: standard deviation of the paired differences over episodes, a fraction.
         n_episodes, n_seeds: at hand.
         detectable: smallest true difference found with 80% power by what is at hand, a fraction.
-        needed_episodes: for 80% power with these trained models.
+        needed_episodes: for 80% power with these trained models (jointly: classes).
         needed_seeds: for 80% power when the training is repeated, on the episodes at hand; None where the seed
             variance is unknown (fewer than three common seeds) or the episodes alone leave too much error.
     """
@@ -38,21 +38,23 @@ class Power:
     detectable: float
     needed_episodes: int
     needed_seeds: int | None
+    unit: str = "episodes"
 
     @property
     def sentence(self) -> str:
         """The answer in words."""
         points = f"{100 * self.delta:.2f} points"
-        beyond = f", more than the {LIST_LENGTH:,} of a list" if self.needed_episodes > LIST_LENGTH else ""
+        limit = LIST_LENGTH if self.unit == "episodes" else self.n_episodes
+        beyond = f", more than the {limit:,} of a list" if self.needed_episodes > limit else ""
         seeds = {
-            True: f"; {self.needed_seeds} training seeds on {self.n_episodes:,} episodes",
+            True: f"; {self.needed_seeds} training seeds on {self.n_episodes:,} {self.unit}",
             False: "; the seeds needed are unknown: run both with three common seeds (--seeds 0-2)",
         }[self.needed_seeds is not None]
         if self.needed_seeds is None and self.n_seeds > 1:
-            seeds = f"; no number of seeds is enough on {self.n_episodes:,} episodes"
+            seeds = f"; no number of seeds is enough on {self.n_episodes:,} {self.unit}"
         return (
             f"{self.setting}: a true difference of {points} between {self.a} and {self.b} takes "
-            f"{self.needed_episodes:,} episodes{beyond}{seeds}. Now {100 * self.detectable:.2f} points can be told."
+            f"{self.needed_episodes:,} {self.unit}{beyond}{seeds}. Now {100 * self.detectable:.2f} points can be told."
         )
 
 
@@ -119,4 +121,5 @@ def _power(a: Row, b: Row, delta: float) -> Power:
         detectable=stats.minimal_detectable_effect(parts.standard_error),
         needed_episodes=stats.needed_episodes(sd, delta),
         needed_seeds=stats.needed_seeds(parts, delta),
+        unit=a.unit,
     )

@@ -133,6 +133,7 @@ def command(spec: RunSpec) -> str:
     words += ["--backbone", spec.backbone] if spec.backbone not in ("none", usual[0]) else []
     words += ["--pipeline", spec.pipeline] if usual[1] not in ("", spec.pipeline) else []
     words += ["--recipe", spec.recipe] if spec.recipe != "clean" else []
+    words += ["--gpus", str(spec.world_size)] if spec.world_size != 1 else []
     words += ["--precision", spec.precision] if spec.precision != "fp32" else []
     return shlex.join(words)
 
@@ -199,7 +200,7 @@ def _accuracy(
 
 def _episode(i: int, n_correct: Any, n_query: Any, episodes: EpisodeTable | None) -> EpisodeLine:
     names: tuple[str, ...] = ()
-    if episodes is not None and i < len(episodes.classes):
+    if episodes is not None and i < len(episodes.classes) and not episodes.is_joint:
         names = tuple(episodes.class_names[c] for c in episodes.classes[i])
     return EpisodeLine(i, int(n_correct[i]), int(n_query[i]), names)
 
@@ -208,7 +209,7 @@ def _with_pictures(
     store: Store, run: StoredRun, metric: str, episodes: EpisodeTable | None, lines: list[EpisodeLine]
 ) -> list[EpisodeLine]:
     thumbnails = run.provenance.get("thumbnails")
-    if not thumbnails or episodes is None:
+    if not thumbnails or episodes is None or episodes.is_joint:
         return lines
     given = store.predictions(run.pk, metric)
     return [replace(line, pictures=of_episode(line.number, episodes, given, thumbnails)) for line in lines]
@@ -231,8 +232,31 @@ def _checks(run: StoredRun) -> list[Check]:
             else "one result stored",
         ),
     ]
-    for outcome in (run.provenance.get("about") or {}).get("contract", []):
+    for check in run.rechecks:
         checks.append(
-            Check(str(outcome.get("name", "")), outcome.get("passed"), str(outcome.get("detail", "")))
+            Check(
+                "Episodes counted again from the checkpoint gave the same counts",
+                not check.n_differing,
+                f"{check.n_differing} of {check.n_episodes} differed, {check.device}, {check.checked[:10]}",
+            )
         )
-    return checks
+    return [*checks, *_contract(run)]
+
+
+def contract_checks(about: Mapping[str, Any]) -> tuple[Check, ...]:
+    """How the contract of a method came out, promise by promise; none where it was not checked."""
+    return tuple(
+        Check(str(c.get("name", "")), c.get("passed"), str(c.get("detail", "")))
+        for c in about.get("contract", [])
+    )
+
+
+def _contract(run: StoredRun) -> list[Check]:
+    """The contract in one line; the page of the method has it whole."""
+    found = contract_checks(run.provenance.get("about") or {})
+    broken = [check for check in found if check.passed is False]
+    kept = sum(check.passed is True for check in found)
+    told = f"{len(broken)} of {len(found)} broken" if broken else f"{kept} promises kept"
+    checked = str((run.provenance.get("about") or {}).get("checked", ""))[:10]
+    what = "The method keeps its contract"
+    return [Check(what, not broken, f"{told}, {checked}" if checked else told)] if found else []

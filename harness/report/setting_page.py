@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from harness import benchmarks, published, stats
 from harness.errors import FsbenchError
+from harness.report.joint import members, predictions_of
 from harness.report.labels import told_apart
 from harness.report.leaderboard import Matrix, Row, Table
 from harness.runs import EpisodeTable
@@ -207,14 +208,16 @@ def class_counts(store: Store, row: Row, episodes: EpisodeTable | None) -> Class
     if episodes is None:
         return None
     n_classes, n_way = len(episodes.class_names), episodes.classes.shape[1]
+    truth = episodes.query_label.reshape(n_way, -1)  # (W, Q): queries are ordered by class
+    asked = members(episodes, row.metric.partition("/")[2] or "all")
     n_correct, n_query = np.zeros(n_classes, np.int64), np.zeros(n_classes, np.int64)
     for run in row.runs:
-        labels = store.predictions(run.pk, row.metric)
+        labels = predictions_of(store, run, row.metric)
         if labels is None or labels.shape[1] % n_way or len(labels) > len(episodes.classes):
             return None
-        by_label = labels.reshape(len(labels), n_way, -1)  # (E, W, Q): queries are ordered by class
-        correct = (by_label == np.arange(n_way, dtype=labels.dtype)[:, None]).sum(axis=2)  # (E, W)
-        classes = episodes.classes[: len(labels)].ravel()
+        by_label = labels.reshape(len(labels), n_way, -1)[:, asked]  # (E, W, Q)
+        correct = (by_label == truth[asked].astype(labels.dtype)).sum(axis=2)  # (E, W)
+        classes = episodes.classes[: len(labels), asked].ravel()
         n_correct += np.bincount(classes, correct.ravel(), n_classes).astype(np.int64)
         n_query += np.bincount(classes, minlength=n_classes) * by_label.shape[2]
     return ClassCounts(n_correct, n_query)

@@ -70,27 +70,33 @@ def draw(made: Figure, name: str, alt: str, tooltips: Mapping[str, str]) -> Mark
     file = io.StringIO()
     made.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     root = ElementTree.fromstring(file.getvalue())
-    used = {node.attrib[_HREF].removeprefix("#") for node in root.iter() if _HREF in node.attrib}
-    _simplify(root, name, used, tooltips)
+    ids = _short_ids(root, name)
+    _simplify(root, ids, tooltips)
     root.attrib = {"class": "figure", "role": "img", "aria-label": alt, "viewBox": root.attrib["viewBox"]}
     _share_styles(root, name)
-    return Markup(ElementTree.tostring(root, encoding="unicode", short_empty_elements=True))
+    return Markup(ElementTree.tostring(root, encoding="unicode").replace(" />", "/>"))
 
 
-def _simplify(node: ElementTree.Element, name: str, used: set[str], tooltips: Mapping[str, str]) -> None:
+def _short_ids(root: ElementTree.Element, name: str) -> Mapping[str, str]:
+    """New ids of what is drawn more than once, by old id, in the order of their use."""
+    used = (node.attrib[_HREF].removeprefix("#") for node in root.iter() if _HREF in node.attrib)
+    return {old: f"{name[:2]}-{i}" for i, old in enumerate(dict.fromkeys(used))}
+
+
+def _simplify(node: ElementTree.Element, ids: Mapping[str, str], tooltips: Mapping[str, str]) -> None:
     """Drop what nobody sees or refers to, put tooltips in, and use the page's colours, below one element."""
     kept: list[ElementTree.Element] = []
     for child in node:
         tip = tooltips.get(child.attrib.get("id", ""))
-        _simplify(child, name, used, tooltips)
+        _simplify(child, ids, tooltips)
         child.tag = child.tag.removeprefix(_SVG)
-        child.attrib = {k.replace(_HREF, "href"): v for k, v in _attributes(child, name, used)}
+        child.attrib = {k.replace(_HREF, "href"): v for k, v in _attributes(child, ids)}
         child.text, child.tail = child.text and (child.text.strip() or None), None
         if tip:
             title = ElementTree.Element("title")
             title.text = tip
-            child.insert(0, title)
-        is_bare = child.tag == "g" and not child.attrib and not tip
+            (child[0] if len(child) == 1 and not len(child[0]) else child).insert(0, title)
+        is_bare = child.tag == "g" and not child.attrib and child.find("title") is None
         is_unseen = child.tag in _UNSEEN or (
             child.tag == "path" and child.attrib.get("style") == "fill: none"
         )
@@ -115,12 +121,12 @@ def _share_styles(root: ElementTree.Element, name: str) -> None:
     root.insert(0, sheet)
 
 
-def _attributes(node: ElementTree.Element, name: str, used: set[str]) -> Iterator[tuple[str, str]]:
-    """The attributes of one element that matter, ids named after the figure, numbers short, colours of the page."""
+def _attributes(node: ElementTree.Element, ids: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The attributes of one element that matter, with new ids, short numbers, colours of the page."""
     for key, value in node.attrib.items():
         if key == "id":
-            if value in used:
-                yield key, f"{name}-{value}"
+            if value in ids:
+                yield key, ids[value]
             continue
         if key == "clip-path" or (key == "transform" and value.startswith("rotate(-0 ")):
             continue
@@ -134,6 +140,26 @@ def _attributes(node: ElementTree.Element, name: str, used: set[str]) -> Iterato
             )
             text = text.strip(" ;")
         elif key == _HREF:
-            text = f"#{name}-{text[1:]}"
+            text = f"#{ids[text[1:]]}"
         text = re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), text)
+        text = _short_path(text) if key == "d" else text
         yield key, re.sub(r"#0[ac]0[bd]0\d", lambda colour: f"var({_VARIABLES[colour[0]]})", text)
+
+
+def _short_path(path: str) -> str:
+    """Write lines along an axis as H and V, and no space that can be left out.
+
+    >>> _short_path("M 1 2 L 3 2 L 3 4.5 L 5 6 z")
+    'M1 2H3V4.5L5 6z'
+    """
+    written, at = "", ["", ""]
+    for letter, numbers in re.findall(r"([A-Za-z])([^A-Za-z]*)", path):
+        to = numbers.split()
+        if letter == "L" and len(to) == 2 and to[0] == at[0]:
+            written += f"V{to[1]}"
+        elif letter == "L" and len(to) == 2 and to[1] == at[1]:
+            written += f"H{to[0]}"
+        else:
+            written += letter + " ".join(to)
+        at = to[-2:] if len(to) >= 2 else at
+    return written

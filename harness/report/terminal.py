@@ -10,8 +10,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from harness.report import joint
 from harness.report.comparison import Pair
-from harness.report.leaderboard import Row, Table
+from harness.report.labels import told_apart
+from harness.report.leaderboard import Row, Table, partial_badge, standard_episodes
 from harness.store import StoredRun
 
 Cells = Sequence[str]
@@ -59,30 +61,67 @@ def duration(seconds: float) -> str:
 def leaderboard(table: Table) -> None:
     """Print the rows of one setting."""
     title = f"{table.setting}" + (f" ({table.note})" if table.note else "")
-    columns = (
-        "method",
-        "backbone",
-        "accuracy %",
-        "±95%",
-        "interval",
-        "episodes",
-        "seeds",
-        "fit",
-        "badges",
-        "run",
-    )
-    show_table(columns, [leaderboard_cells(row) for row in table.rows], title=title, right=(2, 3, 5, 7))
+    told = told_apart([row.spec for row in table.rows], [(row.label, row.backbone) for row in table.rows])
+    leaderboard_rows(table.rows, told, title=title)
     for run in table.failed:
         last = run.traceback.strip().splitlines()[-1:] or ["no message"]
         show_table(("failed", "run", "reason"), [(run.spec.method.name, run.id, last[0])])
 
 
-def leaderboard_cells(row: Row) -> Cells:
+def leaderboard_rows(
+    rows: Sequence[Row], apart: Cells = (), *, title: str = "", with_setting: bool = False
+) -> None:
+    """Print rows; those of the joint protocol have six numbers, so they stand in a table of their own.
+
+    Args:
+        rows: any rows.
+        apart: what to add to each label; empty for nothing.
+        title: above the table.
+        with_setting: whether the setting is the first column.
+    """
+    more = ("setting",) if with_setting else ()
+    told = list(zip(rows, apart or [""] * len(rows), strict=True))
+    is_joint = [row.joint is not None for row in rows]
+    for wanted, columns, right in (
+        (False, EPISODIC, (2, 3, 5, 7)),
+        (True, JOINT, (2, 3, 4, 5, 6, 7, 8, 9, 11)),
+    ):
+        cells = [
+            ((row.setting,) if with_setting else ()) + tuple(leaderboard_cells(row, text))
+            for (row, text), found in zip(told, is_joint, strict=True)
+            if found is wanted
+        ]
+        if cells:
+            show_table((*more, *columns), cells, title=title, right=[i + len(more) for i in right])
+    if True in is_joint:
+        metric = rows[is_joint.index(True)].metric
+        say(f"Percent of the queries of novel, of base and of all classes; ±95% is that of {metric}.")
+
+
+EPISODIC = (
+    "method",
+    "backbone",
+    "accuracy %",
+    "±95%",
+    "interval",
+    "episodes",
+    "seeds",
+    "fit",
+    "badges",
+    "run",
+)
+JOINT = ("method", "backbone", *joint.METRICS, "±95%", "experiments", "seeds", "fit", "badges", "run")
+
+
+def leaderboard_cells(row: Row, apart: str = "") -> Cells:
     """One line of a leaderboard."""
+    label = f"{row.label} ({apart})" if apart else row.label
+    numbers: tuple[str, ...] = (percent(row.mean), percent(row.half_width), row.interval.kind)
+    if row.joint is not None:
+        numbers = (*(percent(row.joint.means[name]) for name in joint.METRICS), percent(row.half_width))
     return (
-        row.label, row.backbone, percent(row.mean), percent(row.half_width), row.interval.kind,
-        f"{row.n_episodes:,}", ",".join(map(str, row.seeds)), duration(row.seconds["fit"]),
-        ", ".join(row.badges), row.runs[0].id,
+        label, row.backbone, *numbers, f"{row.n_episodes:,}", ",".join(map(str, row.seeds)),
+        duration(row.seconds["fit"]), ", ".join(row.badges), row.runs[0].id,
     )  # fmt: skip
 
 
@@ -109,7 +148,9 @@ def _small(p: float) -> str:
     return f"{p:.2g}" if p >= 1e-4 else "<0.0001"
 
 
-def run_details(run: StoredRun, accuracy: Mapping[str, float]) -> None:
+def run_details(
+    run: StoredRun, accuracy: Mapping[str, float], class_means: Mapping[str, float] | None = None
+) -> None:
     """Print all that is known of one run."""
     spec = run.spec
     facts = {
@@ -122,6 +163,16 @@ def run_details(run: StoredRun, accuracy: Mapping[str, float]) -> None:
         "episodes": spec.episode_digest[:16],
         "images": ", ".join(f"{role} {digest[:12]}" for role, digest in spec.data_digest.items()),
     }
+    if class_means:
+        facts["class means %"] = ", ".join(f"{name} {percent(value)}" for name, value in class_means.items())
+    badges = sorted({*run.badges, *partial_badge(spec.n_episodes, standard_episodes(spec.setting))})
+    if badges:
+        facts["badges"] = ", ".join(badges)
+    if run.rechecks:
+        told = (
+            f"{c.n_differing} of {c.n_episodes} differed ({c.device}, {c.checked[:10]})" for c in run.rechecks
+        )
+        facts["rechecks"] = "; ".join(told)
     if len(run.replicates) > 1:
         facts["replicates"] = ", ".join(digest[:12] for digest in run.replicates)
     show_table(("", ""), list(facts.items()))
@@ -130,7 +181,8 @@ def run_details(run: StoredRun, accuracy: Mapping[str, float]) -> None:
     ]
     if config:
         show_table(("hyper-parameter", "value", "from", "phase"), config)
-    show_table(("provenance", ""), [(k, _flat(v)) for k, v in sorted(run.provenance.items())])
+    known = sorted((k, v) for k, v in run.provenance.items() if k not in ("badges", "about", "thumbnails"))
+    show_table(("provenance", ""), [(k, _flat(v)) for k, v in known])
     if run.traceback:
         sys.stdout.write(run.traceback.rstrip() + "\n")
 

@@ -1,5 +1,7 @@
 """The database of results: ``Store.open("results.db")`` is all that the outside needs."""
 
+from harness.store.rechecks import Recheck
 from harness.store.store import Store, StoredRun
+from harness.store.trials import Trial
 
-__all__ = ["Store", "StoredRun"]
+__all__ = ["Recheck", "Store", "StoredRun", "Trial"]

@@ -10,15 +10,22 @@ from sqlalchemy import Connection, select
 from harness.store.lists import list_sha256, read_list
 from harness.store.models import episode_list, run
 from harness.store.reading import metric_names, read_counts, read_predictions
+from harness.store.rechecks import read_rechecks
+from harness.store.trials import read_trials
 
 
 def content_sha256(connection: Connection, *, provenance: bool) -> str:
-    """sha256 over runs, counts, predictions and episode lists; not over keys and the time of storing."""
+    """sha256 over runs, counts, predictions, rechecks, trials and episode lists; not over keys and the time of storing."""
     digest = hashlib.sha256(b"fsbench content v1")
     for row in connection.execute(select(run).order_by(run.c.id, run.c.replicate)).all():
         said = [row.id, row.replicate, row.status, row.spec, row.curves, row.traceback]
         said += [row.provenance, row.finished] if provenance else []
         digest.update(json.dumps(said).encode())
+        if row.self_reported:
+            digest.update(b"self-reported")
+        for check in read_rechecks(connection, row.pk):
+            said = [check.seed, check.n_episodes, check.n_differing]
+            digest.update(json.dumps([*said, check.checked, check.device] if provenance else said).encode())
         for name in metric_names(connection, row.pk):
             n_correct, n_query = read_counts(connection, row.pk, name)
             labels = read_predictions(connection, row.pk, name)
@@ -30,4 +37,7 @@ def content_sha256(connection: Connection, *, provenance: bool) -> str:
     for row in connection.execute(select(episode_list).order_by(episode_list.c.digest)).all():
         said = [row.digest, row.setting, row.n_way, row.shot, row.n_query, row.n_stored]
         digest.update(json.dumps([*said, list_sha256(read_list(connection, row.digest))]).encode())
+    for entry in read_trials(connection):
+        said = [entry.spec.to_json(), entry.n_correct, entry.n_query, entry.traceback]
+        digest.update(json.dumps([*said, entry.seconds, entry.finished] if provenance else said).encode())
     return digest.hexdigest()

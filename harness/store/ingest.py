@@ -14,7 +14,7 @@ import numpy as np
 from sqlalchemy import Connection, delete, select, update
 
 from harness.errors import StoreError
-from harness.runs import RunResult
+from harness.runs import SELF_REPORTED, RunResult
 from harness.store import models
 from harness.store.lists import keep_list
 from harness.store.models import IntArray, insert_columns, insert_row, spec_columns
@@ -90,10 +90,15 @@ def _list_problems(result: RunResult) -> list[str]:
     spec, table, problems = result.spec, result.episodes, []
     if table is None:
         return []
-    shapes = {"classes": (), "support": (spec.shot,), "query": (spec.n_query,)}
+    is_joint = any(
+        "/" in name for name in result.counts
+    )  # some labels have no query, base ones no drawn support
+    n_asked = min(spec.n_way, table.classes.shape[-1]) if is_joint else spec.n_way
+    n_drawn = min(n_asked, table.support.shape[1]) if is_joint and table.support.ndim == 3 else n_asked
+    shapes = {"classes": (n_asked,), "support": (n_drawn, spec.shot), "query": (n_asked, spec.n_query)}
     for name, last in shapes.items():
         shape = getattr(table, name).shape
-        if shape != (spec.n_episodes, spec.n_way, *last):
+        if shape != (spec.n_episodes, *last):
             problems.append(f"its episode list has {name} of shape {shape}")
     n_classes = len(table.class_names)
     if (
@@ -111,6 +116,7 @@ def _insert(connection: Connection, result: RunResult, created: str) -> None:
         "replicate": result.digest,
         "status": result.status,
         "created": created,
+        "self_reported": _self_reported(result),
         **_beside_counts(result),
     }
     pk = insert_row(connection, models.run, row)
@@ -122,11 +128,15 @@ def _insert(connection: Connection, result: RunResult, created: str) -> None:
         _keep_predictions(connection, pk, metric_pk, result, name)
 
 
+def _self_reported(result: RunResult) -> int:
+    return int(bool(result.provenance.get(SELF_REPORTED)))
+
+
 def _beside_counts(result: RunResult) -> dict[str, str]:
-    """Columns that may differ between two results of the same digest."""
+    """Columns that may differ between two results of the same digest; who reported it has a column of its own."""
     return {
         "finished": str(result.provenance.get("finished", "")),
-        "provenance": _json(dict(result.provenance)),
+        "provenance": _json({k: v for k, v in result.provenance.items() if k != SELF_REPORTED}),
         "spec": _json(result.spec.to_json()),
         "curves": _json([dict(point) for point in result.curves]),
         "traceback": result.traceback.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0"),
@@ -141,14 +151,17 @@ def _renew(connection: Connection, pk: int, result: RunResult, created: str) -> 
     """Join a result of a known digest with what is stored; writes only what changes."""
     run, mine = models.run, _beside_counts(result)
     columns = [run.c[name] for name in mine]
-    kept = connection.execute(select(*columns, run.c.created).where(run.c.pk == pk)).one()._asdict()
-    first_seen = kept.pop("created")
+    query = select(*columns, run.c.created, run.c.self_reported).where(run.c.pk == pk)
+    kept = connection.execute(query).one()._asdict()
+    first_seen, was_reported = kept.pop("created"), kept.pop("self_reported")
     newest = max(kept, mine, key=lambda row: tuple(row.values()))  # "finished" comes first
     change = update(run).where(run.c.pk == pk)
     if newest != kept:
         connection.execute(change.values(newest))
     if created < first_seen:
         connection.execute(change.values(created=created))
+    if was_reported and not _self_reported(result):
+        connection.execute(change.values(self_reported=0))  # somebody made it with this harness, after all
     for name in result.counts:
         _keep_predictions(connection, pk, _metric_pk(connection, name), result, name)
 

@@ -73,7 +73,7 @@ def _insert(connection: Connection, spec: RunSpec, table: EpisodeTable) -> None:
     row = {
         "digest": spec.episode_digest,
         "setting": spec.setting,
-        "n_way": spec.n_way,
+        "n_way": table.classes.shape[1],
         "shot": spec.shot,
         "n_query": spec.n_query,
         **_stored(table),

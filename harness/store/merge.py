@@ -12,6 +12,8 @@ from harness.store.connection import name_of, read_transaction
 from harness.store.ingest import Outcome, ingest_result
 from harness.store.models import run
 from harness.store.reading import read_result
+from harness.store.rechecks import Recheck, keep_recheck, read_rechecks
+from harness.store.trials import keep_trial, read_trials
 
 
 def merge_all(source: Engine, target: Connection) -> Counter[Outcome]:
@@ -32,12 +34,19 @@ def merge_all(source: Engine, target: Connection) -> Counter[Outcome]:
     for run_id in run_ids:
         with read_transaction(source) as connection:
             results = _results_of(connection, run_id)
-        outcomes.update(ingest_result(target, result, created) for result, created in results)
+        for result, created, rechecks in results:
+            outcomes[ingest_result(target, result, created)] += 1
+            for check in rechecks:
+                keep_recheck(target, run_id, result.digest, check)
+    with read_transaction(source) as connection:
+        trials = read_trials(connection)
+    for trial in trials:
+        keep_trial(target, trial)
     return outcomes
 
 
-def _results_of(connection: Connection, run_id: str) -> list[tuple[RunResult, str]]:
-    """The replicates of a run, each with the time at which it was first stored."""
+def _results_of(connection: Connection, run_id: str) -> list[tuple[RunResult, str, tuple[Recheck, ...]]]:
+    """The replicates of a run, each with the time at which it was first stored, and its rechecks."""
     query = select(run.c.pk, run.c.replicate, run.c.created).where(run.c.id == run_id)
     results = []
     for row in connection.execute(query.order_by(run.c.replicate)).all():
@@ -48,5 +57,5 @@ def _results_of(connection: Connection, run_id: str) -> list[tuple[RunResult, st
                 f"{row.replicate[:12]}… promises: that database was edited or damaged. Nothing was merged. Merge "
                 "from an intact copy, or collect its run folders instead."
             )
-        results.append((result, row.created))
+        results.append((result, row.created, read_rechecks(connection, row.pk)))
     return results

@@ -11,11 +11,25 @@ from harness.errors import StoreError
 from harness.store.connection import engine_for, name_of, read_transaction, sqlite_path, write_transaction
 from harness.store.models import CREATE_EPISODE_ACCURACY, fsbench_schema, metadata
 
-VERSION = 1
+VERSION = 2
 
 # STEPS[n] lifts a database of version n - 1 to n. A change of models.py raises VERSION and adds its step here; a
 # step says what it does in SQL of its own, since models.py will have moved on.
-STEPS: Mapping[int, Callable[[Connection], None]] = {}
+STEPS: Mapping[int, Callable[[Connection], None]] = {
+    2: lambda connection: _run_each(connection, _TRUST_AND_TRIALS)
+}
+_TRUST_AND_TRIALS = """
+ALTER TABLE run ADD COLUMN self_reported INTEGER DEFAULT 0 NOT NULL;
+CREATE TABLE recheck (
+    run_pk INTEGER NOT NULL REFERENCES run (pk), checked TEXT NOT NULL, device TEXT NOT NULL, seed BIGINT NOT NULL,
+    n_episodes INTEGER NOT NULL, n_differing INTEGER NOT NULL,
+    PRIMARY KEY (run_pk, checked, device, seed, n_episodes, n_differing));
+CREATE TABLE trial (
+    id TEXT NOT NULL PRIMARY KEY, method TEXT NOT NULL, benchmark TEXT NOT NULL, setting TEXT NOT NULL,
+    backbone TEXT NOT NULL, recipe TEXT NOT NULL, config TEXT NOT NULL, spec TEXT NOT NULL,
+    n_correct INTEGER NOT NULL, n_query INTEGER NOT NULL, seconds INTEGER NOT NULL, traceback TEXT NOT NULL,
+    finished TEXT NOT NULL)
+"""
 
 
 def open_engine(location: str | Path, *, create: bool) -> Engine:
@@ -42,6 +56,19 @@ def open_engine(location: str | Path, *, create: bool) -> Engine:
         with write_transaction(engine) as connection:
             _lift(connection)
     return engine
+
+
+def stored_version(location: str | Path) -> int:
+    """The version of a database as it lies there, which is left as it is; 0 when there is nothing.
+
+    Raises:
+        StoreError: when it is not a database, not ours, or newer than this fsbench.
+    """
+    engine = engine_for(location)
+    if _is_absent(engine):
+        return 0
+    with read_transaction(engine) as connection:
+        return _version(connection)
 
 
 def _version(connection: Connection) -> int:
@@ -75,6 +102,11 @@ def _lift(connection: Connection) -> None:
     for step in range(version + 1, VERSION + 1):
         STEPS[step](connection)
     connection.execute(update(fsbench_schema).values(version=VERSION))
+
+
+def _run_each(connection: Connection, statements: str) -> None:
+    for statement in statements.split(";"):
+        connection.execute(text(statement))
 
 
 def _is_absent(engine: Engine) -> bool:

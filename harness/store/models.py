@@ -102,6 +102,9 @@ run = Table(
     Column("traceback", Text, nullable=False),
     Column("finished", Text, nullable=False),  # provenance["finished"], UTC, or ""
     Column("created", Text, nullable=False),  # when a database first saw it, UTC
+    Column(
+        "self_reported", Integer, nullable=False, server_default="0"
+    ),  # 1: known from an import or a score alone
     UniqueConstraint("id", "replicate"),
     CheckConstraint("status IN ('done', 'failed')"),
 )
@@ -112,12 +115,13 @@ episode_list = Table(
     Column("pk", Integer, primary_key=True),
     Column("digest", Text, nullable=False, unique=True),  # of the full list
     Column("setting", Text, nullable=False),  # where several share the list, the first in the alphabet
-    Column("n_way", Integer, nullable=False),
+    Column("n_way", Integer, nullable=False),  # classes with queries
     Column("shot", Integer, nullable=False),
     Column("n_query", Integer, nullable=False),  # per class
     Column("n_stored", Integer, nullable=False),  # episodes kept here: the longest prefix any run evaluated
     Column("stored_sha256", Text, nullable=False),
-    Column("support", PackedArray, nullable=False),  # (n_stored, n_way, shot) rows of the novel images
+    # rows of the novel images: (n_stored, n_way, shot); jointly of the novel classes alone, the last of n_way
+    Column("support", PackedArray, nullable=False),
     Column("query", PackedArray, nullable=False),  # (n_stored, n_way, n_query)
 )
 
@@ -126,7 +130,9 @@ episode_class = Table(
     metadata,
     Column("list_pk", ForeignKey("episode_list.pk"), primary_key=True),
     Column("episode", Integer, primary_key=True, autoincrement=False),
-    Column("label", Integer, primary_key=True, autoincrement=False),  # in [0, n_way)
+    Column(
+        "label", Integer, primary_key=True, autoincrement=False
+    ),  # in [0, n_way); predicted jointly: class_id
     Column("class_id", Integer, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -166,6 +172,35 @@ prediction = Table(
     Column("run_pk", ForeignKey("run.pk"), primary_key=True),
     Column("metric_pk", ForeignKey("metric.pk"), primary_key=True),
     Column("labels", PackedArray, nullable=False),  # (n_episodes, queries of an episode) uint8 or uint16
+)
+
+recheck = Table(  # episodes of a run counted again from its checkpoint; rows are only ever added
+    "recheck",
+    metadata,
+    Column("run_pk", ForeignKey("run.pk"), primary_key=True),
+    Column("checked", Text, primary_key=True),  # when, UTC
+    Column("device", Text, primary_key=True),
+    Column("seed", BigInteger, primary_key=True, autoincrement=False),  # of the sample
+    Column("n_episodes", Integer, primary_key=True, autoincrement=False),
+    Column("n_differing", Integer, primary_key=True, autoincrement=False),
+)
+
+trial = Table(  # configurations tried on the validation classes
+    "trial",
+    metadata,
+    Column("id", Text, primary_key=True),  # of the run that the configuration would make
+    Column("method", Text, nullable=False),
+    Column("benchmark", Text, nullable=False),
+    Column("setting", Text, nullable=False),
+    Column("backbone", Text, nullable=False),
+    Column("recipe", Text, nullable=False),
+    Column("config", Text, nullable=False),  # JSON: hyper-parameter → value
+    Column("spec", Text, nullable=False),  # JSON
+    Column("n_correct", Integer, nullable=False),  # of the validation episodes together
+    Column("n_query", Integer, nullable=False),  # 0 when it failed
+    Column("seconds", Integer, nullable=False),  # of its training
+    Column("traceback", Text, nullable=False),
+    Column("finished", Text, nullable=False),  # UTC
 )
 
 CREATE_EPISODE_ACCURACY = """

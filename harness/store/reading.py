@@ -13,9 +13,10 @@ import pandas as pd
 from sqlalchemy import Column, ColumnElement, Connection, Double, Row, cast, func, select
 
 from harness.errors import StoreError, nearest
-from harness.runs import Counts, EpisodeTable, RunResult, RunSpec
+from harness.runs import SELF_REPORTED, Counts, EpisodeTable, RunResult, RunSpec
 from harness.store.lists import read_list
 from harness.store.models import episode_accuracy, episode_list, metric, prediction, result, run
+from harness.store.rechecks import Recheck, read_rechecks
 
 LONG_TEXTS = ("spec", "provenance", "curves", "traceback")
 Int64 = npt.NDArray[np.int64]
@@ -33,6 +34,8 @@ class StoredRun:
         spec, provenance, curves: as the run wrote them.
         metrics: names, sorted; empty when failed.
         created: UTC time at which a database first saw it.
+        self_reported: whether it is known from an import or a score alone.
+        rechecks: what became of counting some of it again, the newest last.
     """
 
     pk: int
@@ -46,6 +49,20 @@ class StoredRun:
     traceback: str
     metrics: tuple[str, ...]
     created: str
+    self_reported: bool = False
+    rechecks: tuple[Recheck, ...] = ()
+
+    @property
+    def trust(self) -> str:
+        """The badge for who saw it made: "self-reported", "spot-checked", "disputed" or none."""
+        if self.rechecks:
+            return "disputed" if self.rechecks[-1].n_differing else "spot-checked"
+        return "self-reported" if self.self_reported else ""
+
+    @property
+    def badges(self) -> tuple[str, ...]:
+        """Those it was stored with and that of its trust, sorted."""
+        return tuple(sorted({*self.provenance.get("badges", []), self.trust} - {""}))
 
 
 def runs_frame(connection: Connection, metrics: Sequence[str], filters: Mapping[str, Any]) -> pd.DataFrame:
@@ -178,7 +195,7 @@ def read_result(connection: Connection, run_pk: int) -> RunResult:
         status=row.status,
         counts=counts,
         episodes=_evaluated(connection, row) if counts else None,
-        provenance=json.loads(row.provenance),
+        provenance=json.loads(row.provenance) | ({SELF_REPORTED: True} if row.self_reported else {}),
         curves=tuple(json.loads(row.curves)),
         traceback=row.traceback,
     )
@@ -214,6 +231,8 @@ def _stored_run(connection: Connection, row: Row[Any], replicates: tuple[str, ..
         traceback=row.traceback,
         metrics=metric_names(connection, row.pk),
         created=row.created,
+        self_reported=bool(row.self_reported),
+        rechecks=read_rechecks(connection, row.pk),
     )
 
 

@@ -25,6 +25,8 @@ from harness.store.lists import read_list
 from harness.store.merge import merge_all
 from harness.store.migrations import open_engine
 from harness.store.reading import Int64, StoredRun
+from harness.store.rechecks import Recheck, keep_recheck
+from harness.store.trials import Family, Trial, keep_trial, read_trials, read_tried
 
 __all__ = ["Store", "StoredRun"]
 
@@ -96,6 +98,26 @@ class Store:
         """
         with write_transaction(self.engine) as target:
             return merge_all(other.engine, target)
+
+    def add_recheck(self, run_id: str, replicate: str, check: Recheck) -> None:
+        """Keep what became of counting some episodes of a stored result again."""
+        with write_transaction(self.engine) as connection:
+            keep_recheck(connection, run_id, replicate, check)
+
+    def add_trial(self, trial: Trial) -> None:
+        """Keep a configuration tried on the validation classes; of two of one id, the one that finished last."""
+        with write_transaction(self.engine) as connection:
+            keep_trial(connection, trial)
+
+    def trials(self) -> list[Trial]:
+        """Every configuration that was tried, in the order of ids."""
+        with read_transaction(self.engine) as connection:
+            return read_trials(connection)
+
+    def tried(self) -> dict[Family, set[str]]:
+        """Family → the configurations (JSON texts) that were tried in it."""
+        with read_transaction(self.engine) as connection:
+            return read_tried(connection)
 
     def has(self, run_id: str) -> bool:
         """Whether a run is stored as done."""

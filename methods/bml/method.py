@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
-from dataclasses import fields, replace
 from typing import Any, ClassVar
 
 import torch
@@ -52,6 +50,14 @@ class Views(nn.Module):
     """What the three share: steps of several parts, and the nearest class mean over one or two maps an image."""
 
     version: ClassVar[str] = "1"
+    reference: ClassVar[str] = """@inproceedings{zhou2021binocular,
+      title={Binocular Mutual Learning for Improving Few-shot Classification},
+      author={Zhou, Ziqi and Qiu, Xi and Xie, Jiangtao and Wu, Jianan and Zhang, Chi},
+      booktitle={IEEE/CVF International Conference on Computer Vision},
+      year={2021},
+      eprint={2108.12104},
+      archivePrefix={arXiv},
+    }"""
     equivariant: ClassVar[bool] = True
     official_extras: ClassVar[tuple[str, ...]] = ("global_w.",)  # the classifier of base classes
     RECIPES: ClassVar[dict[str, Table]] = AS_PUBLISHED
@@ -85,17 +91,16 @@ class Views(nn.Module):
                 group["lr"] = milestone_decay(epoch, base=c.lr, milestones=milestones)
             seen: list[dict[str, Tensor]] = []
             for parts in zip(*(self._parts(base) for _ in range(c.parts_per_step)), strict=True):
-                optimiser.zero_grad(set_to_none=True)
                 for part in parts:
                     losses = self._losses(part, head, ctx, (epoch + 1) / c.epochs)
-                    (losses["loss"] / len(parts)).backward()
+                    ctx.backward(losses["loss"] / len(parts))
                     seen.append({name: value.detach() for name, value in losses.items()})
-                optimiser.step()
+                ctx.step(optimiser)
                 for layer in drop_blocks(self.network):  # their rate grows with the steps, not with the parts
                     layer.num_batches_tracked -= len(parts) - 1
             points = {name: float(torch.stack([one[name] for one in seen]).mean()) for name in seen[0]}
             if (epoch + 1) % c.validate_every == 0 or epoch + 1 == c.epochs:
-                validation = ctx.keep_best(self._with_default_classifier(), way=5, shot=c.validation_shot)
+                validation = ctx.keep_best(self, way=5, shot=c.validation_shot)
                 points |= {} if validation is None else {"validation_accuracy": validation}
             ctx.log((epoch + 1) * (len(seen) // c.parts_per_step), **points)
 
@@ -107,13 +112,6 @@ class Views(nn.Module):
     def _losses(self, part: Any, head: nn.Module, ctx: FitContext, progress: float) -> dict[str, Tensor]:
         """The total as "loss", and what is worth a curve, all ()."""
         raise NotImplementedError
-
-    def _with_default_classifier(self) -> Views:
-        """Share the weights, reset "adapt" values: those of "fit" alone choose the epoch."""
-        twin = copy.copy(self)
-        values = {f.name: f.default for f in fields(self.config) if f.metadata["phase"] == "adapt"}
-        twin.config = replace(self.config, **values)
-        return twin
 
     def embed(self, images: Tensor) -> Tensor:
         """(b, c, H, W) → (b, V, C, h, w), the map of each view."""

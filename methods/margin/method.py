@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -43,6 +42,15 @@ class MarginClassifier(nn.Module):
     is_affine: ClassVar[bool] = False
     official_extras: ClassVar[tuple[str, ...]] = ("classifier.",)  # of the base classes
     version: ClassVar[str] = "1"
+    reference: ClassVar[str] = """@inproceedings{liu2020negative,
+      title={Negative Margin Matters: Understanding Margin in Few-shot Classification},
+      author={Liu, Bin and Cao, Yue and Lin, Yutong and Li, Qi and Zhang, Zheng and Long, Mingsheng and Hu, Han},
+      booktitle={European Conference on Computer Vision},
+      year={2020},
+      eprint={2003.12060},
+      archivePrefix={arXiv},
+    }"""
+    episode_batch: ClassVar[int] = 256  # the heads of many episodes are trained at once
     CONTRACT: ClassVar[dict[str, Any]] = {
         "epochs": 6,
         "warmup_epochs": 1,
@@ -75,16 +83,18 @@ class MarginClassifier(nn.Module):
                 done = max(epoch * steps + i - 1, 0)  # the rate is set after a step, with that step's index
                 for group in optimiser.param_groups:
                     group["lr"] = warmup_cosine(done, base=c.lr, n_warmup=n_warmup, n_total=n_total)
-                with ctx.autocast():
-                    features = self.embed(x)
-                loss, similarity = self._loss(full_precision(features), head, y)
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                optimiser.step()
-                seen.append(torch.stack([loss.detach(), (similarity.argmax(1) == y).to(loss).mean()]))
+                for part, target in zip(x.chunk(c.parts_per_step), y.chunk(c.parts_per_step), strict=True):
+                    with ctx.autocast():
+                        features = self.embed(part)
+                    loss, similarity = self._loss(full_precision(features), head, target)
+                    ctx.backward(loss * len(part) / len(x))
+                    seen.append(
+                        torch.stack([loss.detach(), (similarity.argmax(1) == target).to(loss).mean()])
+                    )
+                ctx.step(optimiser)
             points = dict(zip(("loss", "train_accuracy"), torch.stack(seen).mean(0).tolist(), strict=True))
             if (epoch + 1) % c.validate_every == 0 or epoch + 1 == c.epochs:
-                validation = ctx.keep_best(self._with_default_heads(), way=5, shot=c.validation_shot)
+                validation = ctx.keep_best(self, way=5, shot=c.validation_shot)
                 points |= {} if validation is None else {"validation_accuracy": validation}
             ctx.log((epoch + 1) * steps, **points)
 
@@ -94,13 +104,6 @@ class MarginClassifier(nn.Module):
         similarity = head(features) if self.is_affine else similarities(features, head.weight, self.kind)
         scores = margin_scores(similarity, target, scale=scale, margin=margin)
         return functional.cross_entropy(scores, target), similarity.detach()
-
-    def _with_default_heads(self) -> MarginClassifier:
-        """Share the weights, reset "adapt" values: those of "fit" alone choose the epoch."""
-        twin = copy.copy(self)
-        values = {f.name: f.default for f in fields(self.config) if f.metadata["phase"] == "adapt"}
-        twin.config = replace(self.config, **values)
-        return twin
 
     def embed(self, images: Tensor) -> Tensor:
         """(b, c, H, W) → (b, D): the average over the map, or conv4's flattened map."""

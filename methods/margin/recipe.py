@@ -15,6 +15,7 @@ class Recipe:
     epochs: int = hyper(400, "passes over the base images, > warmup_epochs")
     warmup_epochs: int = hyper(100, "epochs in which the step size rises from lr / 16 to lr, ≥ 1")
     batch_size: int = hyper(256, "images per step, ≥ 2")
+    parts_per_step: int = hyper(1, "parts of a batch, one after the other, for small cards, ≥ 1")
     lr: float = hyper(3e-3, "Adam's largest step size, > 0; falls to 1e-6 along half a cosine")
     weight_decay: float = hyper(1e-4, "L2 of all weights, added to the gradient (not AdamW), ≥ 0")
     drop_rate: float = hyper(0.0, "share dropped after residual blocks, in [0, 1)")
@@ -33,7 +34,7 @@ class Recipe:
         """Check ranges; all that is wrong is said together."""
         ranges: dict[Any, str] = {
             "≥ 0": "weight_decay unused_rows head_decay",
-            "≥ 1": "block_size validate_every validation_shot warmup_epochs passes head_batch_size",
+            "≥ 1": "block_size parts_per_step validate_every validation_shot warmup_epochs passes head_batch_size",
             "≥ 2": "batch_size",
             "> 0": "lr scale head_lr head_scale",
             "in [0, 1)": "drop_rate",

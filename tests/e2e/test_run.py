@@ -5,47 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from scratch_home import Home
 
 SHORT = ["--set", "epochs=2", "--set", "episodes_per_epoch=8", "--set", "train_way=10"]
 RUN = ["run", "-m", "protonet", "-b", "glyphs-5w1s", "--episodes", "100", *SHORT]
-
-
-class Home:
-    """A scratch home and the command line in it."""
-
-    def __init__(self, folder: Path, data: Path) -> None:
-        self.folder = folder
-        self.environment = {
-            **os.environ, "FSBENCH_HOME": str(folder), "FSBENCH_DATA": str(data), "FSBENCH_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1",
-        }  # fmt: skip
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "fsbench", *words], env=self.environment, text=True, cwd=self.folder,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell ignores it
-        )  # fmt: skip
-
-    def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        process = self.start(*words)
-        out, err = process.communicate(timeout=300)
-        assert process.returncode == code, f"{words} ended with {process.returncode}:\n{out}\n{err}"
-        return subprocess.CompletedProcess(words, process.returncode, out, err)
-
-    def json(self, *words: str) -> list[dict[str, object]]:
-        return json.loads(self.run(*words, "--json").stdout)
-
-    def counts(self) -> list[tuple[object, ...]]:
-        query = "SELECT run_id, episode, n_correct, n_query FROM episode_accuracy ORDER BY run_id, episode"
-        with sqlite3.connect(self.folder / "results.db") as db:
-            return db.execute(query).fetchall()
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +24,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(tmp_path: Path, data: Path) -> Home:
-    (tmp_path / "home").mkdir()
     return Home(tmp_path / "home", data)
 
 
@@ -87,7 +55,6 @@ def test_a_killed_run_goes_on_and_gives_the_same_counts(
     home: Home, tmp_path: Path, data: Path, when: str
 ) -> None:
     """Kill -9 after the first epoch, or while evaluating; the resumed run's counts are bit-equal."""
-    (tmp_path / "other").mkdir()
     undisturbed = Home(tmp_path / "other", data)
     words = [*RUN, "--episodes", "10000"]
     undisturbed.run(*words)
@@ -146,7 +113,6 @@ def test_what_acts_after_the_training_does_not_choose_the_epoch(home: Home) -> N
     second = home.run(*words)
     assert "is there already" in second.stderr
     other = Home(home.folder / "other", Path(home.environment["FSBENCH_DATA"]))
-    other.folder.mkdir()
     (other.folder / "signed.py").write_bytes(path.read_bytes())
     other.run(*words)
     assert set(other.counts()) <= set(home.counts())

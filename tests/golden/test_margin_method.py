@@ -51,6 +51,13 @@ class Context:
     def autocast(self) -> torch.autocast:
         return torch.autocast("cpu", enabled=False)
 
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()
+
+    def step(self, optimiser: torch.optim.Optimizer) -> None:
+        optimiser.step()
+        optimiser.zero_grad()
+
     def keep_best(self, method: nn.Module, way: int, shot: int) -> None:
         return None
 

@@ -175,3 +175,14 @@ def test_resnet_sides_hold_at_odd_sizes(name: str, stem: str, size: int) -> None
     backbone = build(name, size, 1, stem=stem).eval()
     with torch.no_grad():
         assert backbone(_images(1, 1, size)).shape[2:] == backbone.feature_size
+
+
+def test_a_compiled_backbone_keeps_its_names_and_its_features() -> None:
+    """The graph is traced and run as it stands: generating code would only repeat torch's own tests."""
+    backbone, x = build("conv4", 28, 1).eval(), _images(4, 1, 28)
+    names = list(backbone.state_dict())
+    with torch.no_grad():
+        plain = backbone(x)
+        backbone.compile(backend="eager")
+        torch.testing.assert_close(backbone(x), plain, rtol=0, atol=0)
+    assert list(backbone.state_dict()) == names

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from picture_files import encoded, zip_of
 from python2_pickles import python2
 
 from harness import benchmarks
@@ -130,6 +131,67 @@ def test_renamed_pickles_are_known_by_their_folder(tmp_path: Path) -> None:
     found = prepare("cifar100", [tmp_path / "CIFAR-FS" / "val.pickle"], tmp_path / "data")[0].dataset
     assert set(found.class_names) == set(splits.read("cifar_fs")["validation"])
     assert found.manifest.population == "val"
+
+
+def test_tadams_arrays_are_fc100s(tmp_path: Path) -> None:
+    for file, role in (("train", "base"), ("val", "validation"), ("test", "novel")):
+        labels = np.array([NAMES.index(c) for c in splits.read("fc100")[role] for _ in range(3)])
+        order = np.random.default_rng(2022).permutation(len(labels))  # shuffled, as they come
+        pixels = np.stack([image(label, i % 3) for i, label in enumerate(labels)])
+        np.savez(tmp_path / f"few-shot-{file}.npz", features=pixels[order], targets=labels[order])
+    found = prepare("cifar100", [tmp_path], tmp_path / "data")[0].dataset
+    assert len(found.class_names) == 100
+    assert found.manifest.population == "few-shot-test+few-shot-train+few-shot-val"
+    pixels = found.select(["baby"], "stored", 32).class_images(0)
+    assert {p.tobytes() for p in pixels} == {image(2, i).tobytes() for i in range(3)}
+    np.savez(tmp_path / "few-shot-val.npz", features=np.zeros((2, 84, 84, 3), np.uint8), targets=[0, 1])
+    with pytest.raises(DataError, match=r"\(N, 32, 32, 3\) uint8 was expected"):  # mini-ImageNet's, same name
+        plans("cifar100", [tmp_path / "few-shot-val.npz"], tmp_path / "other")
+
+
+LAYOUTS = {
+    "Bertinetto": ("cifar_fs", "cifar100/data/{c}/{c}_s_{i:06d}.png"),
+    "DeepEMD FC100": ("fc100", "FC100/{split}/{c}/{i}.png"),
+    "DeepEMD CIFAR-FS": ("cifar_fs", "cifar_fs/meta-{split}/{c}/{i}.png"),
+}
+
+
+def pictures_in_folders(layout: str) -> dict[str, bytes]:
+    file, path = LAYOUTS[layout]
+    found = {
+        path.format(split=split, c=c, i=i): encoded(image(NAMES.index(c), i), "PNG")
+        for split, role in (("train", "base"), ("val", "validation"), ("test", "novel"))
+        for c in splits.read(file)[role]
+        for i in range(3)
+    }
+    lists = {f"cifar100/splits/bertinetto/{s}.txt": b"train\napple\n" for s in ("train", "val", "test")}
+    return found | (lists if layout == "Bertinetto" else {})
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_pictures_in_folders_by_class_are_read(tmp_path: Path, layout: str, kind: str) -> None:
+    source = tmp_path / "cifar100.zip"
+    if kind == "zip":
+        source.write_bytes(zip_of(pictures_in_folders(layout)))
+    else:
+        source = write_folder(tmp_path / "source", pictures_in_folders(layout))
+    found = prepare("cifar100", [source], tmp_path / "data")[0].dataset
+    assert found.class_names == tuple(sorted(NAMES))  # one of them is called `train`
+    assert found.manifest.population == "100 classes in folders"
+    store = found.select(["train", "apple"], "stored", 32)
+    expected = [[image(label, i) for i in range(3)] for label in (90, 0)]
+    np.testing.assert_array_equal([store.class_images(c) for c in (0, 1)], expected)
+
+
+def test_pictures_in_folders_that_are_not_whole_are_refused(tmp_path: Path) -> None:
+    files = pictures_in_folders("Bertinetto")
+    del files["cifar100/data/apple/apple_s_000001.png"]
+    with pytest.raises(DataError, match="apple has 2 of 3"):
+        plans("cifar100", [write_folder(tmp_path / "x", files)], tmp_path / "data")
+    large = {"cifar100/data/apple/a.png": encoded(np.zeros((84, 84, 3), np.uint8), "PNG")}
+    with pytest.raises(DataError, match=r"a\.png has 84×84 pixels"):
+        plans("cifar100", [write_folder(tmp_path / "y", large)], tmp_path / "data")
 
 
 def test_pickles_of_two_splits_hold_images_twice(tmp_path: Path) -> None:

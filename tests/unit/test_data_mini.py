@@ -140,7 +140,11 @@ def csv_names() -> dict[str, bytes]:
     return {f"{w}{r:08d}.jpg": content(w, n) for w in WNIDS for r, n in IMAGES[w]}
 
 
-@pytest.mark.parametrize("layout", ["images/{f}", "{f}", "train/{w}/{f}"])
+@pytest.mark.parametrize(
+    "layout",
+    ["images/{f}", "{f}", "train/{w}/{f}", "miniimagenet/data/{w}/{f}"],
+    ids=["FEAT", "flat", "MAML", "R2D2"],
+)
 @pytest.mark.parametrize("kind", ["folder", "zip"])
 def test_pictures_under_csv_names_are_ravis(tmp_path: Path, layout: str, kind: str) -> None:
     files = {layout.format(f=f, w=f[:9]): c for f, c in csv_names().items()}
@@ -157,6 +161,25 @@ def test_pictures_under_csv_names_are_ravis(tmp_path: Path, layout: str, kind: s
     assert found.manifest.population == RAVI
     assert found.manifest.has_originals
     assert [f for _, f, _ in found.files()] == list(csv_names())
+
+
+def test_pictures_that_were_made_small_are_no_originals(tmp_path: Path) -> None:
+    small = {w: [noise(int(w[1:]) + r, 84, 84) for r, _ in IMAGES[w]] for w in WNIDS}
+    files = {
+        f"train/{w}/{w}{r:08d}.jpg": encoded(pixels, "PNG")  # without loss, so that pixels can be compared
+        for w in WNIDS
+        for pixels, (r, _) in zip(small[w], IMAGES[w], strict=True)
+    }
+    source = unpack(tmp_path / "source", files)
+    found = prepare("mini", [source], tmp_path / "data", accept_terms=True)[0].dataset
+    assert (found.manifest.population, found.manifest.has_originals) == (RAVI, False)
+    np.testing.assert_array_equal(found.map("metaoptnet", 84), [p for w in WNIDS for p in small[w]])
+    remedy = rf"Remove {found.folder} and type `fsbench prepare mini --source PATH --accept-terms`, where PATH is your own ILSVRC"
+    for pipeline, size in (("closerlook", 224), ("feat", 84), ("metaoptnet", 80)):
+        with pytest.raises(DataError, match=f"needs the original pictures. {remedy}"):
+            found.map(pipeline, size)
+    with pytest.raises(DataError, match=f"without the original pictures. {remedy}"):
+        found.originals()
 
 
 ROWS = [(w, i) for w in WNIDS for i in range(2)]

@@ -174,6 +174,49 @@ def test_grey_pictures_do_not_tell_the_order_of_colours(tmp_path: Path) -> None:
         plans("tiered", [unpack(tmp_path / "x", found)], tmp_path / "data", accept_terms=True)
 
 
+def named_pngs(bgr: bool = False, general: int = 3) -> dict[str, bytes]:
+    """SimpleShot's files: split, superclass, class and place in the name, csv files beside them."""
+    found = {
+        f"data/{split}_{general}_{label}_{i}.png": encoded(
+            picture(w, i)[..., ::-1] if bgr else picture(w, i), "PNG"
+        )
+        for split, role in SPLITS.items()
+        for label, w, i in rows(role)
+    }
+    names = [name.removeprefix("data/") for name in found]
+    return found | {
+        f"{split}.csv": "".join(f"{n},{n.split('_')[2]}\n" for n in names if n.startswith(split)).encode()
+        for split in SPLITS
+    }
+
+
+@pytest.mark.parametrize("bgr", [False, True], ids=["rgb", "bgr"])
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_single_files_are_known_by_their_names(tmp_path: Path, bgr: bool, kind: str) -> None:
+    source = tmp_path / "tiered.tar"
+    if kind == "tar":
+        source.write_bytes(tar_of(named_pngs(bgr)))
+    else:
+        source = unpack(tmp_path / "source", named_pngs(bgr))
+    found = prepare("tiered", [source], tmp_path / "data", accept_terms=True)[0].dataset
+    store = found.select(list(SIZES), "metaoptnet", 84)
+    expected = [picture(w, i) for w, n in SIZES.items() for i in range(n)]
+    np.testing.assert_array_equal(store.images(range(len(store))), expected)
+    assert (found.manifest.population, found.manifest.has_originals) == ("ren", False)
+    assert ("turned" in found.manifest.note) is bgr
+
+
+def test_single_files_of_other_classes_are_refused(tmp_path: Path) -> None:
+    files = named_pngs()
+    del files["data/train_3_1_2.png"]
+    with pytest.raises(DataError, match="not the base classes in the known order"):
+        plans("tiered", [unpack(tmp_path / "x", files)], tmp_path / "data", accept_terms=True)
+    files = named_pngs()
+    files["data/train_4_1_2.png"] = files.pop("data/train_3_1_2.png")
+    with pytest.raises(DataError, match="does not fit the superclasses"):
+        plans("tiered", [unpack(tmp_path / "y", files)], tmp_path / "data", accept_terms=True)
+
+
 @pytest.mark.parametrize(
     ("file", "value", "message"),
     [

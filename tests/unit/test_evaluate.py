@@ -156,7 +156,8 @@ def test_adapt_is_given_the_support_and_its_labels_alone(episodes: EpisodeList) 
     assert supports[1].x[:, -1].long().tolist() == episodes[1].support.tolist()
     assert supports[1].y.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert (supports[1].n_way, supports[1].n_base) == (4, 0)
-    assert set(vars(supports[1])) == {"x", "y", "n_way", "n_base", "rng"}
+    assert set(vars(supports[1])) == {"x", "y", "n_way", "n_base", "rng", "base"}
+    assert supports[1].base is None  # the joint protocol's alone
 
 
 def test_progress_is_told_after_each_batch(episodes: EpisodeList) -> None:

@@ -5,23 +5,32 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from harness.errors import PluginError, StoreError
+from harness import switches
+from harness.errors import ConfigError, PluginError, StoreError
 from harness.fitting import Fit, FitContext, load_tensors, save_tensors
 from harness.progress import Silent
 from harness.seeding import torch_generator
+from harness.selection import select
 
 CPU = torch.device("cpu")
 
 
-def context(folder: Path, validate: Callable[[Any, int, int], float] | None = None) -> FitContext:
+def context(
+    folder: Path,
+    validate: Callable[[Any, int, int], float] | None = None,
+    precision: str = "fp32",
+    **more: Any,
+) -> FitContext:
     return FitContext(
-        folder, device=CPU, rng=torch_generator(0, "training"), seed=0, precision="fp32", validate=validate, progress=Silent()
+        folder, device=CPU, rng=torch_generator(0, "training"), seed=0, precision=precision, validate=validate,
+        progress=Silent(), **more,
     )  # fmt: skip
 
 
@@ -35,9 +44,8 @@ def train(ctx: FitContext, n: int, stop_after: int | None = None) -> nn.Module:
         for _ in range(5):
             x = torch.rand(6, 4, generator=ctx.rng)
             loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+            ctx.backward(loss)
+            ctx.step(optimiser)
         schedule.step()
         ctx.log(epoch, loss=loss.item())
         if stop_after is not None and epoch == stop_after:
@@ -152,3 +160,74 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(
         save_tensors(path, {"x": 2})
     monkeypatch.undo()
     assert load_tensors(path, CPU)["x"] == 1 and [p.name for p in tmp_path.iterdir()] == ["a.pt"]
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 0.0), ("fp16", 1e-6)])
+def test_a_step_is_the_plain_one_whatever_the_scale(tmp_path: Path, precision: str, tolerance: float) -> None:
+    """fp16 only scales the loss, by a power of two: the gradients of a float32 model differ by rounding."""
+    torch.manual_seed(3)
+    plain, ours = nn.Linear(5, 3), nn.Linear(5, 3)
+    ours.load_state_dict(plain.state_dict())
+    x = torch.randn(8, 5)
+    ctx = context(tmp_path, precision=precision)
+    optimiser = torch.optim.SGD(ours.parameters(), lr=0.1)
+    for part in x.chunk(2):  # a batch in two parts
+        ctx.backward(ours(part).square().mean() / 2)
+    ctx.step(optimiser)
+    plain(x).square().mean().backward()
+    with torch.no_grad():
+        for mine, theirs in zip(ours.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(mine, theirs - 0.1 * theirs.grad, rtol=0, atol=max(tolerance, 1e-7))
+    assert all(weight.grad is None for weight in ours.parameters())
+
+
+def test_a_gradient_that_overflows_in_fp16_is_skipped(tmp_path: Path) -> None:
+    model = nn.Linear(1, 1)
+    before = model.weight.detach().clone()
+    ctx = context(tmp_path, precision="fp16")
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    ctx.backward(model(torch.ones(1, 1)).sum() * float("inf"))
+    ctx.step(optimiser)
+    assert torch.equal(model.weight, before)
+
+
+def test_fewer_than_no_epochs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="-1 epochs"):
+        next(context(tmp_path).epochs(-1, model=nn.Linear(1, 1)))
+
+
+def test_every_state_is_kept_for_a_selection_that_comes_later_and_survives_an_interruption(
+    tmp_path: Path,
+) -> None:
+    def fill(epochs: int) -> nn.Linear:
+        model = nn.Linear(1, 1)
+        ctx = context(tmp_path, keeps_all=True)
+        for epoch in ctx.epochs(4, model=model):
+            if epoch == epochs:
+                raise KeyboardInterrupt
+            with torch.no_grad():
+                model.weight.fill_(epoch)
+            assert ctx.keep_best(model) is None
+        return model
+
+    with pytest.raises(KeyboardInterrupt):
+        fill(2)
+    model = fill(4)
+    scores = {0.0: 0.2, 1.0: 0.8, 2.0: 0.8, 3.0: 0.5}
+    found = select(model, tmp_path, lambda method, way, shot: scores[float(method.weight)], 5, 1)
+    assert found == {"novel_accuracy": 0.8, "of_states": 4} and float(model.weight) == 1.0
+    Fit(tmp_path.parent, "x").folder.mkdir(parents=True)
+    with pytest.raises(PluginError, match="keeps no states"):
+        select(model, Fit(tmp_path.parent, "x").folder, lambda *_: 0.0, 5, 1)
+
+
+def test_curves_reach_tensorboard_where_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[tuple[str, float, int]] = []
+    writer = SimpleNamespace(add_scalar=lambda *point: written.append(point), flush=lambda: None)
+    monkeypatch.setattr(switches, "_writer", lambda folder, name: writer)
+    context(tmp_path).log(1, loss=0.5)
+    monkeypatch.setenv(switches.TENSORBOARD, str(tmp_path))
+    context(tmp_path).log(2, loss=0.25)
+    assert written == [("loss", 0.25, 2)]

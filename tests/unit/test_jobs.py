@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 from harness import pieces, slurm_options
 from harness.claims import claim, is_claimed
 from harness.errors import ConfigError
+from harness.executors import LocalProcesses
+from harness.groups import Batch
 from harness.job import Job, Ready
 from harness.pieces import Piece
 from harness.progress import Silent
@@ -105,15 +108,31 @@ def test_out_of_memory_halves_the_batch_and_goes_on(tmp_path: Path, monkeypatch:
             after_batch(start, np.full((len(episodes[start : start + batch]), 3), first))
 
     monkeypatch.setattr("harness.job.evaluate.predict", predict)
+    monkeypatch.setattr("harness.job.evaluate.episodes_at_once", lambda *_: 16)
     monkeypatch.setattr(Job, "_episodes", range(40))
     job = Job(_Spec(), None, torch.device("cpu"), Silent())  # type: ignore[arg-type]
-    piece = pieces.Growing(tmp_path, range(8, 40), 3, Silent())
+    piece = pieces.Growing(tmp_path, range(8, 40), (3,), Silent())
     job._predict(Ready(None, None, None, {}, {}), piece, range(8, 40))  # type: ignore[arg-type]
     assert tried == [(8, 16), (8, 8), (8, 4)] and piece.n_done == 32
 
 
 class _Spec:
     seed = 0
+
+
+def test_a_batch_cancelled_by_another_process_starts_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+    monkeypatch.setattr(LocalProcesses, "_start", lambda self, batch, number: started.append(number))
+    monkeypatch.setattr(LocalProcesses, "_is_running", lambda self, batch, number: False)
+    monkeypatch.setattr(Batch, "group", lambda self, number: SimpleNamespace(after=()))
+    batch, engine = Batch(tmp_path, "local"), LocalProcesses(jobs=1)
+    engine.submit(batch, [0, 1, 2])
+    assert started == [0]
+    Batch(tmp_path, "local").cancel()
+    engine.advance(batch)
+    assert started == [0] and not engine.alive(batch)
 
 
 @pytest.mark.parametrize(

@@ -42,21 +42,6 @@ def test_the_way_is_what_there_is_and_is_recorded(tmp_path: Path) -> None:
         assert point["train_way"] == expected
 
 
-@pytest.mark.parametrize("cls", [Bml, BmlLocal, BmlGlobal])
-def test_adapt_values_do_not_choose_the_epoch(tmp_path: Path, cls: Any) -> None:
-    seen = []
-
-    def validate(method: Any, way: int, shot: int) -> float:
-        assert not method.network.training
-        seen.append(method.config.classifier)
-        return 0.5
-
-    published, other = ("root", "pooled") if cls is Bml else ("pooled", "root")
-    chosen = cls.Config(**(QUICK if cls is BmlGlobal else EPISODE), classifier=other)
-    fit(cls(chosen, build("conv4", 28, 1)).train(), tmp_path, validate)
-    assert seen == [published]
-
-
 def test_drop_rates_ramp_up_with_the_steps(tmp_path: Path) -> None:
     """Two episodes a step are one batch of each of the authors' two processes."""
     chosen = Bml.Config(**{**EPISODE, "steps_per_epoch": 3, "drop_rate": 0.1, "block_size": 1})

@@ -133,26 +133,6 @@ def test_unused_rows_are_extra_negatives(tmp_path: Path) -> None:
     assert set(widths) == {16 + 7}
 
 
-@pytest.mark.parametrize("cls", METHODS)
-def test_adapt_values_do_not_choose_the_epoch(tmp_path: Path, cls: Any) -> None:
-    """A checkpoint is shared by runs that differ in them, so its choice must not depend on them."""
-    seen = []
-
-    def validate(method: Any, way: int, shot: int) -> float:
-        assert not method.backbone.training
-        seen.append((method.config.passes, method.config.head_lr, shot))
-        return 0.5
-
-    chosen = cls.Config(
-        epochs=2, warmup_epochs=1, batch_size=320, validate_every=1, validation_shot=3, passes=7, head_lr=0.5
-    )
-    method = cls(chosen, build("conv4", 28, 1)).train()
-    fit(method, tmp_path, validate)
-    assert seen == [(100, 0.01, 3)] * 2
-    assert method.config.passes == 7
-    assert method.backbone.training
-
-
 def test_validation_comes_every_so_often_and_at_the_end(tmp_path: Path) -> None:
     chosen = Cosine.Config(epochs=5, warmup_epochs=1, batch_size=320, validate_every=2)
     ctx = fit(Cosine(chosen, build("conv4", 28, 1)), tmp_path, lambda method, way, shot: 0.5)

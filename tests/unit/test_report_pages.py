@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -186,7 +185,7 @@ def test_the_counts_of_a_pair_arrive_exactly(pages: list[setting.SettingPage]) -
     data = json.loads(script.removeprefix("fsbench.counts(").removesuffix(");\n"))
     assert (data["drawn"], data["episodes"]) == (300, 300)
     for sent, row in zip(data["rows"], page.table.ranked, strict=True):
-        counts = np.frombuffer(base64.b64decode(sent["counts"]), "<u1" if sent["steps"] < 256 else "<u2")
+        counts = np.array([ord(character) - ord("=") for character in sent["counts"]])
         assert sent["steps"] == 75 * len(row.seeds)
         np.testing.assert_allclose(
             counts / sent["steps"], row.accuracy.mean(axis=0), atol=1e-12

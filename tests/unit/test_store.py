@@ -30,7 +30,7 @@ from sqlalchemy import Connection, create_engine, event, inspect, make_url, text
 
 from harness.errors import StoreError
 from harness.runs import ConfigValue, Counts, EpisodeTable, MethodReference, RunResult, RunSpec
-from harness.store import Store, migrations
+from harness.store import Recheck, Store, Trial, migrations
 from harness.store import store as store_module
 from harness.store.models import metadata
 
@@ -280,6 +280,38 @@ def test_the_time_that_workers_record_is_the_one_that_decides(store: Store) -> N
     provenance = describe(torch.device("cpu"))
     store.ingest(run_of(provenance=provenance))
     assert store.runs().finished.tolist() == [provenance["finished"]] != [""]
+
+
+def test_a_result_is_self_reported_until_somebody_makes_or_checks_it(store: Store) -> None:
+    reported = run_of(provenance={"host": "a", "self_reported": True})
+    store.ingest(reported)
+    kept = store.run(spec_of().id)
+    assert kept.badges == ("self-reported",) and "self_reported" not in kept.provenance
+    assert store.result(kept.pk).provenance == reported.provenance  # a folder made of it says so too
+    store.add_recheck(kept.id, kept.replicate, CHECKS[0])
+    assert store.run(kept.id).badges == ("spot-checked",)
+    store.add_recheck(kept.id, kept.replicate, CHECKS[1])
+    store.add_recheck(kept.id, kept.replicate, CHECKS[1])
+    assert store.run(kept.id).badges == ("disputed",) and len(store.run(kept.id).rechecks) == 2
+    with pytest.raises(StoreError, match="is not stored"):
+        store.add_recheck(kept.id, "0" * 64, CHECKS[0])
+
+
+@pytest.mark.parametrize("own_first", [True, False])
+def test_what_was_made_here_is_not_self_reported_by_an_import(store: Store, own_first: bool) -> None:
+    results = [run_of(), run_of(provenance={"finished": "2030", "self_reported": True})]
+    for result in results if own_first else results[::-1]:
+        store.ingest(result)
+    assert store.run(spec_of().id).badges == ()
+
+
+def test_of_trials_of_one_configuration_the_newest_is_kept(store: Store) -> None:
+    for trial in TRIALS:
+        store.add_trial(trial)
+    kept = {trial.spec.values()["lr"]: trial for trial in store.trials()}
+    assert kept[0.1].finished == "2024-02-02" and kept[0.1].accuracy == 0.5
+    (configs,) = store.tried().values()
+    assert len(configs) == 2
 
 
 def test_a_failure_gives_way_to_a_result_and_never_replaces_one(store: Store) -> None:
@@ -687,7 +719,7 @@ def cut_in_the_middle(path: Path) -> None:
     ("made", "message"),
     [
         (made_by_another_program, r"database of something else \(its tables: study\)"),
-        (made_by_a_newer_fsbench, r"written by a newer fsbench \(schema 99; this one knows up to 1\)"),
+        (made_by_a_newer_fsbench, r"written by a newer fsbench \(schema 99; this one knows up to \d\)"),
         (cut_in_the_middle, "not a database, or a damaged one"),
         (lambda path: path.write_text("<html>404</html>" * 500), "not a database, or a damaged one"),
         (lambda path: path.write_bytes(b"SQLite format 3\0"), "not a database, or a damaged one"),
@@ -814,11 +846,12 @@ def test_an_older_database_is_lifted_step_by_step(store: Store, place: str, monk
     def fill_note(connection: Connection) -> None:
         connection.execute(text("UPDATE run SET note = id"))
 
-    monkeypatch.setattr(migrations, "VERSION", 3)
-    monkeypatch.setattr(migrations, "STEPS", {2: add_note, 3: fill_note})
+    now = migrations.VERSION
+    monkeypatch.setattr(migrations, "VERSION", now + 2)
+    monkeypatch.setattr(migrations, "STEPS", {now + 1: add_note, now + 2: fill_note})
     with Store.open(place) as lifted, lifted.engine.connect() as connection:
         assert connection.scalar(text("SELECT note FROM run")) == spec_of().id
-        assert connection.scalar(text("SELECT version FROM fsbench_schema")) == 3
+        assert connection.scalar(text("SELECT version FROM fsbench_schema")) == now + 2
         assert lifted.content_digest() == content
 
 
@@ -830,8 +863,9 @@ def test_a_step_that_fails_leaves_the_older_database(store: Store, place: str, m
         raise KeyboardInterrupt
 
     before = described(store)
-    monkeypatch.setattr(migrations, "VERSION", 3)
-    monkeypatch.setattr(migrations, "STEPS", {2: add_note, 3: fail})
+    now = migrations.VERSION
+    monkeypatch.setattr(migrations, "VERSION", now + 2)
+    monkeypatch.setattr(migrations, "STEPS", {now + 1: add_note, now + 2: fail})
     with pytest.raises(KeyboardInterrupt):
         Store.open(place)
     monkeypatch.undo()
@@ -862,6 +896,8 @@ POOL = [
     run_of(3, counts=other_labels),
     run_of(3, counts=no_labels, provenance={"finished": "2024-04-01"}),
     replace(run_of(4), spec=spec_of(4, setting="glyphs-a-3w2s")),
+    run_of(0, provenance={"finished": "2024-05-01", "self_reported": True}),
+    run_of(5, provenance={"self_reported": True}),
 ]
 some_results = st.lists(st.sampled_from(range(len(POOL))), max_size=6).map(
     lambda chosen: [POOL[i] for i in chosen]
@@ -881,6 +917,39 @@ def test_the_order_and_number_of_arrivals_do_not_matter(
     shuffled = data.draw(st.permutations([*results, *repeats]))
     assert filled(places(), results).content_digest() == filled(places(), shuffled).content_digest()
     close_opened()
+
+
+def trial_of(
+    lr: float = 0.1, n_correct: int = 10, finished: str = "2024-01-01", traceback: str = ""
+) -> Trial:
+    """A configuration tried on 20 queries, or none where it failed."""
+    spec = spec_of(config={"lr": ConfigValue(lr, "--set")})
+    return Trial(spec, n_correct, 0 if traceback else 20, 3, traceback, finished)
+
+
+CHECKS = [
+    Recheck("2025-01-01", "cpu", 0, 4, 0),
+    Recheck("2025-01-02", "cpu", 0, 4, 1),
+    Recheck("2025-01-02", "cuda", 1, 4, 0),
+]
+TRIALS = [
+    trial_of(),
+    trial_of(n_correct=11),
+    trial_of(finished="2024-02-02"),
+    trial_of(lr=0.2),
+    trial_of(0.2, 0, traceback="no"),
+]
+some_beside = st.tuples(*(st.lists(st.sampled_from(pool), max_size=3) for pool in (CHECKS, TRIALS)))
+
+
+def with_beside(store: Store, beside: tuple[list[Recheck], list[Trial]]) -> Store:
+    """Add rechecks to every result, and trials."""
+    for check in beside[0]:
+        for run in store.runs(status="done").itertuples():
+            store.add_recheck(run.id, run.replicate, check)
+    for trial in beside[1]:
+        store.add_trial(trial)
+    return store
 
 
 def merged(place: str, *parts: Store) -> Store:
@@ -905,14 +974,16 @@ def assert_same_everything(a: Store, b: Store) -> None:
 
 
 @many_databases
-@given(a=some_results, b=some_results, c=some_results)
+@given(a=some_results, b=some_results, c=some_results, beside=st.tuples(*[some_beside] * 3))
 def test_merging_is_commutative_associative_and_idempotent(
-    places: Callable[[], str], a: list[RunResult], b: list[RunResult], c: list[RunResult]
+    places: Callable[[], str], a: list[RunResult], b: list[RunResult], c: list[RunResult], beside: Any
 ) -> None:
     clock = count(1000)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store_module, "_utc_now", lambda: f"2025-{next(clock)}")
-        x, y, z = (filled(places(), part) for part in (a, b, c))
+        x, y, z = (
+            with_beside(filled(places(), part), more) for part, more in zip((a, b, c), beside, strict=True)
+        )
     xy, yz = merged(places(), x, y), merged(places(), y, z)
     assert_same_everything(xy, merged(places(), y, x))
     before = everything(xy)
@@ -921,7 +992,9 @@ def test_merging_is_commutative_associative_and_idempotent(
     xy.merge(z)
     x.merge(yz)
     assert_same_everything(xy, x)
-    assert x.content_digest() == filled(places(), [*a, *b, *c]).content_digest()
+    if not any(checks for checks, _ in beside):
+        whole = with_beside(filled(places(), [*a, *b, *c]), ([], [t for _, trials in beside for t in trials]))
+        assert x.content_digest() == whole.content_digest()
     close_opened()
 
 

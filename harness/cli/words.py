@@ -1,0 +1,71 @@
+"""What the commands share: where things are, words that several take, and how an answer is printed."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.places import Places, places
+
+if TYPE_CHECKING:
+    from harness.store import Store
+
+SomeBenches = Annotated[
+    list[str] | None, typer.Option("--bench", "-b", help="Only these settings (names or globs).")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+_where: list[Places] = []
+
+
+def settle_places(home: Path | None, db: str | None) -> None:
+    """Remember where this call's files are."""
+    _where[:] = [places(home, db)]
+
+
+def where() -> Places:
+    """Where this call's files are."""
+    return _where[0]
+
+
+def split(texts: list[str]) -> list[str]:
+    """Take repeated and comma-separated words apart."""
+    return [part for text in texts for part in text.split(",") if part]
+
+
+def settings(patterns: list[str] | None, store: Store) -> list[str] | None:
+    """Names of the settings that were asked for, globs over those that have runs; None when none was asked.
+
+    Raises:
+        ConfigError: when nothing matches.
+    """
+    from fnmatch import fnmatchcase
+
+    from harness import benchmarks as known
+
+    if not patterns:
+        return None
+    with_runs = sorted(set(store.runs(metrics=()).setting))
+    chosen: list[str] = []
+    for pattern in split(patterns):
+        found = [name for name in with_runs if fnmatchcase(name, pattern)]
+        chosen += found or [s.name for s in known.expand(pattern)]
+    return chosen
+
+
+def stored() -> AbstractContextManager[Store]:
+    """Open the database that must be there."""
+    from harness import commands
+
+    return commands.open_store(where(), create=False)
+
+
+def answer(value: Any, as_json: bool, show: Any) -> None:
+    """Print a value as JSON, or as ``show`` prints it."""
+    if as_json:
+        typer.echo(json.dumps(value, indent=1))
+    else:
+        show(value)

@@ -1,0 +1,49 @@
+"""Episodes of a stored run counted again: who looked, at how many, and how many differed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select
+
+from harness.errors import StoreError
+from harness.store.models import recheck, run
+
+
+class Recheck(NamedTuple):
+    """What became of counting a sample of episodes again from the checkpoint.
+
+    Attributes:
+        checked: when, UTC.
+        device: what counted, such as "cpu".
+        seed: of the sample.
+        n_episodes, n_differing: how many were counted, and how many of those gave other counts.
+    """
+
+    checked: str
+    device: str
+    seed: int
+    n_episodes: int
+    n_differing: int
+
+
+def read_rechecks(connection: Connection, run_pk: int) -> tuple[Recheck, ...]:
+    """The rechecks of a run, the newest last."""
+    columns = [recheck.c[name] for name in Recheck._fields]
+    rows = connection.execute(select(*columns).where(recheck.c.run_pk == run_pk).order_by(*columns))
+    return tuple(Recheck(*row) for row in rows)
+
+
+def keep_recheck(connection: Connection, run_id: str, replicate: str, check: Recheck) -> None:
+    """Add a recheck to a stored result, once.
+
+    Raises:
+        StoreError: when there is no such result.
+    """
+    pk = connection.scalar(select(run.c.pk).where(run.c.id == run_id, run.c.replicate == replicate))
+    if pk is None:
+        raise StoreError(
+            f"Run {run_id} with the counts {replicate[:12]}… is not stored, so it has no rechecks."
+        )
+    if check not in read_rechecks(connection, pk):
+        connection.execute(recheck.insert().values(run_pk=pk, **check._asdict()))

@@ -1,0 +1,132 @@
+"""`fsbench run --weights`: official checkpoints become rows without a training, and say where they come from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from scratch_home import Home
+
+from harness.backbones import build
+from harness.weights import file_sha256
+from methods.margin import Cosine
+
+RUN = ["run", "-m", "cosine", "-b", "glyphs-5w1s", "--episodes", "30"]
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def home(tmp_path: Path, data: Path) -> Home:
+    return Home(tmp_path / "home", data)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A checkpoint as the authors' code writes it, base classifier included."""
+    return official(tmp_path / "best_model.tar", "conv4")
+
+
+def official(path: Path, backbone: str) -> Path:
+    torch.manual_seed(7)
+    method = Cosine(Cosine.Config(), build(backbone, 28, 1))
+    state = {
+        name: method.state_dict()[key] for key, names in method.official_names().items() for name in names
+    }
+    torch.save({"epoch": 399, "state": {**state, "classifier.L.weight_v": torch.ones(64, 8)}}, path)
+    return path
+
+
+def test_imported_weights_give_a_row_without_training(home: Home, checkpoint: Path) -> None:
+    said = home.run(*RUN, "--weights", str(checkpoint), "--seen", "omniglot", "--json").stdout
+    (row,) = json.loads(said)
+    assert "imported" in row["badges"] and "extra data" in row["badges"] and "leak" not in row["badges"]
+    (run_id,) = home.run_ids()
+    shown = json.loads(home.run("show", run_id, "--json").stdout)
+    assert shown["provenance"]["weights"] == {
+        "file": "best_model.tar",
+        "sha256": file_sha256(checkpoint),
+        "set_aside": ["classifier.L.weight_v"],
+        "seen": ["omniglot"],
+    }
+    assert shown["spec"]["weights_sha256"] == file_sha256(checkpoint)
+    assert shown["curves"] == [] and shown["provenance"]["seconds"]["fit"] == 0
+    assert "classifier.L.weight_v" in home.run("show", run_id).stdout
+    (fit,) = home.folder.glob("cache/fits/*/fit.pt")
+    kept = torch.load(fit, weights_only=True)["state"]
+    sent = torch.load(checkpoint, weights_only=True)["state"]
+    names = Cosine(Cosine.Config(), build("conv4", 28, 1)).official_names()
+    assert all(torch.equal(kept[key], sent[several[0]]) for key, several in names.items())
+
+
+def test_jobs_give_the_row_of_this_process_though_the_file_is_gone(
+    tmp_path: Path, data: Path, home: Home, checkpoint: Path
+) -> None:
+    words = [*RUN, "--weights", str(checkpoint), "--seen", "glyphs"]
+    home.run(*words)
+    other = Home(tmp_path / "other", data)
+    other.run(*words, "--executor", "local")
+    assert other.content == home.content
+    checkpoint.unlink()
+    for folder in other.folder.glob("cache/fits/*"):
+        folder.rename(other.folder / folder.name)
+    for folder in other.folder.glob("runs/[0-9a-f]*"):
+        folder.rename(other.folder / f"run-{folder.name}")
+    (other.folder / "results.db").unlink()
+    other.run("resume")
+    assert other.content == home.content
+
+
+def test_what_was_trained_on_decides_the_badge_and_the_refusal(home: Home, checkpoint: Path) -> None:
+    given = ["--weights", str(checkpoint)]
+    assert "say what they were trained on" in home.run(*RUN, *given, code=2).stderr
+    assert "give them with --weights" in home.run(*RUN, "--seen", "mini", code=2).stderr
+    assert "names nothing" in home.run(*RUN, *given, "--seen", "glyhps", code=2).stderr
+    refused = home.run(*RUN, *given, "--seen", "glyphs:all", code=2).stderr
+    assert "40 novel classes (A15/character00" in refused and "--allow-leak" in refused
+    assert not (home.folder / "results.db").exists()
+    allowed = home.run(*RUN, *given, "--seen", "glyphs:all", "--allow-leak", "--json").stdout
+    assert "leak" in json.loads(allowed)[0]["badges"]
+    (run_id,) = home.run_ids()
+    leak = json.loads(home.run("show", run_id, "--json").stdout)["provenance"]["leak"]
+    assert len(leak["classes"]) == 40 and leak["pictures"] == []
+    home.run("report")
+    pages = [
+        home.folder / "reports" / name for name in ("glyphs-5w1s.html", f"run/{run_id}.html", "index.html")
+    ]
+    assert all('<span class="badge">leak</span>' in page.read_text() for page in pages)
+    unknown = home.run(*RUN, *given, "--seen", "unknown", "--json").stdout
+    assert "leak" in json.loads(unknown)[0]["badges"]
+    assert len(home.run_ids()) == 2  # another claim about the weights is another run
+
+
+def test_weights_that_do_not_fit_are_listed(home: Home, checkpoint: Path, tmp_path: Path) -> None:
+    given = ["--weights", str(checkpoint), "--seen", "unknown"]
+    wrong = home.run("run", "-m", "protonet,cosine", "-b", "glyphs-5w1s", *given, code=2).stderr
+    assert "protonet does not say" in wrong and "cosine" in wrong
+    resnet = official(tmp_path / "resnet.tar", "resnet12")
+    wrong = home.run(*RUN, "--weights", str(resnet), "--seen", "unknown", code=2).stderr
+    assert "missing: feature.trunk.0" in wrong and "superfluous: " in wrong
+    assert "Is it of this method, backbone and image size?" in wrong
+    assert not list(home.folder.glob("cache/fits/*/fit.json"))
+    absent = home.run(*RUN, "--weights", "none.tar", "--seen", "unknown", code=2).stderr
+    assert "there is no such file" in absent
+
+
+def test_a_plan_with_weights_writes_nothing(home: Home, checkpoint: Path) -> None:
+    home.run(*RUN, "--weights", str(checkpoint), "--seen", "unknown", "--dry-run")
+    assert not (home.folder / "cache").exists()
+
+
+def test_a_training_records_what_it_saw(home: Home) -> None:
+    home.run("run", "-m", "nearest-mean", "-b", "glyphs-5w1s", "--episodes", "10", "--set", "epochs=1")
+    (fit,) = home.folder.glob("cache/fits/*/fit.json")
+    saw = json.loads(fit.read_text())["saw"]
+    assert list(saw) == ["base", "validation"]
+    assert saw["base"]["dataset"] == "glyphs" and len(saw["base"]["classes"]) == 96
+    assert len(saw["base"]["digest"]) == 64
