@@ -25,7 +25,7 @@ def badges(spec: RunSpec, benchmark: Benchmark, *, is_transductive: bool, is_tra
     found = {
         "transductive": is_transductive,
         "no validation": is_unselected,
-        "imported": bool(spec.weights_sha256),
+        "imported fit": bool(spec.weights_sha256),
         "leak": is_leak,
         "test-selected": spec.select_on == "novel",
         "extra data": bool(spec.seen) and leaks.is_more_than_base(spec.seen, benchmark),

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,6 @@ from harness.runs import RunSpec
 from harness.seeding import numpy_generator
 from harness.store import Store, StoredRun
 from harness.store.trials import Family, config_text, family_of
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Matrix = npt.NDArray[np.float64]
 Tried = Mapping[Family, Set[str]]
@@ -193,8 +190,7 @@ def stored_runs(
         filters["setting"] = list(settings)
     if methods is not None:
         filters["method"] = list(methods)
-    frame: pd.DataFrame = store.runs(metrics=(), **filters)
-    return [store.run(run_id, replicate) for run_id, replicate in zip(frame.id, frame.replicate, strict=True)]
+    return store.stored_runs(**filters)
 
 
 def each_table(store: Store, runs: Sequence[StoredRun]) -> Iterator[Table]:

@@ -46,7 +46,7 @@ def write(store: Store, target: Path, settings: Sequence[str] | None = None) -> 
         StoreError: when the database cannot be read or the folder cannot be written.
     """
     runs = stored_runs(store, settings)
-    digest = site.fingerprint(runs, settings)
+    digest = site.fingerprint(store, runs, settings)
     if not site.is_current(target, digest):
         pages = [setting_page.build(store, table) for table in each_table(store, runs)]
         with site.replaced(target, digest) as folder:

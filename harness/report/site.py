@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from harness import benchmarks, published
 from harness.errors import StoreError
-from harness.store import StoredRun
+from harness.store import Store, StoredRun
 
 MANIFEST = "report.json"
 _HARNESS = Path(__file__).resolve().parent.parent
@@ -22,17 +22,19 @@ _OWN = (".py", ".j2", ".css", ".js")
 _DRAWN_BY = ("matplotlib", "jinja2", "numpy", "scipy")
 
 
-def fingerprint(runs: Sequence[StoredRun], settings: Sequence[str] | None) -> str:
-    """sha256 over everything a report is made from: runs, what was asked, our own files, the packages that draw."""
+def fingerprint(store: Store, runs: Sequence[StoredRun], settings: Sequence[str] | None) -> str:
+    """sha256 over everything a report is made from: runs, trials, what was asked, our files, the packages that draw."""
     digest = hashlib.sha256(json.dumps([settings, {name: version(name) for name in _DRAWN_BY}]).encode())
     for path in _sources():
         digest.update(path.name.encode() + path.read_bytes())
     for run in runs:
         said = [
             run.id, run.replicates, run.replicate, run.status, run.created, run.traceback, run.metrics,
-            run.spec.to_json(), dict(run.provenance), [dict(point) for point in run.curves],
+            run.spec.to_json(), dict(run.provenance), [dict(point) for point in run.curves], run.self_reported, run.rechecks,
         ]  # fmt: skip
         digest.update(json.dumps(said, sort_keys=True).encode())
+    tried = sorted((*family, sorted(configs)) for family, configs in store.tried().items())
+    digest.update(json.dumps(tried).encode())
     return digest.hexdigest()
 
 

@@ -10,13 +10,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sqlalchemy import Column, ColumnElement, Connection, Double, Row, cast, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Double, Row, Select, cast, func, select
 
 from harness.errors import StoreError, nearest
 from harness.runs import SELF_REPORTED, Counts, EpisodeTable, RunResult, RunSpec
 from harness.store.lists import read_list
 from harness.store.models import episode_accuracy, episode_list, metric, prediction, result, run
-from harness.store.rechecks import Recheck, read_rechecks
+from harness.store.rechecks import Recheck, every_recheck, read_rechecks
 
 LONG_TEXTS = ("spec", "provenance", "curves", "traceback")
 Int64 = npt.NDArray[np.int64]
@@ -72,16 +72,31 @@ def runs_frame(connection: Connection, metrics: Sequence[str], filters: Mapping[
         StoreError: when a filter is not a column.
     """
     columns = [column for column in run.c if column.name not in LONG_TEXTS]
-    query = select(*columns, *(_mean_accuracy(name) for name in metrics))
+    query = _chosen(select(*columns, *(_mean_accuracy(name) for name in metrics)), filters)
     names = [column.name for column in columns]
-    for name, value in filters.items():
-        if name not in names:
-            raise StoreError(
-                f"Runs cannot be filtered by `{name}`.{nearest(name, names)} Columns: {', '.join(names)}."
-            )
-        query = query.where(_matches(run.c[name], value))
-    query = query.order_by(run.c.setting, run.c.method, run.c.seed, run.c.id, run.c.replicate)
     return _frame(connection.execute(query).all(), [*names, *metrics], metrics)
+
+
+def stored_runs(connection: Connection, filters: Mapping[str, Any]) -> list[StoredRun]:
+    """Every run and replicate that passes the filters, in the order of ``runs_frame``, in a handful of queries.
+
+    Raises:
+        StoreError: when a filter is not a column.
+    """
+    replicates: dict[str, tuple[str, ...]] = {}
+    ordered = select(run.c.id, run.c.replicate).order_by(run.c.id, run.c.created, run.c.replicate)
+    for run_id, replicate in connection.execute(ordered):
+        replicates[run_id] = (*replicates.get(run_id, ()), replicate)
+    metrics: dict[int, list[str]] = {}
+    has_rows = select(result.c.episode).where(result.c.run_pk == run.c.pk, result.c.metric_pk == metric.c.pk)
+    pairs = select(run.c.pk, metric.c.name).join(metric, has_rows.correlate(run, metric).exists())
+    for pk, name in connection.execute(pairs.order_by(metric.c.name)):
+        metrics.setdefault(pk, []).append(name)
+    rechecks = every_recheck(connection)
+    return [
+        _stored_run(row, replicates[row.id], tuple(metrics.get(row.pk, ())), rechecks.get(row.pk, ()))
+        for row in connection.execute(_chosen(select(run), filters))
+    ]
 
 
 def find_run(connection: Connection, prefix: str, replicate: str) -> StoredRun:
@@ -103,7 +118,10 @@ def find_run(connection: Connection, prefix: str, replicate: str) -> StoredRun:
     if not chosen:
         kept = ", ".join(row.replicate[:12] for row in rows)
         raise StoreError(f"Run {rows[0].id} has no replicate `{replicate}`; it has {kept}.")
-    return _stored_run(connection, chosen[0], tuple(row.replicate for row in rows))
+    first, replicates = chosen[0], tuple(row.replicate for row in rows)
+    return _stored_run(
+        first, replicates, metric_names(connection, first.pk), read_rechecks(connection, first.pk)
+    )
 
 
 def read_counts(connection: Connection, run_pk: int, metric_name: str) -> tuple[Int64, Int64]:
@@ -218,7 +236,21 @@ def _matches(column: Column[Any], value: Any) -> ColumnElement[bool]:
     return column.in_(list(value)) if is_several else column == value
 
 
-def _stored_run(connection: Connection, row: Row[Any], replicates: tuple[str, ...]) -> StoredRun:
+def _chosen(query: Select[Any], filters: Mapping[str, Any]) -> Select[Any]:
+    """Add the filters, column → value or values, and the order in which runs are listed."""
+    names = [column.name for column in run.c if column.name not in LONG_TEXTS]
+    for name, value in filters.items():
+        if name not in names:
+            raise StoreError(
+                f"Runs cannot be filtered by `{name}`.{nearest(name, names)} Columns: {', '.join(names)}."
+            )
+        query = query.where(_matches(run.c[name], value))
+    return query.order_by(run.c.setting, run.c.method, run.c.seed, run.c.id, run.c.replicate)
+
+
+def _stored_run(
+    row: Row[Any], replicates: tuple[str, ...], metrics: tuple[str, ...], rechecks: tuple[Recheck, ...]
+) -> StoredRun:
     return StoredRun(
         pk=row.pk,
         id=row.id,
@@ -229,10 +261,10 @@ def _stored_run(connection: Connection, row: Row[Any], replicates: tuple[str, ..
         provenance=json.loads(row.provenance),
         curves=tuple(json.loads(row.curves)),
         traceback=row.traceback,
-        metrics=metric_names(connection, row.pk),
+        metrics=metrics,
         created=row.created,
         self_reported=bool(row.self_reported),
-        rechecks=read_rechecks(connection, row.pk),
+        rechecks=rechecks,
     )
 
 

@@ -34,6 +34,15 @@ def read_rechecks(connection: Connection, run_pk: int) -> tuple[Recheck, ...]:
     return tuple(Recheck(*row) for row in rows)
 
 
+def every_recheck(connection: Connection) -> dict[int, tuple[Recheck, ...]]:
+    """Key of a run → its rechecks, the newest last; runs without any are left out."""
+    columns = [recheck.c[name] for name in Recheck._fields]
+    found: dict[int, tuple[Recheck, ...]] = {}
+    for run_pk, *values in connection.execute(select(recheck.c.run_pk, *columns).order_by(*columns)):
+        found[run_pk] = (*found.get(run_pk, ()), Recheck(*values))
+    return found
+
+
 def keep_recheck(connection: Connection, run_id: str, replicate: str, check: Recheck) -> None:
     """Add a recheck to a stored result, once.
 

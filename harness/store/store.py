@@ -150,6 +150,15 @@ class Store:
         with read_transaction(self.engine) as connection:
             return reading.runs_frame(connection, metrics, filters)
 
+    def stored_runs(self, **filters: Any) -> list[StoredRun]:
+        """Every run and replicate as ``run`` gives it, by setting, method, seed; filters as in ``runs``.
+
+        Raises:
+            StoreError: when a filter is not a column.
+        """
+        with read_transaction(self.engine) as connection:
+            return reading.stored_runs(connection, filters)
+
     def run(self, prefix: str, replicate: str = "") -> StoredRun:
         """The run whose id starts with ``prefix``; of several replicates the first seen, or the one named.
 

@@ -45,7 +45,7 @@ def official(path: Path, backbone: str) -> Path:
 def test_imported_weights_give_a_row_without_training(home: Home, checkpoint: Path) -> None:
     said = home.run(*RUN, "--weights", str(checkpoint), "--seen", "omniglot", "--json").stdout
     (row,) = json.loads(said)
-    assert "imported" in row["badges"] and "extra data" in row["badges"] and "leak" not in row["badges"]
+    assert "imported fit" in row["badges"] and "extra data" in row["badges"] and "leak" not in row["badges"]
     (run_id,) = home.run_ids()
     shown = json.loads(home.run("show", run_id, "--json").stdout)
     assert shown["provenance"]["weights"] == {
