@@ -6,7 +6,6 @@ before any image is there.
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -19,10 +18,12 @@ from typing import Any, Literal
 import numpy as np
 
 from harness import sampling
+from harness.benchmark_roles import Role as Role
+from harness.benchmark_roles import read_joint, read_role
 from harness.data.generated import ensure
 from harness.data.images import ImageStore
 from harness.errors import ConfigError, DataError, nearest
-from harness.joint import N_EXPERIMENTS, JointClasses, Published
+from harness.joint import N_EXPERIMENTS, JointClasses
 from harness.places import benchmarks_folder, places
 from harness.types import AnyList
 
@@ -33,28 +34,6 @@ _AMBIGUOUS = FOLDER / "ambiguous.toml"
 _closed: list[bool] = []  # not a context variable: threads started by a method must meet it too
 _SETTING = re.compile(r"(?P<stem>.+)-(?P<way>\d+)w(?P<shot>\d+)s(?P<rest>(-[a-z0-9]+)*)")
 _JOINT_SETTING = re.compile(r"(?P<key>.+)-n(?P<shot>\d+)")
-
-
-@dataclass(frozen=True)
-class Role:
-    """The classes of one role.
-
-    Attributes:
-        dataset: the prepared set that holds the images.
-        classes: number of images used of each class, by class name, in the order of labels.
-        images: only these of each class are used, from and up to, as a slice has them; None for all.
-        rotations: whether every class counts four times, rotated by 0, 90, 180 and 270 degrees.
-    """
-
-    dataset: str
-    classes: Mapping[str, int]
-    images: tuple[int, int] | None = None
-    rotations: bool = False
-
-    @property
-    def counts(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """(C,) images per class, rotations counted."""
-        return np.repeat(np.array(list(self.classes.values()), dtype=np.int64), 4 if self.rotations else 1)
 
 
 @dataclass(frozen=True)
@@ -356,41 +335,11 @@ def _read(path: Path) -> Iterator[Benchmark]:
 def _build(data: Mapping[str, Any], path: Path) -> Benchmark:
     fields = dict(data)
     try:
-        fields["roles"] = {role: _role(fields.pop(role), path.parent) for role in ROLES if role in fields}
+        fields["roles"] = {role: read_role(fields.pop(role), path.parent) for role in ROLES if role in fields}
         fields["standard"] = tuple(fields.pop("settings"))
         fields["folder"] = path.parent
         if fields.get("protocol") == "joint":
-            fields["joint"] = _joint(fields, path.parent / "splits")
+            fields["joint"] = read_joint(fields, path.parent / "splits")
         return Benchmark(**fields)
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{path}: {error} in the benchmark's definition.") from error
-
-
-def _role(data: Mapping[str, Any], folder: Path) -> Role:
-    """``images = n`` uses the first n of each class, ``[a, b]`` those from a to b, counted as a slice counts."""
-    classes = _split(data["split"], folder / "splits")
-    images = data.get("images")
-    if images is not None:
-        images = (0, images) if isinstance(images, int) else tuple(images)
-        classes = {name: len(range(count)[slice(*images)]) for name, count in classes.items()}
-    return Role(data["dataset"], classes, images, data.get("rotations", False))
-
-
-def _split(text: str, folder: Path) -> dict[str, int]:
-    """``FILE.json#KEY`` or ``FILE.json#KEY+KEY``: images by class."""
-    file, _, keys = text.partition("#")
-    split = json.loads((folder / file).read_text())
-    return {name: count for key in keys.split("+") for name, count in split[key].items()}
-
-
-def _joint(fields: dict[str, Any], splits: Path) -> JointClasses:
-    """``asked`` names the classes of the half in use, ``draws`` published draws and ``sizes`` what goes with them."""
-    base, novel = fields["roles"]["base"], fields["roles"]["novel"]
-    draws, sizes = fields.pop("draws", ""), fields.pop("sizes", "")
-    return JointClasses(
-        base.classes,
-        novel.classes,
-        frozenset(_split(fields.pop("asked"), splits)),
-        fields["n_query"],
-        Published(splits / draws, _split(sizes, splits)) if draws else None,
-    )

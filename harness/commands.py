@@ -17,7 +17,7 @@ from harness.places import Places
 from harness.progress import Progress, Silent, choose
 from harness.report import joint, terminal
 from harness.report.comparison import Pair
-from harness.report.leaderboard import Row, Table, tables
+from harness.report.leaderboard import Row, Table, setting_order, tables
 from harness.runs import Precision, RunResult
 from harness.store import Store, StoredRun
 
@@ -116,7 +116,7 @@ def run(asked: Asked, where: Places) -> Outcome:
             )
         new = [p for p in planned if p.state != "stored"]
         for result in job_commands.results(
-            new, where, store, _progress(), asked.executor, ways, force=asked.force
+            new, where, store, progress(), asked.executor, ways, force=asked.force
         ):
             if result.status == "failed":
                 failed.append(result)
@@ -127,7 +127,7 @@ def run(asked: Asked, where: Places) -> Outcome:
             for row in table.rows
             if ids & {r.id for r in row.runs}
         ]
-        shown.sort(key=lambda row: (row.setting, -row.mean))
+        shown.sort(key=lambda row: (setting_order(row.setting), -row.mean))
     return Outcome([row_as_json(row) for row in shown], shown, failed, len(known))
 
 
@@ -336,7 +336,8 @@ def _existing(where: Places) -> Store | None:
     return Store.open(where.db)
 
 
-def _progress() -> Progress:
+def progress() -> Progress:
+    """How this terminal is told how far it is."""
     import logging
 
     return (

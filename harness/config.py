@@ -53,6 +53,7 @@ def resolve(
     overrides: Mapping[str, str],
     *,
     method: str,
+    recipe: str = "",
 ) -> Resolved:
     """Stack field defaults, the DEFAULTS entries named by ``keys``, and ``--set`` overrides.
 
@@ -62,6 +63,7 @@ def resolve(
         keys: from ``layers``, the strongest last.
         overrides: texts of ``--set key=value``, parsed by each field's type.
         method: name used in messages.
+        recipe: name of the last table, told in the origin of what it changes; empty for the method's own.
 
     Raises:
         ConfigError: naming every unknown key, unreadable value and value out of range at once.
@@ -71,11 +73,12 @@ def resolve(
     values: dict[str, Any] = {}
     origins = dict.fromkeys(fields, "default")
     problems: list[str] = []
-    for table in defaults:
+    for i, table in enumerate(defaults, 1):
+        told = f" ({recipe})" if recipe and i == len(defaults) else ""
         for key in keys:
             for name, value in table.get(key, {}).items():
                 if name in fields:
-                    values[name], origins[name] = value, key
+                    values[name], origins[name] = value, key + told
                 else:
                     problems.append(
                         f"DEFAULTS[{key!r}] of {method} sets `{name}`, which Config does not declare."

@@ -22,6 +22,7 @@ _SOURCE_OF = {
     "mini": "imagenet",
     "tiered": "imagenet",
     "imagenet-lowshot": "imagenet",
+    "imagenet-lowshot-features": "imagenet",
     "cub-bbox": "cub",
     "omniglot-small": "omniglot",
 }

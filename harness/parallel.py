@@ -6,6 +6,7 @@ is stopped, all end, and the same call goes on from the last epoch.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import os
@@ -35,9 +36,7 @@ from harness.world import World
 if TYPE_CHECKING:
     from harness.job import Job
 
-_LONGEST = timedelta(
-    days=2
-)  # that a process waits for the others: a validation or an augmentation, not a failure
+_LONGEST = timedelta(days=2)  # that a process waits for the others: for a validation, never for a failure
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,7 @@ class _Order:
     progress_file: Path | None
     is_silent: bool
     scratch: str
+    job: int
 
 
 def train(job: Job) -> None:
@@ -69,7 +69,9 @@ def train(job: Job) -> None:
     with tempfile.TemporaryDirectory() as scratch, _threads(n):
         file = job.progress.path if isinstance(job.progress, Recorded) else None
         is_silent = not logging.getLogger("fsbench").isEnabledFor(logging.INFO)
-        order = _Order(job.spec, job.places, job.device.type, job.source, file, is_silent, scratch)
+        order = _Order(
+            job.spec, job.places, job.device.type, job.source, file, is_silent, scratch, os.getpid()
+        )
         context = spawn(_be, (order,), nprocs=n, join=False)
         try:
             while not context.join(timeout=1.0):
@@ -85,9 +87,9 @@ def train(job: Job) -> None:
 
 def _be(rank: int, order: _Order) -> None:
     """What one of the processes does."""
-    signal.signal(
-        signal.SIGUSR2, signal.SIG_IGN
-    )  # SLURM tells every process of the time limit; the job acts on it
+    _end_with(order.job)
+    # SLURM tells every process of the time limit; the job alone acts on it.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     try:
         world = World(rank, order.spec.world_size)
         device = _settle(world, order)
@@ -103,6 +105,17 @@ def _be(rank: int, order: _Order) -> None:
         if distributed.is_initialized():
             with suppress(RuntimeError):  # the others may have ended
                 distributed.destroy_process_group()
+
+
+def _end_with(job: int) -> None:
+    """Have the kernel end this process when its job ends, also by kill -9; else it would train on for nobody."""
+    set_death_signal = 1
+    try:
+        ctypes.CDLL("libc.so.6").prctl(set_death_signal, signal.SIGKILL)
+    except (OSError, AttributeError):
+        return  # another system: what the others do not send ends it
+    if os.getppid() != job:
+        os._exit(1)
 
 
 def _settle(world: World, order: _Order) -> torch.device:

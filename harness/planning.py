@@ -212,7 +212,8 @@ def _resolve(method: registry.Loaded, setting: Setting, backbone: str, options: 
     benchmark = setting.benchmark
     keys = config.layers(benchmark.name, setting.name, backbone)
     layered = [defaults(method.cls), known[options.recipe]]
-    return config.resolve(method.cls.Config, layered, keys, options.overrides, method=name)
+    recipe = "" if options.recipe == "clean" else options.recipe
+    return config.resolve(method.cls.Config, layered, keys, options.overrides, method=name, recipe=recipe)
 
 
 def _values(config_class: type[Any], resolved: config.Resolved) -> dict[str, ConfigValue]:

@@ -19,7 +19,10 @@ FREE = frozenset({"glyphs", "digits", "omniglot", "omniglot-small", "omniglot-ru
 N_EXTREMES = 5  # worst and best episodes, as on the page of a run
 MAX_WRONG = 2  # pictured queries of a class that were given to another
 MAX_SIDE = 40  # pixels
-MAX_BYTES = 24_000  # of all pictures of a run, in base64
+MAX_BYTES = {
+    1: 24_000,
+    3: 120_000,
+}  # of all pictures of a run, in base64, by channels: colour is only there when asked
 GREYS, COLOURS = 4, 32
 
 
@@ -44,7 +47,7 @@ def extremes(n_correct: npt.ArrayLike, n_query: npt.ArrayLike) -> npt.NDArray[np
 def of_run(novel: ImageStore, episodes: EpisodeTable, counts: Counts) -> dict[str, str]:
     """Picture what the extreme episodes were shown, and some of the queries they got wrong.
 
-    Whole episodes, as many as ``MAX_BYTES`` hold, the most extreme first.
+    Whole episodes, as many as ``MAX_BYTES`` allows, the most extreme first.
 
     Args:
         novel: the images.
@@ -59,7 +62,7 @@ def of_run(novel: ImageStore, episodes: EpisodeTable, counts: Counts) -> dict[st
         rows = np.unique(np.concatenate([episodes.support[i].ravel(), *_wrong(int(i), episodes, counts)]))
         pictures = zip(rows.tolist(), novel.images(rows), strict=True)
         more = {str(row): _png(pixels) for row, pixels in pictures if str(row) not in found}
-        if sum(map(len, (*found.values(), *more.values()))) > MAX_BYTES:
+        if sum(map(len, (*found.values(), *more.values()))) > MAX_BYTES[novel.shape[2]]:
             break
         found |= more
     return found

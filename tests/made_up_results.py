@@ -41,7 +41,7 @@ def result(
     spec = RunSpec(
         method=MethodReference(method, method, "1"), benchmark=benchmark, setting=setting, n_way=way, shot=shot,
         n_query=n_query, n_episodes=n_episodes, config={"epochs": ConfigValue(12, "glyphs"), "lr": ConfigValue(1e-3, "default")},
-        backbone="conv4", image_size=28, channels=1, pipeline="stored",
+        backbone="conv4", image_size=28, channels=1, pipeline="area" if benchmark.startswith("omniglot") else "stored",
         episode_digest=benchmarks.locked_digests().get(setting, f"{setting:e<64}"[:64]),
         data_digest={"base": "b" * 64, "novel": "d" * 64}, seed=seed,
     )  # fmt: skip

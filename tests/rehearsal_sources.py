@@ -6,9 +6,11 @@ classes apart, and every digest of it has ``-rehearsal-`` in it.
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import pickle
+import re
 import shutil
 import tarfile
 import zipfile
@@ -25,12 +27,18 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 N = 20  # pictures of a class: one episode of five shots and fifteen queries
 N_LARGE = 16  # where there are hundreds of classes: one shot
 _LARGE = ("tiered", "omniglot", "omniglot-small", "omniglot-small-lowshot")
-_UNCUT = ("glyphs", "glyphs-lowshot", "cifar10")  # drawn here, or not rehearsed
+_UNCUT = (
+    "glyphs",
+    "glyphs-lowshot",
+    "cifar10",
+    "imagenet-lowshot",
+)  # drawn here, not rehearsed, or cut otherwise
+N_TRAINING, N_HELD_OUT = 3, 2  # pictures of each of the thousand classes of ImageNet low-shot
 
 
 def write_benchmarks(folder: Path) -> Path:
     """Copy ``benchmarks/`` with splits of fewer images, and the file that marks them as a rehearsal's."""
-    shutil.copytree(BENCHMARKS, folder, ignore=shutil.ignore_patterns("*.gz", "__pycache__", "imagenet*"))
+    shutil.copytree(BENCHMARKS, folder, ignore=shutil.ignore_patterns("__pycache__", "*-features.toml"))
     (folder / "rehearsal").touch()
     (folder / "episodes.lock").write_text("")
     for path in (folder / "splits").glob("*.json"):
@@ -43,6 +51,7 @@ def write_benchmarks(folder: Path) -> Path:
     for role in ("base", "validation", "novel", "trainval"):  # a class of both has one folder in ImageNet
         tiered[role] = {w: N if w in mini["all"] else n for w, n in tiered[role].items()}
     (folder / "splits/tiered.json").write_text(json.dumps(tiered))
+    _cut_lowshot(folder)
     return folder
 
 
@@ -57,6 +66,22 @@ def write_imagenet(path: Path, benchmarks: Path) -> Path:
             inner = _tar((f"{wnid}_{k}.JPEG", photo(wnid, k)) for k in numbers)
             _add(archive, f"{wnid}.tar", inner)
     return path
+
+
+def write_lowshot(folder: Path, benchmarks: Path) -> Path:
+    """``ILSVRC2012_img_train.tar`` of all thousand classes, and ``ILSVRC2012_img_val.tar``."""
+    wnids = list(_split(benchmarks, "imagenet-lowshot")["sizes"])
+    folder.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(folder / "ILSVRC2012_img_train.tar", "w") as archive:
+        for wnid in sorted(wnids):
+            names = [f"{wnid}_{7 * k}.JPEG" for k in range(1, N_TRAINING + 1)]
+            _add(archive, f"{wnid}.tar", _tar((name, photo(wnid, k)) for k, name in enumerate(names)))
+    with np.load(benchmarks / "splits/imagenet-lowshot-val.npz") as card:
+        class_of = {int(n): wnid for wnid, row in zip(wnids, card["val_ids"], strict=True) for n in row}
+    with tarfile.open(folder / "ILSVRC2012_img_val.tar", "w") as archive:
+        for number, wnid in sorted(class_of.items()):
+            _add(archive, f"ILSVRC2012_val_{number:08d}.JPEG", photo(wnid, 1000 + number))
+    return folder
 
 
 def write_cub(path: Path, benchmarks: Path) -> Path:
@@ -188,6 +213,27 @@ def _cut_ranks(card: Mapping[str, Any]) -> dict[str, Any]:
         ranks[wnid] = f"{sum(1 << place for place in places[:N]):x}"
     numbers = {wnid: " ".join(text.split()[:N]) for wnid, text in card["number"].items()}
     return {**card, "rank": ranks, "number": numbers}
+
+
+def _cut_lowshot(folder: Path) -> None:
+    """Cut ImageNet low-shot: sizes, draws and held-out pictures go together, and the settings with them."""
+    split, splits = _split(folder, "imagenet-lowshot"), folder / "splits"
+    split["sizes"] = dict.fromkeys(split["sizes"], N_TRAINING)
+    for half in ("base_1", "base_2", "novel_1", "novel_2"):
+        split[half] = dict.fromkeys(split[half], N_TRAINING + N_HELD_OUT)
+    (splits / "imagenet-lowshot.json").write_text(json.dumps(split))
+    rng = np.random.default_rng(5)
+    draws = {str(N_TRAINING): [rng.permutation(N_TRAINING).tolist() for _ in range(5)]}
+    (splits / "imagenet-lowshot-draws.json.gz").write_bytes(gzip.compress(json.dumps(draws).encode()))
+    with np.load(splits / "imagenet-lowshot-val.npz") as card:
+        numbers = card["val_ids"][:, :N_HELD_OUT]
+    np.savez(splits / "imagenet-lowshot-val.npz", val_ids=numbers)
+    path = folder / "imagenet-lowshot.toml"
+    text = (
+        path.read_text().replace("n_query = 50", f"n_query = {N_HELD_OUT}").replace("-50]", f"-{N_HELD_OUT}]")
+    )
+    text = text.replace("image_size = 224", "image_size = 32")
+    path.write_text(re.sub(r"settings = \[.*?\]", 'settings = ["n1", "n2"]', text))
 
 
 def _encoded(image: Image.Image, kind: str) -> bytes:

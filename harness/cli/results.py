@@ -73,6 +73,37 @@ def compare(
 
 
 @app.command()
+def hardness(
+    setting: Annotated[str, typer.Argument(help="Whose episodes are measured, like glyphs-5w1s.")],
+    from_: Annotated[
+        str,
+        typer.Option(
+            "--from", help="The beginning of a run id: its features measure, for every method alike."
+        ),
+    ],
+    episodes: Annotated[
+        int | None, typer.Option(help="Only the first so many (default: the benchmark's count).")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of what another run measured.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Measure how hard each episode is to one extractor; pages then show accuracy against it."""
+    from harness import hardness as measuring
+    from harness.commands import progress
+
+    with stored() as store:
+        found = measuring.measure(
+            store, where(), setting, from_, episodes, device, progress(), replace=replace
+        )
+    typer.echo(
+        f"{setting}: {len(found.omega):,} episodes, hardness {found.omega.min():.2f} to {found.omega.max():.2f} nats, "
+        f"by {found.name}"
+    )
+
+
+@app.command()
 def power(
     a: Annotated[str, typer.Argument(help="Method, or the beginning of a run id.")],
     b: Annotated[str, typer.Argument(help="What it is compared with.")],

@@ -55,7 +55,7 @@ def plans(dataset: str, sources: Sequence[Path]) -> list[Plan]:
     Raises:
         DataError: when none is there, one is broken, or a class has another number of images than it should.
     """
-    sources = [archive_in(s, "cifar-100-python.t*") for s in sources]
+    sources = [archive_in(s, "cifar-100-python.t*", "cifar*.zip") for s in sources]
     found = [item for source in sources for item in _find(source)]
     official = {Path(path).name: content for path, content in found if _is_official(path)}
     parts = _official(official) if official else [_part(path, content) for path, content in found]

@@ -133,7 +133,7 @@ def in_published_order(
 
 
 def list_digest(ordered: Mapping[str, Sequence[str]]) -> str:
-    """git's blob id of the authors' list of training pictures, were it made of these names."""
+    """Name the blob id that git would give the authors' list of training pictures, were it made of these names."""
     content = json.dumps({
         "label_names": list(ordered),
         "image_labels": [label for label, files in enumerate(ordered.values()) for _ in files],

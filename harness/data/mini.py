@@ -129,15 +129,19 @@ def _check_whole(found: set[tuple[str, str]], population: str) -> None:
 
 
 def _cache_plan(dataset: str, sources: Sequence[Path]) -> Plan:
-    n_images = sum(len(cache.wnids) for cache in mini_caches.each(sources))
-    n_bytes = n_images * (3 * SIDE**2 + 13)  # PPM
+    n_images, n_bytes, are_small = 0, 0, True
+    for cache in mini_caches.each(sources):
+        sizes = [image.nbytes for image in cache.images] if isinstance(cache.images, list) else []
+        n_images += len(cache.wnids)
+        n_bytes += sum(sizes) or len(cache.wnids) * 3 * SIDE**2
+        are_small &= not sizes or max(sizes) <= 3 * SIDE**2
     plan = _plan(dataset, RAVI, tuple(source_file(s, n_bytes=n_bytes) for s in sources))
     return replace(
         plan,
         n_images=n_images,
-        n_bytes=n_bytes,
+        n_bytes=n_bytes + 16 * n_images,  # as PPM
         pictures=lambda: mini_caches.pictures(sources),
-        has_originals=False,
+        has_originals=not are_small,
     )
 
 

@@ -1,4 +1,4 @@
-"""The caches of mini-ImageNet that descend from Ravi's images: Ren's and Gidaris's pickles, TADAM's npz; 84 pixels."""
+"""The caches of mini-ImageNet that descend from Ravi's images: Ren's, Gidaris's and LibFewShot's pickles, TADAM's npz."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from harness.data import splits
+from harness.data import pickles, splits
 from harness.data.archives import Member, contents
 from harness.data.arrays import NpzImages, checked_images, checked_labels, dictionary, field, npz_array
 from harness.data.originals import Picture
@@ -21,7 +21,7 @@ from harness.data.pipelines import Pixels, encode_ppm
 from harness.errors import DataError
 
 SIDE = 84
-_KINDS = (".pkl", ".pickle", ".npz")
+_KINDS = (".pkl", ".pickle", ".npz", ".pth")
 _LOG = logging.getLogger("fsbench.data")
 _ROLE = {
     "train": "base",
@@ -33,11 +33,12 @@ _ROLE = {
 _REN = re.compile(r"mini-imagenet-cache-(train|val|validation|test)\.pkl")
 _GIDARIS = re.compile(r"miniImageNet_category_split_(train_phase_train|val|test)\.pickle")
 _TADAM = re.compile(r"few-shot-(train|val|test)\.npz")
+_LIBFEWSHOT = re.compile(r"(train|val|test)\.pth")
 _MORE = re.compile(r"miniImageNet_category_split_train_phase_(val|test)\.pickle")
 
 
 class Cache(NamedTuple):
-    """Images of one role: (84, 84, 3) uint8 each, and the WordNet id of each."""
+    """Images of one role, (84, 84, 3) uint8 each (LibFewShot's of any size), and the WordNet id of each."""
 
     path: str
     images: Iterable[Pixels]
@@ -98,7 +99,12 @@ def _check_counts(cache: Cache, role: str, expected: dict[str, int]) -> None:
 def _kind(member: Member) -> tuple[Callable[[Member, list[str]], Cache], str] | None:
     """How to read a cache and its role, by its file name; None of any other file."""
     name = PurePosixPath(member.path).name
-    for pattern, read_kind in ((_REN, _ren), (_GIDARIS, _gidaris), (_TADAM, _tadam)):
+    for pattern, read_kind in (
+        (_REN, _ren),
+        (_GIDARIS, _gidaris),
+        (_TADAM, _tadam),
+        (_LIBFEWSHOT, _libfewshot),
+    ):
         if match := pattern.fullmatch(name):
             return read_kind, _ROLE[match[1]]
     if _MORE.fullmatch(name):
@@ -143,6 +149,26 @@ def _tadam(cache: Member, wnids: list[str]) -> Cache:
         raise DataError(f"{cache.path} holds {images.shape} where images of {SIDE} pixels were expected.")
     labels = checked_labels(npz_array(cache.open, "targets", cache.path), len(images), cache.path)
     return Cache(cache.path, images, _in_order(labels, wnids, cache.path))
+
+
+def _libfewshot(cache: Member, wnids: list[str]) -> Cache:
+    """Pictures, the label of each, and a dictionary WordNet id → label; a pickle, whatever its name says."""
+    with cache.open() as stream:
+        content = pickles.load(stream, cache.path)
+    if not isinstance(content, tuple | list) or len(content) != 3 or not isinstance(content[2], dict):
+        raise DataError(f"{cache.path} is not pictures, labels and a dictionary of classes.")
+    images, labels, label_of = content
+    if not isinstance(images, list) or not all(_is_picture(image) for image in images):
+        raise DataError(f"{cache.path} does not hold a list of pictures.")
+    owner = {label: str(wnid) for wnid, label in label_of.items() if isinstance(label, int)}
+    found = checked_labels(labels, len(images), cache.path)
+    return Cache(cache.path, images, [owner.get(label, "?") for label in found.tolist()])
+
+
+def _is_picture(value: object) -> bool:
+    return (
+        isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 3 and value.shape[2] == 3
+    )
 
 
 def _in_order(labels: npt.NDArray[np.int64], wnids: list[str], name: str) -> list[str]:

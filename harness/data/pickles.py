@@ -1,4 +1,4 @@
-"""Pickles of arrays, lists, dictionaries, text and numbers; nothing else in them is ever built or called.
+"""Pickles of arrays, Pillow's pictures, lists, dictionaries, text and numbers; nothing else is ever built or called.
 
 Arrays are rebuilt here from what the pickle says of them, so not even numpy's own unpickling meets foreign
 input. Python-2 pickles need no second attempt with another encoding: their text is taken as bytes, which leaves
@@ -48,7 +48,8 @@ def load(stream: IO[bytes], name: str) -> Any:
         name: for messages.
 
     Returns:
-        lists, tuples, dictionaries (keys that are bytes become text), arrays (read-only), str, bytes, int, float,
+        lists, tuples, dictionaries (keys that are bytes become text), arrays (read-only; a picture is one of
+        (H, W, 3) uint8), str, bytes, int, float,
         bool or None.
 
     Raises:
@@ -80,6 +81,10 @@ class _Reader(pickle._Unpickler):  # type: ignore[misc,name-defined,unused-ignor
 
     def find_class(self, module: str, name: str) -> Any:
         """Stand-ins for the few names that arrays are made of."""
+        if (module, name) == ("PIL.Image", "Image"):
+            return type(
+                "Picture", (_Picture,), {}
+            )  # pickles make it without calling it, so it has to be a class
         found = _ADMITTED.get((module.replace("numpy._core", "numpy.core"), name))
         if found is None:
             raise DataError(
@@ -105,6 +110,18 @@ class _Dtype:
             raise DataError(f"An array of dtype {self.code!r:.30} is not read; only numbers and text are.")
         order = self.order if self.order in ("<", ">") else ""
         return np.dtype(order + self.code.lstrip("<>=|"))
+
+
+class _Picture:
+    """A picture as Pillow describes it: what else it knows, mode, (width, height), palette, pixels."""
+
+    value: Array | None = None
+
+    def __setstate__(self, state: Any) -> None:
+        _, mode, (width, height), _, content = state
+        if mode != "RGB" or not isinstance(content, bytes):
+            raise DataError(f"A picture of mode {mode!r:.30} is not read; RGB is.")
+        self.value = np.frombuffer(content, np.uint8).reshape(int(height), int(width), 3)
 
 
 class _Array:
@@ -167,9 +184,9 @@ _ADMITTED: dict[tuple[str, str], Callable[..., Any] | str] = {
 
 def _plain(value: Any, name: str) -> Any:
     """Put arrays in the place of their descriptions, in place within lists, so that nothing is held twice."""
-    if isinstance(value, _Array):
+    if isinstance(value, _Array | _Picture):
         if value.value is None:
-            raise DataError(f"{name} has an array without contents.")
+            raise DataError(f"{name} has an array or picture without contents.")
         return value.value
     if isinstance(value, list):
         for i, item in enumerate(value):

@@ -57,7 +57,7 @@ READERS: dict[str, Reader] = {
             "mini",
             "harness.data.mini",
             "PATH is your own ILSVRC2012_img_train.tar or its folders, mini-imagenet-cache-*.pkl, "
-            "miniImageNet_category_split_*.pickle, few-shot-*.npz, or a folder of n0153282900000005.jpg and so on",
+            "miniImageNet_category_split_*.pickle, few-shot-*.npz, {train,val,test}.pth, or a folder of n0153282900000005.jpg and so on",
             _IMAGENET,
             must_accept=True,
         ),

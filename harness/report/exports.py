@@ -85,9 +85,9 @@ def as_json(pages: Sequence[SettingPage]) -> str:
 
 def _pairs(page: SettingPage) -> dict[str, list[list[float]]]:
     return {
-        "difference": [[round(cell.difference, 6) for cell in cells] for cells in page.matrix],
-        "p_holm": [[float(f"{cell.p:.4g}") for cell in cells] for cells in page.matrix],
-        "detectable": [[round(cell.detectable, 6) for cell in cells] for cells in page.matrix],
+        "difference": [[round(cell.difference, 5) for cell in cells] for cells in page.matrix],
+        "p_holm": [[float(f"{cell.p:.3g}") for cell in cells] for cells in page.matrix],
+        "detectable": [[round(cell.detectable, 5) for cell in cells] for cells in page.matrix],
     }
 
 

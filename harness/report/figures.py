@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from harness import stats
+from harness.report.across import Across
 from harness.report.setting_page import Cost, Entry, SettingPage, mean_accuracy
 from harness.report.svg import INK, LINE, MUTED, SERIES, draw, figure, style
 from harness.report.terminal import duration, percent
@@ -17,8 +18,10 @@ from harness.report.terminal import duration, percent
 WIDTH = 7.6  # inches
 LABEL_SPACE = 0.34  # of the width, left of the axes
 MARKERS = "osD^v"
-MAX_CLASSES = 40
+LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
+MAX_CLASSES = 20
 MAX_SHOWN = 5  # rows told apart in the picture of classes
+MAX_NUMBERED = 12  # points of a front beyond which their numbers would cover each other
 
 
 def forest(page: SettingPage) -> Markup:
@@ -98,6 +101,47 @@ def classes(page: SettingPage) -> Markup | None:
         return draw(made, "classes", f"Accuracy of {len(names)} classes, hardest first", tips)
 
 
+def hardness(page: SettingPage) -> Markup | None:
+    """Accuracy of the best rows in each tenth of the episodes, against its mean hardness; None where unmeasured."""
+    part, tips = page.hardness, {}
+    if part is None:
+        return None
+    shown = part.rows[:MAX_SHOWN]
+    with style():
+        made = figure(WIDTH, 3.2)
+        axes = made.add_axes((0.08, 0.15, 0.9, 0.72))
+        for k, found in enumerate(shown):
+            values = [100 * share for share in found.accuracy]
+            axes.plot(part.omega, values, "-", lw=1, color=SERIES[k])
+            for i, (omega, value) in enumerate(zip(part.omega, values, strict=True)):
+                label = _short(found.row.label) if i == 0 else None
+                axes.plot([omega], [value], MARKERS[k], ms=4.5, color=SERIES[k], gid=f"h{k}x{i}", label=label)
+                tips[f"h{k}x{i}"] = f"{found.row.label}, tenth {i + 1} of the episodes: {value:.1f}%"
+        axes.set_xlabel("hardness, nats")
+        axes.set_ylabel("accuracy %")
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=min(3, len(shown)), fontsize=9)
+        return draw(made, "hardness", f"Accuracy of {len(shown)} rows against hardness", tips)
+
+
+def profiles(across: Across) -> Markup:
+    """Share of settings × seeds on which each of the best methods is above an accuracy."""
+    tips: dict[str, str] = {}
+    with style():
+        made = figure(WIDTH, 3.2)
+        axes = made.add_axes((0.08, 0.15, 0.9, 0.7))
+        for k, profile in enumerate(across.profiles[:MAX_SHOWN]):
+            thresholds, shares = zip(*profile.points, strict=True)
+            axes.step(
+                [100 * x for x in thresholds], [100 * y for y in shares], where="post", lw=1.6, color=SERIES[k],
+                ls=LINES[k], label=_short(profile.label), gid=f"f{k}",
+            )  # fmt: skip
+            tips[f"f{k}"] = profile.label
+        axes.set_xlabel("accuracy above, %")
+        axes.set_ylabel("share of scores, %")
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=min(3, len(tips)), fontsize=9)
+        return draw(made, "profile", f"Performance profiles of {len(tips)} methods", tips)
+
+
 def seeds(page: SettingPage) -> Markup | None:
     """Accuracy of every training seed; None when no row has two."""
     entries, tips = [e for e in page.entries if len(e.row.seeds) > 1], {}
@@ -169,14 +213,14 @@ def _cost_panel(
         colour = SERIES[0] if k in front else MUTED
         gid = re.sub(r"[^a-z]", "", name)[:8] + str(i)
         axes.plot([value], [gain[k]], "o", ms=6, color=colour, mfc=colour if k in front else "none", gid=gid)
-        if k in front:
+        if k in front and len(front) <= MAX_NUMBERED:
             axes.annotate(
                 str(i + 1), (value, gain[k]), (5, 2), textcoords="offset points", fontsize=8, color=MUTED
             )
         tips[gid] = (
             f"{i + 1}. {entry.row.label}, {entry.row.backbone}: {percent(entry.row.mean)}%, {write(value)}"
         )
-    if max(cost) > 3 * min(cost):
+    if max(cost) > 20 * min(cost):
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter("")
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -199,7 +200,7 @@ def each_table(store: Store, runs: Sequence[StoredRun]) -> Iterator[Table]:
     tried = store.tried()
     for run in runs:
         by_setting.setdefault(run.spec.setting, []).append(run)
-    for setting, members in sorted(by_setting.items()):
+    for setting, members in sorted(by_setting.items(), key=lambda item: setting_order(item[0])):
         failed = tuple(run for run in members if run.status == "failed")
         by_images: dict[tuple[str, str], list[StoredRun]] = {}
         for run in members:
@@ -212,6 +213,15 @@ def each_table(store: Store, runs: Sequence[StoredRun]) -> Iterator[Table]:
             note = f"images {images[:8]}, episodes {episodes[:8]}" if len(by_images) > 1 else ""
             ordered = tuple(sorted(rows, key=lambda r: (-r.mean, r.key)))
             yield Table(setting, note, ordered, failed, n_standard, episodes)
+
+
+def setting_order(setting: str) -> str:
+    """What settings are sorted by: their names, n2 before n10.
+
+    >>> sorted(["glyphs-lowshot-n10", "glyphs-lowshot-n2"], key=setting_order)
+    ['glyphs-lowshot-n2', 'glyphs-lowshot-n10']
+    """
+    return re.sub(r"(?<=-n)\d+$", lambda match: match[0].zfill(4), setting)
 
 
 def standard_episodes(setting: str) -> int | None:

@@ -21,7 +21,7 @@ class MethodPage:
         docstring, deviations, reference: as its newest run recorded them; empty where it did not.
         contract: the outcomes of its contract; ``checked`` is the day.
         entries: its rows, each with the page it stands on.
-        runs: every stored run, by setting and seed.
+        others: runs that stand in no row: failed, or fewer episodes than another of the same seed.
     """
 
     name: str
@@ -32,7 +32,7 @@ class MethodPage:
     contract: tuple[Check, ...]
     checked: str
     entries: tuple[tuple[SettingPage, Entry], ...]
-    runs: tuple[StoredRun, ...]
+    others: tuple[StoredRun, ...]
 
 
 def build(runs: Sequence[StoredRun], pages: Sequence[SettingPage]) -> list[MethodPage]:
@@ -49,6 +49,9 @@ def _page(name: str, runs: Sequence[StoredRun], pages: Sequence[SettingPage]) ->
     checked = max(
         (one for one in same if one.get("checked")), key=lambda one: str(one["checked"]), default=about
     )
+    entries = tuple((page, entry) for page in pages for entry in page.entries if entry.row.method == name)
+    shown = {run.pk for _, entry in entries for run in entry.row.runs}
+    rest = [run for run in runs if run.pk not in shown]
     return MethodPage(
         name=name,
         versions=tuple(
@@ -59,8 +62,8 @@ def _page(name: str, runs: Sequence[StoredRun], pages: Sequence[SettingPage]) ->
         deviations=str(about.get("deviations", "")),
         contract=contract_checks(checked),
         checked=str(checked.get("checked", ""))[:10],
-        entries=tuple((page, entry) for page in pages for entry in page.entries if entry.row.method == name),
-        runs=tuple(sorted(runs, key=lambda run: (run.spec.setting, run.spec.seed, run.id, run.replicate))),
+        entries=entries,
+        others=tuple(sorted(rest, key=lambda run: (run.spec.setting, run.spec.seed, run.id, run.replicate))),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Sequence
 from functools import cache
@@ -87,8 +88,9 @@ def _write_index(folder: Path, pages: Sequence[SettingPage], n_runs: int, bibtex
         ("size", "Input", sorted({line.image_size for line in lines})),
     )
     _print(
-        folder / "index.html", "index.html.j2", root="", page=page, filters=filters, has_bibtex=bool(bibtex)
-    )
+        folder / "index.html", "index.html.j2", root="", page=page, filters=filters, has_bibtex=bool(bibtex),
+        profiles=figures.profiles(page.across) if page.across else None,
+    )  # fmt: skip
     for family in page.families:
         for form, write_as in wide.FORMS.items():
             _text(folder / f"family-{slug(family.name)}.{form}", write_as(family))
@@ -102,6 +104,7 @@ def _write_setting(folder: Path, page: SettingPage) -> None:
         "forest": figures.forest(page) if page.entries else None,
         "costs": figures.costs(page),
         "classes": figures.classes(page),
+        "hard": figures.hardness(page),
         "seeds": figures.seeds(page),
     }
     _print(folder / f"{name}.html", "setting.html.j2", root="", page=page, **pictures)
@@ -115,12 +118,19 @@ def _write_runs(store: Store, folder: Path, runs: Sequence[StoredRun], pages: Se
     lists = {page.table.list_digest: page.episodes for page in pages}
     rows = [(page, row) for page in pages for row in page.table.rows]
     href = {run.pk: f"{slug(page.table.name)}.html" for page, row in rows for run in row.runs}
+    of_setting = {page.table.setting: f"{slug(page.table.name)}.html" for page in reversed(pages)}
     known = {run.pk: row.accuracy[i] for _, row in rows for i, run in enumerate(row.runs)}
     for run in runs:
         episodes = lists.get(run.spec.episode_digest) if run.status == "done" else None
         metric = headline_metric(run) if run.metrics else ""
         page = run_page.build(store, run, metric, episodes, known.get(run.pk))
-        _print(folder / run_file(run), "run.html.j2", root="../", page=page, table_href=href.get(run.pk, ""))
+        _print(
+            folder / run_file(run),
+            "run.html.j2",
+            root="../",
+            page=page,
+            table_href=href.get(run.pk, of_setting.get(run.spec.setting, "")),
+        )
 
 
 def _print(path: Path, template: str, **context: Any) -> None:
@@ -143,7 +153,7 @@ def _environment() -> Environment:
     )
     made.filters.update(
         percent=terminal.percent, duration=terminal.duration, rank=exports.rank_text, slug=slug, run_file=run_file,
-        method_file=method_file, p_value=p_value, last_line=last_line, polyline=polyline, flat=run_page.flat,
+        method_file=method_file, p_value=p_value, last_line=last_line, paragraphs=paragraphs, polyline=polyline, flat=run_page.flat,
     )  # fmt: skip
     return made
 
@@ -157,6 +167,19 @@ def p_value(p: float) -> str:
     if p < 0.001:
         return "p <.001"
     return "p 1" if p > 0.9995 else f"p {p:.3f}".replace("0.", ".", 1)
+
+
+def paragraphs(text: str) -> list[str]:
+    r"""The paragraphs of a docstring, lines joined, except where they are a list or indented.
+
+    >>> paragraphs("One\nsentence.\n\n- a\n- b")
+    ['One sentence.', '- a\n- b']
+    """
+    found = []
+    for part in re.split(r"\n\s*\n", text.strip()):
+        is_list = any(line[:1] in " \t-*" for line in part.splitlines())
+        found.append(part if is_list else " ".join(part.split()))
+    return [part for part in found if part]
 
 
 def last_line(traceback: str) -> str:

@@ -20,7 +20,8 @@ from harness.store import Store, StoredRun
 N_EXTREMES = 5
 N_BINS = 20
 N_POINTS = 60  # of a drawn training curve
-SHOWN_APART = ("badges", "seconds", "packages", "about", "thumbnails")  # of the provenance
+SHOWN_APART = ("badges", "seconds", "packages", "about", "thumbnails", "device_type")  # of the provenance
+N_NAMES = 10  # classes of an episode that are named
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def build(
         best=tuple(lines[n:]),
         curves=curves(run.curves),
         checks=tuple(_checks(run)),
-        facts=tuple((k, flat(v)) for k, v in sorted(run.provenance.items()) if k not in SHOWN_APART),
+        facts=tuple(_fact(k, v) for k, v in sorted(run.provenance.items()) if k not in SHOWN_APART and v),
     )
 
 
@@ -165,6 +166,14 @@ def flat(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def _fact(name: str, value: Any) -> tuple[str, str]:
+    """Name and text of one entry of the provenance; bytes as megabytes, whole numbers in groups of three."""
+    if name.endswith("_bytes"):
+        return name.removesuffix("_bytes").replace("_", " "), f"{value / 1e6:,.0f} MB"
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return name.replace("_", " "), f"{value:,}" if is_whole else flat(value)
+
+
 def _counts(
     store: Store, run: StoredRun, metric: str, accuracy: npt.NDArray[np.float64] | None
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -202,6 +211,7 @@ def _episode(i: int, n_correct: Any, n_query: Any, episodes: EpisodeTable | None
     names: tuple[str, ...] = ()
     if episodes is not None and i < len(episodes.classes) and not episodes.is_joint:
         names = tuple(episodes.class_names[c] for c in episodes.classes[i])
+        names = (*names[:N_NAMES], f"{len(names) - N_NAMES} more") if len(names) > N_NAMES + 1 else names
     return EpisodeLine(i, int(n_correct[i]), int(n_query[i]), names)
 
 

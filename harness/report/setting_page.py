@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from harness import benchmarks, published, stats
 from harness.errors import FsbenchError
+from harness.report import hardness
 from harness.report.joint import members, predictions_of
 from harness.report.labels import told_apart
 from harness.report.leaderboard import Matrix, Row, Table
@@ -63,7 +64,8 @@ class Entry:
         apart: what tells it from rows of the same label and backbone; empty where there is none.
         rank: (lowest, highest) it may have; None for a partial row.
         group: tie group, 1 the top; None for a partial row.
-        sampler, by_class: intervals of the seed-averaged accuracies over episodes and over classes.
+        sampler, by_class: intervals of the seed-averaged accuracies over episodes (jointly: the headline one) and over
+            classes.
         worst: the bad end of its episodes.
         seeds: variance components; None for one seed.
         cost: time and memory.
@@ -112,6 +114,7 @@ class SettingPage:
         matrix: upper triangle over the ranked rows: ``matrix[i][j - i - 1]`` is row i minus row j.
         episodes: the stored list; None when no run brought it.
         ledger: every published number of the setting.
+        hardness: accuracy against the hardness of episodes; None where it was not measured.
         is_same_list: whether the stored list is the locked one; None when none is locked.
     """
 
@@ -123,6 +126,7 @@ class SettingPage:
     matrix: tuple[tuple[PairCell, ...], ...]
     episodes: EpisodeTable | None
     ledger: tuple[published.Published, ...]
+    hardness: hardness.HardnessPart | None
     is_same_list: bool | None
 
     @property
@@ -150,6 +154,7 @@ def build(store: Store, table: Table) -> SettingPage:
         matrix=_matrix(table),
         episodes=episodes,
         ledger=tuple(published.ledger_of(table.setting)),
+        hardness=hardness.build(store, table),
         is_same_list=None if locked is None or not table.list_digest else locked == table.list_digest,
     )
 
@@ -181,7 +186,7 @@ def _entry(store: Store, table: Table, row: Row, apart: str, episodes: EpisodeTa
         apart=apart,
         rank=rank[:2] if rank else None,
         group=rank[2] if rank else None,
-        sampler=stats.sampler_interval(by_episode),
+        sampler=row.interval if row.joint else stats.sampler_interval(by_episode),
         by_class=_class_interval(by_episode, episodes),
         worst=stats.worst_episodes(by_episode),
         seeds=stats.crossed(row.accuracy) if len(row.seeds) > 1 else None,

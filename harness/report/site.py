@@ -23,7 +23,7 @@ _DRAWN_BY = ("matplotlib", "jinja2", "numpy", "scipy")
 
 
 def fingerprint(store: Store, runs: Sequence[StoredRun], settings: Sequence[str] | None) -> str:
-    """sha256 over everything a report is made from: runs, trials, what was asked, our files, the packages that draw."""
+    """sha256 over everything a report is made from: runs, trials, hardness, what was asked, our files, the packages that draw."""
     digest = hashlib.sha256(json.dumps([settings, {name: version(name) for name in _DRAWN_BY}]).encode())
     for path in _sources():
         digest.update(path.name.encode() + path.read_bytes())
@@ -35,6 +35,9 @@ def fingerprint(store: Store, runs: Sequence[StoredRun], settings: Sequence[str]
         digest.update(json.dumps(said, sort_keys=True).encode())
     tried = sorted((*family, sorted(configs)) for family, configs in store.tried().items())
     digest.update(json.dumps(tried).encode())
+    for measured in store.every_hardness():
+        said = [measured.episode_digest, measured.novel_digest, dict(measured.extractor)]
+        digest.update(json.dumps(said).encode() + measured.omega.tobytes())
     return digest.hexdigest()
 
 

@@ -7,6 +7,7 @@ import json
 
 from sqlalchemy import Connection, select
 
+from harness.store.hardness import every_hardness
 from harness.store.lists import list_sha256, read_list
 from harness.store.models import episode_list, run
 from harness.store.reading import metric_names, read_counts, read_predictions
@@ -15,7 +16,7 @@ from harness.store.trials import read_trials
 
 
 def content_sha256(connection: Connection, *, provenance: bool) -> str:
-    """sha256 over runs, counts, predictions, rechecks, trials and episode lists; not over keys and the time of storing."""
+    """sha256 over runs, counts, predictions, rechecks, trials, lists and their hardness; not over keys and the time of storing."""
     digest = hashlib.sha256(b"fsbench content v1")
     for row in connection.execute(select(run).order_by(run.c.id, run.c.replicate)).all():
         said = [row.id, row.replicate, row.status, row.spec, row.curves, row.traceback]
@@ -40,4 +41,7 @@ def content_sha256(connection: Connection, *, provenance: bool) -> str:
     for entry in read_trials(connection):
         said = [entry.spec.to_json(), entry.n_correct, entry.n_query, entry.traceback]
         digest.update(json.dumps([*said, entry.seconds, entry.finished] if provenance else said).encode())
+    for measured in every_hardness(connection):
+        said = [measured.episode_digest, measured.novel_digest, dict(measured.extractor), len(measured.omega)]
+        digest.update(json.dumps(said, sort_keys=True).encode() + measured.omega.astype("<f8").tobytes())
     return digest.hexdigest()

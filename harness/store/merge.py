@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, select
 from harness.errors import StoreError
 from harness.runs import RunResult
 from harness.store.connection import name_of, read_transaction
+from harness.store.hardness import every_hardness, keep_hardness
 from harness.store.ingest import Outcome, ingest_result
 from harness.store.models import run
 from harness.store.reading import read_result
@@ -39,9 +40,11 @@ def merge_all(source: Engine, target: Connection) -> Counter[Outcome]:
             for check in rechecks:
                 keep_recheck(target, run_id, result.digest, check)
     with read_transaction(source) as connection:
-        trials = read_trials(connection)
+        trials, measured = read_trials(connection), every_hardness(connection)
     for trial in trials:
         keep_trial(target, trial)
+    for entry in measured:
+        keep_hardness(target, entry)
     return outcomes
 
 

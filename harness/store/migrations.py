@@ -11,12 +11,13 @@ from harness.errors import StoreError
 from harness.store.connection import engine_for, name_of, read_transaction, sqlite_path, write_transaction
 from harness.store.models import CREATE_EPISODE_ACCURACY, fsbench_schema, metadata
 
-VERSION = 2
+VERSION = 3
 
 # STEPS[n] lifts a database of version n - 1 to n. A change of models.py raises VERSION and adds its step here; a
 # step says what it does in SQL of its own, since models.py will have moved on.
 STEPS: Mapping[int, Callable[[Connection], None]] = {
-    2: lambda connection: _run_each(connection, _TRUST_AND_TRIALS)
+    2: lambda connection: _run_each(connection, _TRUST_AND_TRIALS),
+    3: lambda connection: _run_each(connection, _HARDNESS[connection.dialect.name]),
 }
 _TRUST_AND_TRIALS = """
 ALTER TABLE run ADD COLUMN self_reported INTEGER DEFAULT 0 NOT NULL;
@@ -30,6 +31,14 @@ CREATE TABLE trial (
     n_correct INTEGER NOT NULL, n_query INTEGER NOT NULL, seconds INTEGER NOT NULL, traceback TEXT NOT NULL,
     finished TEXT NOT NULL)
 """
+_HARDNESS: Mapping[str, str] = {
+    dialect: f"""
+CREATE TABLE hardness (
+    episode_digest TEXT NOT NULL, novel_digest TEXT NOT NULL, extractor TEXT NOT NULL, n_episodes INTEGER NOT NULL,
+    omega {binary} NOT NULL, PRIMARY KEY (episode_digest, novel_digest))
+"""
+    for dialect, binary in (("sqlite", "BLOB"), ("postgresql", "BYTEA"))
+}
 
 
 def open_engine(location: str | Path, *, create: bool) -> Engine:

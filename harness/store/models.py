@@ -203,6 +203,16 @@ trial = Table(  # configurations tried on the validation classes
     Column("finished", Text, nullable=False),  # UTC
 )
 
+hardness = Table(  # of the episodes of a list, to one fixed extractor
+    "hardness",
+    metadata,
+    Column("episode_digest", Text, primary_key=True),
+    Column("novel_digest", Text, primary_key=True),  # of the images
+    Column("extractor", Text, nullable=False),  # JSON
+    Column("n_episodes", Integer, nullable=False),
+    Column("omega", PackedArray, nullable=False),  # (n_episodes,) int32, millionths of a nat
+)
+
 CREATE_EPISODE_ACCURACY = """
 CREATE VIEW episode_accuracy AS
 SELECT run.pk AS run_pk, run.id AS run_id, run.replicate AS replicate, run.method AS method,

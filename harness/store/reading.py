@@ -89,7 +89,8 @@ def stored_runs(connection: Connection, filters: Mapping[str, Any]) -> list[Stor
         replicates[run_id] = (*replicates.get(run_id, ()), replicate)
     metrics: dict[int, list[str]] = {}
     has_rows = select(result.c.episode).where(result.c.run_pk == run.c.pk, result.c.metric_pk == metric.c.pk)
-    pairs = select(run.c.pk, metric.c.name).join(metric, has_rows.correlate(run, metric).exists())
+    both = run.join(metric, has_rows.correlate(run, metric).exists())
+    pairs = select(run.c.pk, metric.c.name).select_from(both)
     for pk, name in connection.execute(pairs.order_by(metric.c.name)):
         metrics.setdefault(pk, []).append(name)
     rechecks = every_recheck(connection)

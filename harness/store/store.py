@@ -20,6 +20,7 @@ from harness.store import models, reading
 from harness.store.connection import name_of, read_transaction, write_transaction
 from harness.store.content import content_sha256
 from harness.store.durations import read_durations
+from harness.store.hardness import Hardness, every_hardness, keep_hardness, read_hardness
 from harness.store.ingest import Outcome, ingest_result
 from harness.store.lists import read_list
 from harness.store.merge import merge_all
@@ -118,6 +119,21 @@ class Store:
         """Family → the configurations (JSON texts) that were tried in it."""
         with read_transaction(self.engine) as connection:
             return read_tried(connection)
+
+    def add_hardness(self, measured: Hardness, *, replace: bool = False) -> bool:
+        """Keep the hardness of a list, and say whether it is what is stored now; see ``keep_hardness``."""
+        with write_transaction(self.engine) as connection:
+            return keep_hardness(connection, measured, replace=replace)
+
+    def hardness(self, episode_digest: str, novel_digest: str) -> Hardness | None:
+        """The hardness of a list over these images; None where none was measured."""
+        with read_transaction(self.engine) as connection:
+            return read_hardness(connection, episode_digest, novel_digest)
+
+    def every_hardness(self) -> list[Hardness]:
+        """The hardness of every list that has one."""
+        with read_transaction(self.engine) as connection:
+            return every_hardness(connection)
 
     def has(self, run_id: str) -> bool:
         """Whether a run is stored as done."""

@@ -96,6 +96,8 @@ class MethodContract:
         try:
             if broken:
                 raise NotChecked(f"not checked: it rests on {broken}, which is broken")
+            if promise.protocol and promise.protocol not in self._bench.traits.protocols:
+                raise NotChecked(f"not checked: the method does not speak the {promise.protocol} protocol")
             with preserved_random_state():
                 message = promise.check(self._bench)
         except NotChecked as reason:

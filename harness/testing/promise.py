@@ -28,10 +28,12 @@ class Promise:
     Attributes:
         check: tries to break the promise, which is its docstring; returns a figure worth knowing, or "".
         rests_on: names of other promises.
+        protocol: the one it is about; methods that do not speak it do not make the promise. Empty for any.
     """
 
     check: Callable[[Workbench], str]
     rests_on: tuple[str, ...] = ()
+    protocol: str = ""
 
     @property
     def name(self) -> str:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from harness.testing import episode_promises, fitting_promises
+from harness.testing import episode_promises, fitting_promises, joint_promises
 from harness.testing.promise import Promise
 
 _FITTED, _SCORES, _STEADY = "fits_in_seconds", "scores_are_well_formed", "same_rng_same_scores"
+_EPISODIC = "episodic"
 PROMISES = (
     Promise(fitting_promises.builds_from_every_entry),
     Promise(fitting_promises.config_is_documented),
     Promise(fitting_promises.keeps_novel_closed),
     Promise(fitting_promises.fits_in_seconds, ("keeps_novel_closed",)),
     Promise(fitting_promises.features_are_well_formed, (_FITTED,)),
-    Promise(episode_promises.scores_are_well_formed, (_FITTED, "features_are_well_formed")),
-    Promise(episode_promises.any_way_and_shot, (_SCORES,)),
-    Promise(episode_promises.inputs_are_not_changed, (_SCORES,)),
-    Promise(episode_promises.beats_chance, ("inputs_are_not_changed",)),
-    Promise(episode_promises.queries_may_be_permuted, (_SCORES,)),
-    Promise(episode_promises.queries_are_independent, ("queries_may_be_permuted",)),
+    Promise(episode_promises.scores_are_well_formed, (_FITTED, "features_are_well_formed"), _EPISODIC),
+    Promise(episode_promises.any_way_and_shot, (_SCORES,), _EPISODIC),
+    Promise(episode_promises.inputs_are_not_changed, (_SCORES,), _EPISODIC),
+    Promise(episode_promises.beats_chance, ("inputs_are_not_changed",), _EPISODIC),
+    Promise(episode_promises.queries_may_be_permuted, (_SCORES,), _EPISODIC),
+    Promise(episode_promises.queries_are_independent, ("queries_may_be_permuted",), _EPISODIC),
     Promise(fitting_promises.embed_is_independent, ("features_are_well_formed",)),
-    Promise(episode_promises.same_rng_same_scores, (_SCORES,)),
-    Promise(episode_promises.leaves_global_random_state, (_SCORES,)),
-    Promise(episode_promises.classes_may_be_renamed, (_STEADY, "inputs_are_not_changed")),
-    Promise(episode_promises.keeps_no_state, (_STEADY,)),
-    Promise(episode_promises.batch_equals_loop, (_STEADY,)),
-    Promise(fitting_promises.survives_a_checkpoint, (_STEADY, "features_are_well_formed")),
+    Promise(episode_promises.same_rng_same_scores, (_SCORES,), _EPISODIC),
+    Promise(episode_promises.leaves_global_random_state, (_SCORES,), _EPISODIC),
+    Promise(episode_promises.classes_may_be_renamed, (_STEADY, "inputs_are_not_changed"), _EPISODIC),
+    Promise(episode_promises.keeps_no_state, (_STEADY,), _EPISODIC),
+    Promise(episode_promises.batch_equals_loop, (_STEADY,), _EPISODIC),
+    Promise(fitting_promises.survives_a_checkpoint, (_STEADY, "features_are_well_formed"), _EPISODIC),
+    Promise(joint_promises.experiments_are_scored, (_FITTED, "features_are_well_formed"), "joint"),
 )

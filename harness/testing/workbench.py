@@ -137,7 +137,11 @@ class Workbench:
         Raises:
             PluginError: when the features are not well formed.
         """
-        return self._source(self.fresh(), tiny_store("novel", self.image_size))
+        return self.source_of("novel")
+
+    def source_of(self, role: benchmarks.RoleName) -> Source:
+        """Features of all images of a role, or the images where the method has no ``embed``."""
+        return self._source(self.fresh(), tiny_store(role, self.image_size))
 
     def images(self, n: int) -> Tensor:
         """Take n novel images as ``embed`` is given them: (n, 1, H, W) float32."""

@@ -366,6 +366,23 @@ class SavesMoreThanTensors(SoundModule):
         pass
 
 
+class ForgetsBaseClasses(Sound):
+    protocols: ClassVar[set[str]] = {
+        "episodic",
+        "joint",
+    }  # but base images are in support.base, not in support.x
+
+
+class GuessesJointly(Sound):
+    protocols: ClassVar[set[str]] = {"episodic", "joint"}
+
+    def adapt(self, support: Support) -> Any:
+        return None if support.n_base else super().adapt(support)
+
+    def predict(self, state: Any, query: Tensor) -> Tensor:
+        return torch.ones(len(query), 32) if state is None else super().predict(state, query)
+
+
 # Promise → methods that break it and nothing else, with what must be said of each.
 BAD = {
     "builds_from_every_entry": [
@@ -434,5 +451,9 @@ BAD = {
         (ForgetsAnAttribute, "Features are other ones"),
         (FitsByItsOwnChance, "Scores are other ones"),
         (SavesMoreThanTensors, "The weights cannot be saved and loaded"),
+    ],
+    "experiments_are_scored": [
+        (ForgetsBaseClasses, "classes without support"),
+        (GuessesJointly, r"The accuracy on 16 base and novel classes is 0\.\d+, chance 0.031"),
     ],
 }

@@ -24,7 +24,7 @@ from made_methods import (
 from torch import Tensor
 
 from harness import benchmarks
-from harness.api import BaseSet, FitContext, hyper
+from harness.api import BaseSet, FitContext, Support, distance_scores, hyper, streamed_means
 from harness.errors import ConfigError, PluginError
 from harness.testing import MethodContract, NotChecked, fitting_promises, tiny_store, workbench
 
@@ -41,6 +41,7 @@ def test_a_sound_method_keeps_every_promise(cls: type[Any]) -> None:
         if cls is SoundModule
         else {"features_are_well_formed", "embed_is_independent", "batch_equals_loop"}
     )
+    expected |= {"experiments_are_scored"}  # none of them speaks the joint protocol
     if cls is SoundTransductive:
         expected |= {"queries_may_be_permuted", "queries_are_independent"}
     assert skipped == expected
@@ -53,6 +54,23 @@ def test_a_bad_method_breaks_its_promise_alone(promise: str, cls: type[Any], mes
     assert list(broken) == [promise], broken
     with pytest.raises(AssertionError, match=message):
         raise AssertionError(broken[promise])
+
+
+def test_a_method_of_the_joint_protocol_alone_is_given_experiments_alone() -> None:
+    class JointOnly(Sound):
+        protocols: ClassVar[set[str]] = {"joint"}
+
+        def adapt(self, support: Support) -> Any:
+            assert support.base is not None, "this is an episode"
+            return streamed_means(((x.flatten(1), y) for x, y in support.batches()), support.n_way)
+
+        def predict(self, state: Any, query: Tensor) -> Tensor:
+            return state.unknown_last(distance_scores(query.flatten(1), state.means))
+
+    outcomes = {o.name: o for o in MethodContract(JointOnly).run_all()}
+    assert outcomes["experiments_are_scored"].passed
+    assert outcomes["beats_chance"].message == "not checked: the method does not speak the episodic protocol"
+    assert [o for o in outcomes.values() if o.passed is False] == []
 
 
 def test_every_promise_has_a_method_that_breaks_it() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_up_results import result
+from made_up_results import episode_table, result
 from scratch_home import TINY, Home
 
 from harness import dispatch, planning, run_folders
@@ -120,6 +120,32 @@ def test_a_run_that_another_process_is_at_is_waited_for(tmp_path: Path, data: Pa
     assert len(run_folders.complete(place.runs)) == 2 and not list(place.runs.glob(".partial-*"))
 
 
+def test_a_reader_renders_while_two_hundred_runs_are_collected(tmp_path: Path, data: Path) -> None:
+    """Neither fails nor waits for the other for long, and what is there only grows."""
+    place = _places(tmp_path / "home", data)
+    table = episode_table(2000)
+    for number in range(200):
+        method, seed = f"method-{number % 20:02d}", number // 20
+        result(method, "theirs-5w1s", 0.4 + 0.01 * (number % 20), seed, 2000, table=table).save(place.runs)
+    Store.open(place.db, create=True).close()
+    told, end = FORKS.Queue(), FORKS.Event()
+    reader = FORKS.Process(target=_render_until, args=(place, end, told))
+    reader.start()
+    assert told.get(timeout=60) == 0  # it is at work before the first run arrives
+    with Store.open(place.db) as store:
+        assert dispatch.collect(place, store) == {"new": 200}
+        end.set()
+        reader.join(timeout=120)
+        assert len(store.runs(metrics=())) == 200
+    seen = [told.get(timeout=10)]
+    while seen[-1] != 200:
+        seen.append(told.get(timeout=10))
+    assert reader.exitcode == 0 and seen == sorted(seen)
+    assert any(0 < n < 200 for n in seen), seen  # some were rendered in the middle of it
+    pages = [page.name for page in (place.reports / "run").glob("*.html")]
+    assert len(pages) == 200
+
+
 class Fatal:
     """A progress that has its process killed soon after the first step of a stage."""
 
@@ -177,6 +203,22 @@ def _kill(specs: Sequence[RunSpec], place: Places, stage: str, delay: float) -> 
 def _collect(place: Places) -> None:
     with Store.open(place.db, create=True) as store:
         dispatch.collect(place, store)
+
+
+def _render_until(place: Places, end: Any, told: Any) -> None:
+    """Render the report again and again; tell how many runs each was of, all of them at last."""
+    from harness.report import render
+
+    with Store.open(place.db) as store:
+        is_last = False
+        while True:
+            n_before = len(store.runs(metrics=()))
+            if n_before:
+                render.write(store, place.reports)
+            told.put(n_before)
+            if is_last:
+                return
+            is_last = end.is_set()
 
 
 def _work_within(n_bytes: int, spec: RunSpec, place: Places, told: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,6 @@ def test_the_pool_of_base_images(case: dict[str, Any]) -> None:
 
 def test_more_shots_contain_fewer() -> None:
     lists = {n: benchmarks.load(f"imagenet-lowshot-n{n}").episodes for n in SHOTS}
-    for few, many in zip(SHOTS, SHOTS[1:], strict=False):
+    for few, many in pairwise(SHOTS):
         assert (lists[few].support == lists[many].support[:, :, :few]).all()
         assert (lists[few].query == lists[many].query).all()

@@ -212,3 +212,10 @@ def test_a_configuration_that_is_not_accepted_any_more_is_refused() -> None:
         from_json(Config, {"momentum": 0.9})
     with pytest.raises(ConfigError, match="lr must be > 0"):
         from_json(Config, {"lr": 0.0})
+
+
+def test_what_a_recipe_changes_says_so() -> None:
+    layered = [{"mini": {"lr": 0.5}}, {"mini": {"lr": 0.25}}]
+    resolved = resolve(Config, layered, ("mini",), {}, method="mine", recipe="as-published")
+    assert resolved.origins["lr"] == "mini (as-published)"
+    assert resolve(Config, layered[:1], ("mini",), {}, method="mine").origins["lr"] == "mini"

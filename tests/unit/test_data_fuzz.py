@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from picture_files import encoded, jpeg, noise, tar_of, zip_of
+from PIL import Image
 from python2_pickles import python2
 
 from harness import benchmarks
@@ -106,6 +107,14 @@ SOURCES: dict[str, tuple[str, dict[str, bytes]]] = {  # name of the set, and its
         },
     ),
     "tadam": ("mini", {"few-shot-train.npz": npz(features=SMALL, targets=np.arange(2))}),
+    "libfewshot": (
+        "mini",
+        {
+            "train.pth": pickle.dumps(
+                ([Image.fromarray(i) for i in SMALL], [0, 1], {w: i for i, w in enumerate(WNIDS)})
+            )
+        },
+    ),
     "png pickles": (
         "tiered",
         {
@@ -117,6 +126,19 @@ SOURCES: dict[str, tuple[str, dict[str, bytes]]] = {  # name of the set, and its
         "tiered",
         {"train_images.npz": npz(images=SMALL), "train_labels.pkl": pickle.dumps({"labels": [0, 1]})},
     ),
+    "fc100 npz": (
+        "cifar100",
+        {"few-shot-train.npz": npz(features=np.zeros((2, 32, 32, 3), np.uint8), targets=np.arange(2))},
+    ),
+    "bertinetto": (
+        "cifar100",
+        {
+            "cifar100.zip": zip_of(
+                {f"cifar100/data/{c}/a.png": encoded(SMALL[0][:32, :32], "PNG") for c in CIFAR}
+            )
+        },
+    ),
+    "simpleshot": ("tiered", {f"train_0_{i}_0.png": encoded(SMALL[i], "PNG") for i in range(2)}),
     "folder": ("birds", {"birds.zip": zip_of({f"{c}/{i}.jpg": jpeg(i) for c in "ab" for i in range(2)})}),
 }
 

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from picture_files import MODES, encoded, jpeg, noise, tar_of, unpack, zip_of
+from PIL import Image
 from python2_pickles import python2
 
 from harness import benchmarks
 from harness.data import splits
 from harness.data.mini import RAVI, REBUILT
-from harness.data.pipelines import STRAIGHT, decode
+from harness.data.pipelines import STRAIGHT, decode, pipeline
 from harness.data.prepare import plans, prepare
 from harness.data.verify import verify
 from harness.errors import DataError
@@ -175,9 +176,9 @@ def test_pictures_that_were_made_small_are_no_originals(tmp_path: Path) -> None:
     assert (found.manifest.population, found.manifest.has_originals) == (RAVI, False)
     np.testing.assert_array_equal(found.map("metaoptnet", 84), [p for w in WNIDS for p in small[w]])
     remedy = rf"Remove {found.folder} and type `fsbench prepare mini --source PATH --accept-terms`, where PATH is your own ILSVRC"
-    for pipeline, size in (("closerlook", 224), ("feat", 84), ("metaoptnet", 80)):
+    for view, size in (("closerlook", 224), ("feat", 84), ("metaoptnet", 80)):
         with pytest.raises(DataError, match=f"needs the original pictures. {remedy}"):
-            found.map(pipeline, size)
+            found.map(view, size)
     with pytest.raises(DataError, match=f"without the original pictures. {remedy}"):
         found.originals()
 
@@ -218,6 +219,11 @@ def caches(kind: str, folder: Path, write: Callable[[Any], bytes]) -> Path:
         elif kind == "learn2learn":
             name = {"val": "validation"}.get(name, name)
             (folder / f"mini-imagenet-cache-{name}.pkl").write_bytes(write(ren(wnids)))
+        elif kind == "libfewshot":
+            pictures = [Image.fromarray(p) for p in pixels_of(wnids)]
+            labels = {w: c for c, w in enumerate(wnids)}
+            content = (pictures, [c for c in range(len(wnids)) for _ in range(2)], labels)
+            (folder / f"{name}.pth").write_bytes(pickle.dumps(content))
         elif kind.startswith("gidaris"):
             name = {"train": "train_phase_train"}.get(name, name)
             card = gidaris(wnids, 10 * i, named=kind == "gidaris")
@@ -231,7 +237,9 @@ def caches(kind: str, folder: Path, write: Callable[[Any], bytes]) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", ["ren", "learn2learn", "gidaris", "gidaris without names", "tadam"])
+@pytest.mark.parametrize(
+    "kind", ["ren", "learn2learn", "gidaris", "gidaris without names", "tadam", "libfewshot"]
+)
 @pytest.mark.parametrize("write", [py2, py3], ids=["python 2", "python 3"])
 def test_caches_give_their_pixels_unchanged(tmp_path: Path, kind: str, write: Callable[[Any], bytes]) -> None:
     source = caches(kind, tmp_path / "source", write)
@@ -247,6 +255,39 @@ def test_caches_give_their_pixels_unchanged(tmp_path: Path, kind: str, write: Ca
     assert [f.level for f in verify("mini", tmp_path / "data")] == ["ok"] * 3
     with pytest.raises(DataError, match="not the original pictures"):
         found.map("feat", 84)
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_libfewshots_whole_pictures_are_originals(tmp_path: Path, protocol: int) -> None:
+    for role, name in zip(CLASSES, ("train", "val", "test"), strict=True):
+        pixels = [noise(int(w[1:]) + i, 100, 130) for w in CLASSES[role] for i in range(2)]
+        labels = [10 + c for c in range(len(CLASSES[role])) for _ in range(2)]
+        content = (
+            [Image.fromarray(p) for p in pixels],
+            labels,
+            {w: 10 + c for c, w in enumerate(CLASSES[role])},
+        )
+        (tmp_path / f"{name}.pth").write_bytes(pickle.dumps(content, protocol))
+    found = prepare("mini", [tmp_path], tmp_path / "data", accept_terms=True)[0].dataset
+    assert found.manifest.has_originals
+    picture = Image.fromarray(noise(int(WNIDS[0][1:]), 100, 130))
+    np.testing.assert_array_equal(found.map("feat", 84)[0], pipeline("feat").geometry(picture, 84))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (([Image.new("RGB", (84, 84))], [0], {"n01532829": 0}), "n01532829 has 1 of 2"),
+        (([1, 2], [0, 1], {}), "does not hold a list of pictures"),
+        ({"images": []}, "is not pictures, labels and a dictionary"),
+        (([Image.new("L", (84, 84))], [0], {"n01532829": 0}), "A picture of mode 'L' is not read"),
+        (([Image.new("RGB", (84, 84))], ["a"], {"n01532829": 0}), "1 whole numbers were expected"),
+    ],
+)
+def test_a_pth_with_other_contents_is_refused(tmp_path: Path, content: object, message: str) -> None:
+    (tmp_path / "train.pth").write_bytes(pickle.dumps(content))
+    with pytest.raises(DataError, match=message):
+        plans("mini", [tmp_path], tmp_path / "data", accept_terms=True)
 
 
 def test_a_tar_of_pickles_is_read_as_it_is(tmp_path: Path) -> None:

@@ -249,17 +249,17 @@ def test_batches_of_queries_and_stretches_of_experiments_do_not_show() -> None:
 
 
 def test_queries_come_in_an_order_of_their_own() -> None:
-    class Watches(Perfect):
-        seen: list[list[int]] = []
+    shown: list[list[int]] = []
 
+    class Watches(Perfect):
         def predict(self, state: Tensor, query: Tensor) -> Tensor:
-            self.seen.append(query[:, -1].long().tolist())
+            shown.append(query[:, -1].long().tolist())
             return super().predict(state, query)
 
     found = CLASSES.experiments(1, seed=5)
     joint_evaluation.predict(Watches(), found, Rows(LABEL, 8), seed=0)
-    assert all(sorted(seen) == found.query.ravel().tolist() for seen in Watches.seen)
-    assert len({tuple(seen) for seen in Watches.seen}) == 5
+    assert all(sorted(seen) == found.query.ravel().tolist() for seen in shown)
+    assert len({tuple(seen) for seen in shown}) == 5
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_what_is_stored_explains_itself() -> None:
     given_ = joint_evaluation.predict(Guess(), found, Rows(LABEL, 8), seed=3)
     counts = counts_of(found, given_)
     table = table_of(found, tuple("abcdefgh"), ("",) * 8)
-    assert table.is_joint and list(counts)[0] == "top1/novel"
+    assert table.is_joint and next(iter(counts)) == "top1/novel"
     assert [table.class_names[c] for c in table.classes[0]] == list("bdfgh")
     for top in ("top1", "top5"):
         labels = counts[f"{top}/all"].predictions

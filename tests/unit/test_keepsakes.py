@@ -68,7 +68,7 @@ def test_extreme_episodes_have_small_pictures_that_the_page_accepts(size: int, c
     run = made.result(n_episodes=50)
     found = _pictures(run, _store(size, channels))
     assert found and all(PNG.fullmatch(text) for text in found.values())
-    assert sum(map(len, found.values())) <= thumbnails.MAX_BYTES
+    assert sum(map(len, found.values())) <= thumbnails.MAX_BYTES[channels]
     for text in found.values():
         image = Image.open(io.BytesIO(base64.b64decode(text)))
         assert max(image.size) <= thumbnails.MAX_SIDE

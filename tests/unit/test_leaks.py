@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from harness import leaks
+from harness import leaks, planning
 from harness.benchmarks import Benchmark, every
 from harness.data import splits
-from harness.errors import ConfigError
+from harness.errors import ConfigError, DataError
 
 BENCHMARKS = {b.key: b for b in every()}
 
@@ -126,3 +128,10 @@ def test_unknown_names_nothing_and_other_names_are_refused() -> None:
 )
 def test_training_on_more_than_the_base_classes_is_told(seen: str, benchmark: str, is_more: bool) -> None:
     assert leaks.is_more_than_base(seen.split(","), BENCHMARKS[benchmark]) is is_more
+
+
+def test_a_run_that_saw_its_novel_classes_is_refused_before_anything_is_opened(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"6 pictures of novel classes \(Dark_Eyed_Junco.*--allow-leak"):
+        planning.plan(["pixels"], ["tiered-cub-5w5s"], [0], planning.Options(), tmp_path)
+    with pytest.raises(DataError, match="is not prepared"):
+        planning.plan(["pixels"], ["tiered-cub-5w5s"], [0], planning.Options(allow_leak=True), tmp_path)

@@ -253,7 +253,7 @@ def test_a_method_page_shows_what_its_runs_recorded(tmp_path: Path) -> None:
         runs = stored_runs(store)
         first, second = method_page.build(runs, [])
     assert first.docstring == "Nearest prototypes." and first.contract[0].passed is True
-    assert second.docstring == "" and len(second.runs) == 1
+    assert second.docstring == "" and len(second.others) == 1
 
 
 def test_power_agrees_with_the_formula_and_knows_when_seeds_are_unknown(store: Store) -> None:

@@ -310,9 +310,9 @@ def test_the_fingerprint_sees_code_as_well_as_results(
     database: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with Store.open(database) as store:
-        before = site.fingerprint([], None)
-        assert site.fingerprint(render.stored_runs(store), None) != before
-    template = tmp_path / "extra.j2"
-    template.write_text("{{ new }}")
-    monkeypatch.setattr(site, "_sources", lambda: [template])
-    assert site.fingerprint([], None) != before
+        before = site.fingerprint(store, [], None)
+        assert site.fingerprint(store, render.stored_runs(store), None) != before
+        template = tmp_path / "extra.j2"
+        template.write_text("{{ new }}")
+        monkeypatch.setattr(site, "_sources", lambda: [template])
+        assert site.fingerprint(store, [], None) != before

@@ -1,0 +1,100 @@
+"""How hard the episodes of a list are to one fixed extractor: measured once, the same for every method."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection, Row, select
+
+from harness.store.models import hardness
+
+MICRO = 1e6  # stored in millionths, so that every database has the same whole numbers
+
+
+@dataclass(frozen=True)
+class Hardness:
+    """Hardness of the first episodes of a list (Dhillon et al. 2020, eq. 9).
+
+    Attributes:
+        episode_digest, novel_digest: of the full list and of the images behind it.
+        extractor: whose features it is measured with: run, method, version, backbone, fit, seed, …; JSON types.
+        omega: (n,) nats, higher is harder.
+    """
+
+    episode_digest: str
+    novel_digest: str
+    extractor: Mapping[str, Any]
+    omega: npt.NDArray[np.float64]
+
+    @property
+    def name(self) -> str:
+        """The extractor in a few words."""
+        told = self.extractor
+        return (
+            f"{told['method']} {told['version']}, {told['backbone']}, seed {told['seed']}, run {told['run']}"
+        )
+
+
+def keep_hardness(connection: Connection, measured: Hardness, *, replace: bool = False) -> bool:
+    """Store the hardness of a list; of two the longer one stays, of equal length the one whose text comes first.
+
+    Args:
+        connection: of a writing transaction.
+        measured: what was measured.
+        replace: put it in the place of what is there.
+
+    Returns:
+        Whether it is what is stored now.
+    """
+    row = _row(measured)
+    kept = _find(connection, measured.episode_digest, measured.novel_digest)
+    if kept is not None:
+        if not replace and _order(kept._asdict()) <= _order(row):
+            return _order(kept._asdict()) == _order(row)
+        connection.execute(hardness.delete().where(*_is(measured.episode_digest, measured.novel_digest)))
+    connection.execute(hardness.insert().values(row))
+    return True
+
+
+def read_hardness(connection: Connection, episode_digest: str, novel_digest: str) -> Hardness | None:
+    """The hardness of a list over these images; None where none was measured."""
+    row = _find(connection, episode_digest, novel_digest)
+    return None if row is None else _read(row)
+
+
+def every_hardness(connection: Connection) -> list[Hardness]:
+    """All that is stored, in the order of digests."""
+    order = (hardness.c.episode_digest, hardness.c.novel_digest)
+    return [_read(row) for row in connection.execute(select(hardness).order_by(*order))]
+
+
+def _is(episode_digest: str, novel_digest: str) -> tuple[Any, ...]:
+    return hardness.c.episode_digest == episode_digest, hardness.c.novel_digest == novel_digest
+
+
+def _find(connection: Connection, episode_digest: str, novel_digest: str) -> Row[Any] | None:
+    return connection.execute(select(hardness).where(*_is(episode_digest, novel_digest))).first()
+
+
+def _row(measured: Hardness) -> dict[str, Any]:
+    return {
+        "episode_digest": measured.episode_digest,
+        "novel_digest": measured.novel_digest,
+        "extractor": json.dumps(dict(measured.extractor), sort_keys=True),
+        "n_episodes": len(measured.omega),
+        "omega": np.rint(measured.omega * MICRO).astype(np.int32),
+    }
+
+
+def _read(row: Row[Any]) -> Hardness:
+    omega = row.omega.astype(np.float64) / MICRO
+    return Hardness(row.episode_digest, row.novel_digest, json.loads(row.extractor), omega)
+
+
+def _order(row: Mapping[str, Any]) -> tuple[int, str, bytes]:
+    return -row["n_episodes"], row["extractor"], row["omega"].astype("<i4").tobytes()

@@ -1,0 +1,59 @@
+"""The promise about experiments of the joint protocol: its docstring is the promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from harness import joint_evaluation
+from harness.features import Source
+from harness.joint import JointClasses
+from harness.testing.promise import demand, p_of_mean
+from harness.testing.tiny import N_IMAGES, tiny_store
+from harness.testing.workbench import SEED, Workbench, steady
+from harness.types import IntArray
+
+N_QUERY, SHOT = 5, 3
+P_BEATS_CHANCE = 0.01
+
+
+def experiments_are_scored(bench: Workbench) -> str:
+    """In the joint protocol all labels of base and novel classes get scores, which find the class better than chance."""
+    base, novel = (tiny_store(role, bench.image_size) for role in ("base", "novel"))
+    half = [*base.class_names[::2], *novel.class_names[::2]]
+    classes = JointClasses(
+        dict.fromkeys(base.class_names, N_IMAGES - N_QUERY),
+        dict.fromkeys(novel.class_names, N_IMAGES),
+        frozenset(half),
+        N_QUERY,
+    )
+    experiments = classes.experiments(SHOT, SEED)
+    source = _Both(bench.source_of("base"), bench.source_of("novel"), len(base))
+    with steady():
+        given = joint_evaluation.predict(bench.fresh(), experiments, source, SEED)
+    right = (given[:, 0] == experiments.query_label).mean(axis=0)  # (n_query,) over experiments
+    by_class = right.reshape(len(experiments.asked), -1).mean(
+        axis=1
+    )  # (A,): queries of a class are not independent
+    p = p_of_mean(by_class, 1 / experiments.n_way, "greater")
+    demand(
+        p < P_BEATS_CHANCE,
+        f"The accuracy on {len(by_class)} base and novel classes is {by_class.mean():.3f}, chance "
+        f"{1 / experiments.n_way:.3f}, p = {p:.2g}.",
+    )
+    return f"accuracy {by_class.mean():.2f}, chance {1 / experiments.n_way:.2f}"
+
+
+class _Both:
+    """Rows of the base images, then rows of the novel ones, as the store of a joint benchmark has them."""
+
+    def __init__(self, base: Source, novel: Source, n_base: int) -> None:
+        self._base, self._novel, self._n_base = base, novel, n_base
+
+    def take(self, rows: IntArray) -> torch.Tensor:
+        """(n,) rows → (n, *F)."""
+        is_base = rows < self._n_base
+        parts = [(is_base, self._base, 0), (~is_base, self._novel, self._n_base)]
+        found = [source.take(rows[mask] - first) for mask, source, first in parts if mask.any()]
+        order = np.concatenate([np.flatnonzero(mask) for mask, _, _ in parts])
+        return torch.cat(found)[torch.from_numpy(np.argsort(order))]

@@ -1,0 +1,173 @@
+"""Results of the joint protocol in the database and on the board: classes are the units, and nothing is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness import stats
+from harness.errors import StoreError
+from harness.joint import JointClasses
+from harness.report import by_class, comparison, exports, joint, setting_page
+from harness.report.leaderboard import Row, Table, tables
+from harness.run_results import counts_of, table_of
+from harness.runs import MethodReference, RunResult, RunSpec
+from harness.seeding import numpy_generator
+from harness.store import Store
+
+NAMES = tuple("abcdefgh")
+CLASSES = JointClasses(
+    base=dict.fromkeys("abcd", 6), novel=dict.fromkeys("efgh", 18), asked=frozenset("bdefgh"), n_query=10
+)
+
+
+def made(method: str, share_right: float, seed: int = 0, n: int = 5) -> RunResult:
+    """A run whose top-1 is right for about so many queries, and whose top-5 for half of the others too."""
+    experiments = CLASSES.experiments(1, seed=5)[:n]
+    rng = np.random.default_rng([seed, int(1000 * share_right)])
+    truth = experiments.query_label
+    right = rng.random((n, len(truth))) < share_right
+    wrong = (truth + 1) % experiments.n_way
+    first = np.where(right, truth, wrong)
+    fifth = np.where(right | (rng.random(right.shape) < 0.5), truth, wrong)
+    spec = RunSpec(
+        method=MethodReference(method, method, "1"), benchmark="toy", setting="toy-n1", n_way=experiments.n_way, shot=1,
+        n_query=CLASSES.n_query, n_episodes=n, config={}, backbone="none", image_size=28, channels=1, pipeline="stored",
+        episode_digest=CLASSES.experiments(1, seed=5).digest, data_digest={"base": "0" * 64, "novel": "1" * 64}, seed=seed,
+    )  # fmt: skip
+    given = np.stack([first, fifth], axis=1)
+    return RunResult(spec, "done", counts_of(experiments, given), table_of(experiments, NAMES, ("",) * 8))
+
+
+def board(folder: Path, *results: RunResult) -> tuple[Store, Table]:
+    store = Store.open(str(folder / "results.db"), create=True)
+    for result in results:
+        store.ingest(result)
+    (table,) = tables(store)
+    return store, table
+
+
+def row_of(table: Table, method: str) -> Row:
+    return next(row for row in table.rows if row.method == method)
+
+
+def test_a_result_comes_out_of_the_database_as_it_went_in(tmp_path: Path) -> None:
+    result = made("a", 0.5)
+    with Store.open(str(tmp_path / "results.db"), create=True) as store:
+        assert store.ingest(result) == "new" and store.ingest(result) == "known"
+        found = store.result(store.run(result.spec.id).pk)
+        with Store.open(str(tmp_path / "other.db"), create=True) as other:
+            other.merge(store)
+            assert other.content_digest() == store.content_digest()
+    assert found.digest == result.digest and found.episodes is not None and result.episodes is not None
+    for name in ("classes", "support", "query"):
+        np.testing.assert_array_equal(getattr(found.episodes, name), getattr(result.episodes, name))
+    for name in ("top1/all", "top5/all"):
+        np.testing.assert_array_equal(found.counts[name].predictions, result.counts[name].predictions)
+
+
+def test_a_run_folder_keeps_it_too(tmp_path: Path) -> None:
+    result = made("a", 0.5)
+    found = RunResult.load(result.save(tmp_path))
+    assert found.digest == result.digest and found.episodes is not None and found.episodes.is_joint
+
+
+def test_a_list_of_another_shape_is_refused(tmp_path: Path) -> None:
+    result = made("a", 0.5)
+    assert result.episodes is not None
+    table = result.episodes
+    spoilt = type(table)(
+        table.classes, table.support, table.query[:, :, :-1], table.class_names, table.class_groups
+    )
+    with (
+        Store.open(str(tmp_path / "results.db"), create=True) as store,
+        pytest.raises(StoreError, match="query of shape"),
+    ):
+        store.ingest(RunResult(result.spec, "done", result.counts, spoilt))
+
+
+def test_a_row_has_six_numbers_and_an_interval_over_classes_and_experiments(tmp_path: Path) -> None:
+    result = made("a", 0.6)
+    store, table = board(tmp_path, result)
+    row = table.rows[0]
+    assert row.joint is not None and row.metric == "top5/novel" and row.n_episodes == 5
+    for name, counts in result.counts.items():
+        assert row.joint.means[name] == pytest.approx(
+            float((counts.n_correct / counts.n_query).mean()), abs=1e-12
+        )
+        assert row.joint.class_means[name] == pytest.approx(row.joint.means[name], abs=1e-12)  # equal classes
+    assert row.joint.by_class.shape == (1, 5, 4) and row.units(5).shape == (1, 4) and row.unit == "classes"
+    expected = stats.joint_interval(row.joint.by_class[0], numpy_generator(0, "bootstrap", row.runs[0].id))
+    assert (row.interval.low, row.interval.high, row.interval.kind) == (expected.low, expected.high, "joint")
+    store.close()
+
+
+def test_by_class_counts_only_the_half_that_was_asked(tmp_path: Path) -> None:
+    result = made("a", 0.6)
+    store, table = board(tmp_path, result)
+    lines = {line.name: line for line in by_class.by_class(store, result.spec.id)}
+    assert set(lines) == set("bdefgh") and {line.n_query for line in lines.values()} == {50}
+    counts = result.counts["top5/all"].n_correct.sum()
+    assert sum(line.n_correct for line in lines.values()) == counts
+    episodes = store.episode_list(result.spec.episode_digest)
+    of_metric = setting_page.class_counts(store, table.rows[0], episodes)
+    assert of_metric is not None and of_metric.n_query.tolist() == [
+        0,
+        0,
+        0,
+        0,
+        50,
+        50,
+        50,
+        50,
+    ]  # of top5/novel
+    assert of_metric.n_correct.sum() == result.counts["top5/novel"].n_correct.sum()
+    store.close()
+
+
+def test_rows_are_compared_over_classes_not_over_experiments(tmp_path: Path) -> None:
+    store, table = board(tmp_path, made("good", 0.9), made("bad", 0.2))
+    (pair,) = comparison.compare(store, "good", "bad", None, 0.005)
+    good, bad = row_of(table, "good"), row_of(table, "bad")
+    assert good.joint is not None and bad.joint is not None
+    difference = (good.joint.by_class - bad.joint.by_class).mean(axis=(0, 1))  # (C,)
+    t = difference.mean() / (difference.std(ddof=1) / np.sqrt(4))
+    assert pair.comparison.n_episodes == 4 and pair.comparison.t == pytest.approx(t)
+    assert pair.comparison.verdict == "better" and "4 paired classes" in pair.sentence
+    assert table.pairs is not None and table.pairs.n_episodes == table.n_units == 4
+    assert table.pairs.p[0, 1] == pytest.approx(pair.comparison.p)
+    store.close()
+
+
+def test_three_seeds_are_crossed_with_classes(tmp_path: Path) -> None:
+    results = [made(m, p, seed) for m, p in (("good", 0.9), ("bad", 0.5)) for seed in range(3)]
+    store, table = board(tmp_path, *results)
+    (pair,) = comparison.compare(store, "good", "bad", None, 0.005)
+    assert row_of(table, "good").units(5).shape == (3, 4) and pair.comparison.scope == "training"
+    store.close()
+
+
+def test_fewer_experiments_are_a_prefix_and_a_partial_row_is_not_ranked(tmp_path: Path) -> None:
+    store, table = board(tmp_path, made("whole", 0.9), made("part", 0.9, n=2), made("other", 0.5))
+    assert row_of(table, "part").n_episodes == 2
+    assert {row.method for row in table.ranked} == {"whole", "other"}
+    (pair,) = comparison.compare(store, "part", "whole", None, 0.005)
+    assert pair.comparison.difference == pytest.approx(
+        float(row_of(table, "part").units(2).mean() - row_of(table, "whole").units(2).mean())
+    )
+    store.close()
+
+
+def test_exports_have_a_column_for_each_of_the_six(tmp_path: Path) -> None:
+    store, table = board(tmp_path, made("a", 0.6), made("b", 0.3))
+    page = setting_page.build(store, table)
+    for form, sign in (("csv", ","), ("md", "|"), ("tex", "&")):
+        text = exports.as_text([page], form)
+        head = next(line for line in text.splitlines() if all(name in line for name in joint.METRICS))
+        assert head.count(sign) >= 6
+    records: list[dict[str, Any]] = exports.records(page)
+    assert set(joint.METRICS) <= set(records[0])
+    store.close()
