@@ -35,7 +35,9 @@ def forest(page: SettingPage) -> Markup:
             axes.plot([100 * entry.row.mean], [i], "o", ms=5, color=INK, gid=f"m{i}")
             text = f"{entry.row.label}, {entry.row.backbone}: {percent(entry.row.mean)}%"
             tips[f"m{i}"] = text
-            tips[f"w{i}"] = f"{entry.row.label}, other episodes: {_ends(entry.sampler)}"
+            tips[f"w{i}"] = (
+                f"{entry.row.label}, other {'classes' if entry.row.joint else 'episodes'}: {_ends(entry.sampler)}"
+            )
             tips[f"c{i}"] = f"{entry.row.label}, other classes: {_ends(entry.by_class)}"
         axes.set_xlabel("accuracy %")
         return draw(made, "forest", f"Accuracy of {len(entries)} rows with two intervals each", tips)
@@ -83,8 +85,9 @@ def classes(page: SettingPage) -> Markup | None:
         return None
     hardest_first = asked[np.argsort(table[:, asked].mean(axis=0), kind="stable")][:MAX_CLASSES]
     names, tips = [page.class_names[c] for c in hardest_first], {}
+    labels = [_short(entry.row.label) for entry, _ in shown]
     with style():
-        made, axes = _rows(names, legend=len(shown))
+        made, axes = _rows(names, labels)
         for i, c in enumerate(hardest_first):
             mean = 100 * table[:, c].mean()
             told = "; ".join(f"{e.row.label} {100 * accuracy[c]:.1f}%" for e, accuracy in shown)
@@ -93,11 +96,11 @@ def classes(page: SettingPage) -> Markup | None:
         for k, (entry, accuracy) in enumerate(shown):
             axes.plot(
                 100 * accuracy[hardest_first], range(len(hardest_first)), MARKERS[k], ms=4.5, color=SERIES[k],
-                label=_short(entry.row.label), gid=f"s{k}",
+                label=labels[k], gid=f"s{k}",
             )  # fmt: skip
             tips[f"s{k}"] = f"{entry.row.label}, {entry.row.backbone}"
         axes.set_xlabel("accuracy %")
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=min(3, len(shown)), fontsize=9)
+        _legend(axes, labels)
         return draw(made, "classes", f"Accuracy of {len(names)} classes, hardest first", tips)
 
 
@@ -107,38 +110,38 @@ def hardness(page: SettingPage) -> Markup | None:
     if part is None:
         return None
     shown = part.rows[:MAX_SHOWN]
+    labels = [_short(found.row.label) for found in shown]
     with style():
-        made = figure(WIDTH, 3.2)
-        axes = made.add_axes((0.08, 0.15, 0.9, 0.72))
+        made, axes = _wide(labels)
         for k, found in enumerate(shown):
             values = [100 * share for share in found.accuracy]
             axes.plot(part.omega, values, "-", lw=1, color=SERIES[k])
             for i, (omega, value) in enumerate(zip(part.omega, values, strict=True)):
-                label = _short(found.row.label) if i == 0 else None
+                label = None if i else labels[k]
                 axes.plot([omega], [value], MARKERS[k], ms=4.5, color=SERIES[k], gid=f"h{k}x{i}", label=label)
                 tips[f"h{k}x{i}"] = f"{found.row.label}, tenth {i + 1} of the episodes: {value:.1f}%"
         axes.set_xlabel("hardness, nats")
         axes.set_ylabel("accuracy %")
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=min(3, len(shown)), fontsize=9)
+        _legend(axes, labels)
         return draw(made, "hardness", f"Accuracy of {len(shown)} rows against hardness", tips)
 
 
 def profiles(across: Across) -> Markup:
     """Share of settings × seeds on which each of the best methods is above an accuracy."""
     tips: dict[str, str] = {}
+    labels = [_short(profile.label) for profile in across.profiles[:MAX_SHOWN]]
     with style():
-        made = figure(WIDTH, 3.2)
-        axes = made.add_axes((0.08, 0.15, 0.9, 0.7))
+        made, axes = _wide(labels)
         for k, profile in enumerate(across.profiles[:MAX_SHOWN]):
             thresholds, shares = zip(*profile.points, strict=True)
             axes.step(
                 [100 * x for x in thresholds], [100 * y for y in shares], where="post", lw=1.6, color=SERIES[k],
-                ls=LINES[k], label=_short(profile.label), gid=f"f{k}",
+                ls=LINES[k], label=labels[k], gid=f"f{k}",
             )  # fmt: skip
             tips[f"f{k}"] = profile.label
         axes.set_xlabel("accuracy above, %")
         axes.set_ylabel("share of scores, %")
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=min(3, len(tips)), fontsize=9)
+        _legend(axes, labels)
         return draw(made, "profile", f"Performance profiles of {len(tips)} methods", tips)
 
 
@@ -173,9 +176,32 @@ def pareto(cost: Sequence[float], gain: Sequence[float]) -> list[int]:
     return front
 
 
-def _rows(labels: Sequence[str], legend: int = 0) -> tuple[Any, Any]:
+def _columns(legend: Sequence[str]) -> int:
+    """Columns of a legend that fit the width."""
+    longest = max(map(len, legend), default=0)
+    return min(len(legend), 3 if longest <= 16 else 2 if longest <= 26 else 1)
+
+
+def _space(legend: Sequence[str]) -> float:
+    """Inches that a legend takes above the axes."""
+    return 0.22 * -(-len(legend) // _columns(legend)) + 0.06 if legend else 0.0
+
+
+def _legend(axes: Any, labels: Sequence[str]) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=_columns(labels), fontsize=9)
+
+
+def _wide(legend: Sequence[str]) -> tuple[Any, Any]:
+    """One axes over the whole width, with room for a legend above."""
+    above = _space(legend)
+    height = 2.9 + above
+    made = figure(WIDTH, height)
+    return made, made.add_axes((0.08, 0.48 / height, 0.9, 2.35 / height))
+
+
+def _rows(labels: Sequence[str], legend: Sequence[str] = ()) -> tuple[Any, Any]:
     """One axes with a labelled line per row, the first on top."""
-    above = 0.28 * -(-legend // 3)
+    above = _space(legend)
     height = 0.26 * len(labels) + 0.75 + above
     made = figure(WIDTH, height)
     axes = made.add_axes((LABEL_SPACE, 0.55 / height, 0.97 - LABEL_SPACE, 1 - (0.7 + above) / height))

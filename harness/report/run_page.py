@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from harness import benchmarks
 from harness.errors import FsbenchError
+from harness.report.joint import is_joint
 from harness.report.names import method_file
 from harness.report.pictures import ClassPictures, of_episode
 from harness.runs import EpisodeTable, RunSpec
@@ -82,6 +83,11 @@ class RunPage:
     checks: tuple[Check, ...]
     facts: tuple[tuple[str, str], ...]
 
+    @property
+    def unit(self) -> str:
+        """What was evaluated one after the other."""
+        return "experiment" if is_joint(self.run) else "episode"
+
 
 def build(
     store: Store,
@@ -103,19 +109,18 @@ def build(
     asked = n_query > 0
     shares = n_correct[asked] / n_query[asked]
     order = np.lexsort((np.arange(len(n_correct)), n_correct / np.maximum(n_query, 1)))
-    lines = [
-        _episode(int(i), n_correct, n_query, episodes) for i in (*order[:N_EXTREMES], *order[::-1][:N_EXTREMES])
-    ]  # fmt: skip
+    n_worst, n_best = min(N_EXTREMES, -(-len(order) // 2)), min(N_EXTREMES, len(order) // 2)
+    chosen = (*order[:n_worst], *order[::-1][:n_best])
+    lines = [_episode(int(i), n_correct, n_query, episodes) for i in chosen]
     lines = _with_pictures(store, run, metric, episodes, lines)
-    n = min(N_EXTREMES, len(order))
     return RunPage(
         run=run,
         method_href=method_file(run.spec.method.name),
         command=command(run.spec),
         accuracies=tuple(_accuracy(store, run, name, metric, shares) for name in run.metrics),
         histogram=tuple(np.histogram(shares, N_BINS, (0, 1))[0].tolist()),
-        worst=tuple(lines[:n]),
-        best=tuple(lines[n:]),
+        worst=tuple(lines[:n_worst]),
+        best=tuple(lines[n_worst:]),
         curves=curves(run.curves),
         checks=tuple(_checks(run)),
         facts=tuple(_fact(k, v) for k, v in sorted(run.provenance.items()) if k not in SHOWN_APART and v),

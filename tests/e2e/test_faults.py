@@ -41,7 +41,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_twenty_kills_change_nothing(tmp_path: Path, data: Path) -> None:
     """One worker after the other is killed, each a random moment after the first step of a stage."""
-    options = planning.Options(OVERRIDES, n_episodes=400)
+    options = planning.Options(OVERRIDES, n_episodes=2000)
     specs = planning.plan(["protonet"], SETTINGS, [0], options, data)
     undisturbed, disturbed = _places(tmp_path / "a", data), _places(tmp_path / "b", data)
     _finish(_work, specs, undisturbed)

@@ -9,7 +9,9 @@ import pytest
 import torch
 from scratch_home import Home
 
+from harness import planning
 from harness.backbones import build
+from harness.errors import ConfigError
 from harness.weights import file_sha256
 from methods.margin import Cosine
 
@@ -82,14 +84,25 @@ def test_jobs_give_the_row_of_this_process_though_the_file_is_gone(
     assert other.content == home.content
 
 
-def test_what_was_trained_on_decides_the_badge_and_the_refusal(home: Home, checkpoint: Path) -> None:
+@pytest.mark.parametrize(
+    ("is_given", "seen", "message"),
+    [
+        (True, [], "say what they were trained on"),
+        (False, ["mini"], "give them with --weights"),
+        (True, ["glyhps"], "names nothing"),
+        (True, ["glyphs:all"], r"40 novel classes \(A15/character00.*--allow-leak"),
+    ],
+)
+def test_weights_of_untold_or_wrong_origin_are_refused(
+    checkpoint: Path, data: Path, is_given: bool, seen: list[str], message: str
+) -> None:
+    options = planning.Options(weights=checkpoint if is_given else None, seen=seen)
+    with pytest.raises(ConfigError, match=message):
+        planning.plan(["cosine"], ["glyphs-5w1s"], [0], options, data)
+
+
+def test_a_leak_that_is_allowed_is_on_every_page(home: Home, checkpoint: Path) -> None:
     given = ["--weights", str(checkpoint)]
-    assert "say what they were trained on" in home.run(*RUN, *given, code=2).stderr
-    assert "give them with --weights" in home.run(*RUN, "--seen", "mini", code=2).stderr
-    assert "names nothing" in home.run(*RUN, *given, "--seen", "glyhps", code=2).stderr
-    refused = home.run(*RUN, *given, "--seen", "glyphs:all", code=2).stderr
-    assert "40 novel classes (A15/character00" in refused and "--allow-leak" in refused
-    assert not (home.folder / "results.db").exists()
     allowed = home.run(*RUN, *given, "--seen", "glyphs:all", "--allow-leak", "--json").stdout
     assert "leak" in json.loads(allowed)[0]["badges"]
     (run_id,) = home.run_ids()
