@@ -13,9 +13,10 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from harness import switches
-from harness.errors import ConfigError, FsbenchError, PluginError, StoreError
+from harness.checkpoints import load_tensors, save_tensors
+from harness.errors import ConfigError, PluginError, StoreError
 from harness.features import autocast
-from harness.files import aside, save_text
+from harness.files import save_text
 from harness.progress import Progress, stage
 from harness.world import ALONE, World
 
@@ -274,34 +275,3 @@ class Fit:
 def kept_state(folder: Path, i: int) -> Path:
     """File of the i-th state that a training kept for a later selection."""
     return folder / f"kept-{i}.pt"
-
-
-def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
-    """Write tensors and plain values aside, then rename.
-
-    Raises:
-        StoreError: when the disk is full or not writable.
-    """
-    try:
-        with aside(path) as temporary:
-            torch.save(dict(content), temporary)
-    except (OSError, RuntimeError) as error:
-        raise StoreError(
-            f"{path} could not be written: {error}. Free some space, or set FSBENCH_CACHE."
-        ) from error
-
-
-def load_tensors(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read what ``save_tensors`` wrote; never executes anything from the file.
-
-    Raises:
-        StoreError: when it is truncated or holds more than tensors and plain values.
-    """
-    try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except FsbenchError:
-        raise
-    except Exception as error:
-        raise StoreError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}). Delete it and run again."
-        ) from error

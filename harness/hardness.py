@@ -16,7 +16,6 @@ from harness.features import FeatureTable, Source
 from harness.places import Places
 from harness.progress import Progress
 from harness.recount import Recount
-from harness.scoring import is_scored
 from harness.store import Hardness, Store, StoredRun
 from harness.types import EpisodeList
 from harness.worker import choose_device
@@ -114,7 +113,7 @@ def _refuse(setting: Setting, run: StoredRun, n: int) -> None:
         raise ConfigError(
             f"{setting.name} asks base and novel classes together; hardness is defined for episodes of its own classes."
         )
-    if run.status == "failed" or is_scored(run.spec):
+    if run.status == "failed" or run.spec.is_scored:
         raise ConfigError(
             f"Run {run.id} has no features here: it {'failed' if run.status == 'failed' else 'was scored from predictions'}."
         )

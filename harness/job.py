@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,37 +16,24 @@ import torch
 
 from harness import (
     badges,
-    benchmarks,
-    config,
     evaluate,
     joint_evaluation,
     keepsakes,
-    parallel,
     pieces,
     provenance,
-    registry,
-    selection,
     thumbnails,
-    weights,
 )
-from harness.backbones import build
-from harness.baseset import BaseSet
-from harness.benchmarks import Setting
 from harness.claims import claim
 from harness.data.images import ImageStore
-from harness.errors import ConfigError, DataError
 from harness.features import FeatureTable, Images, Source
-from harness.fitting import IMPORTED, Fit, FitContext, Stateful
+from harness.fitting import IMPORTED, Fit, Stateful
 from harness.method import Embeds, traits
-from harness.places import Places
-from harness.progress import Progress, stage
+from harness.progress import stage
 from harness.run_folders import partial_folder, wants_new_features
 from harness.run_results import counts_of, table_of
-from harness.runs import RunResult, RunSpec
-from harness.seeding import stream, torch_generator
+from harness.runs import RunResult
+from harness.training import Training
 from harness.types import AnyList, JointList
-from harness.validation import Validator
-from harness.world import ALONE, World
 
 log = logging.getLogger("fsbench.job")
 
@@ -71,34 +57,13 @@ class Ready(NamedTuple):
 
 
 @dataclass
-class Job:
-    """One run in progress.
-
-    Attributes:
-        spec, places, device, progress: what, where, on what, and whom to tell.
-        source: the file that stands for the user's own (a snapshot), else empty.
-    """
-
-    spec: RunSpec
-    places: Places
-    device: torch.device
-    progress: Progress
-    source: str = ""
+class Job(Training):
+    """One run in progress."""
 
     @property
     def partial(self) -> Path:
         """Where an unfinished run keeps its log, its locks and its predictions so far."""
         return partial_folder(self.places.runs, self.spec.id)
-
-    @cached_property
-    def setting(self) -> Setting:
-        """The setting, its list checked against the plan."""
-        setting = benchmarks.load(self.spec.setting)
-        if setting.episodes.digest != self.spec.episode_digest:
-            raise DataError(
-                f"The episode list of {setting.name} is not the one this run was planned with. Plan it again."
-            )
-        return setting
 
     def run(self, episodes: range | None = None) -> RunResult | None:
         """Fit, embed, evaluate.
@@ -136,99 +101,6 @@ class Job:
     @property
     def _episodes(self) -> AnyList:
         return self.setting.episodes[: self.spec.n_episodes]
-
-    def _build(self, *, for_fit: bool = False) -> Any:
-        """Make the method with fresh weights from the run's "initial weights" stream.
-
-        ``for_fit`` leaves "adapt" values at their declared defaults: the fit's key does not hold them, so they must
-        not choose the epoch either.
-        """
-        spec = self.spec
-        values = {k: v.value for k, v in spec.config.items() if v.phase == "fit" or not for_fit}
-        loaded = registry.load(self.source or spec.method.reference)
-        if loaded.reference.source_sha256 != spec.method.source_sha256:
-            raise ConfigError(
-                f"{spec.method.reference} was changed after the run was planned. Type the command again."
-            )
-        torch.manual_seed(stream(spec.seed, "initial weights"))
-        backbone = (
-            torch.nn.Identity()
-            if spec.backbone == "none"
-            else build(spec.backbone, spec.image_size, spec.channels)
-        )
-        if spec.is_compiled:
-            backbone.compile()
-        method = loaded.cls(config.from_json(loaded.cls.Config, values), backbone)
-        if isinstance(method, torch.nn.Module):
-            method.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return method
-
-    def _fit(self, method: Any) -> dict[str, Any]:
-        """Train, resume the training, or load its weights."""
-        fit = Fit(self.places.cache, self.spec.fit_key)
-        if not isinstance(method, Stateful) and not self.spec.weights_sha256:
-            return self._train(method, fit)
-        if fit.is_done:
-            log.info("the fit %s is there already", self.spec.fit_key)
-        elif self.spec.weights_sha256:
-            self._import(self._build(for_fit=True), fit)
-        elif self.spec.world_size > 1:
-            parallel.train(self)
-        else:
-            self._train(self._build(for_fit=True), fit)
-        fit.restore(method, self.device)
-        if isinstance(method, torch.nn.Module):
-            method.eval().requires_grad_(False)
-        return fit.record()
-
-    def _import(self, method: Any, fit: Fit) -> None:
-        """Take weights that others trained in place of a training."""
-        imported = weights.import_weights(
-            method, weights.kept(self.places.cache, self.spec.weights_sha256), self.spec.weights_sha256
-        )
-        record = {"seconds": 0.0, "curves": [], "selection": {}, "weights": asdict(imported)}
-        fit.finish(method, {**record, "saw": badges.saw(self.spec, self.setting.benchmark)})
-
-    def train_as(self, world: World) -> None:
-        """Train as one of several processes; the first of them keeps the fit."""
-        self._train(self._build(for_fit=True), Fit(self.places.cache, self.spec.fit_key), world)
-
-    def _train(self, method: Any, fit: Fit, world: World = ALONE) -> dict[str, Any]:
-        spec = self.spec
-        torch.manual_seed(stream(spec.seed, "training"))
-        rng = torch_generator(spec.seed, "training")
-        validate = (
-            Validator(spec, self._open("validation"), self.setting.benchmark.seed, self.device)
-            if "validation" in spec.data_digest
-            else None
-        )
-        ctx = FitContext(
-            fit.folder, device=self.device, rng=rng, seed=spec.seed, precision=spec.precision,
-            validate=validate, progress=self.progress, keeps_all=spec.select_on == "novel",
-            world=world,
-        )  # fmt: skip
-        if isinstance(method, torch.nn.Module):
-            method.train()
-        with benchmarks.novel_closed():
-            base = BaseSet(self._open("base"), spec.pipeline, self.device, rng, ctx.tick, world)
-            method.fit_base(base, ctx)
-        record = ctx.record()
-        if not world.is_first:
-            return record
-        if spec.select_on == "novel":
-            novel = Validator(spec, self._open("novel"), self.setting.benchmark.seed, self.device)
-            record["selection"] = selection.select(method, fit.folder, novel, spec.n_way, spec.shot)
-        fit.finish(method, {**record, "saw": badges.saw(self.spec, self.setting.benchmark)})
-        return fit.record()
-
-    def _open(self, role: benchmarks.RoleName) -> ImageStore:
-        spec, benchmark = self.spec, self.setting.benchmark
-        store = benchmark.open(role, self.places.data, spec.pipeline, spec.image_size)
-        if store.digest != spec.data_digest[role]:
-            raise DataError(
-                f"The {role} images of {benchmark.key} changed after the run was planned. Type the command again."
-            )
-        return store
 
     def _images(self, store: ImageStore) -> Images:
         return Images(store, self.spec.pipeline, self.device)

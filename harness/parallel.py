@@ -34,7 +34,7 @@ from harness.spec import RunSpec
 from harness.world import World
 
 if TYPE_CHECKING:
-    from harness.job import Job
+    from harness.training import Training
 
 _LONGEST = timedelta(days=2)  # that a process waits for the others: for a validation, never for a failure
 
@@ -53,7 +53,7 @@ class _Order:
     job: int
 
 
-def train(job: Job) -> None:
+def train(job: Training) -> None:
     """Train in ``spec.world_size`` processes; the finished fit is on disk afterwards.
 
     Raises:
@@ -93,10 +93,10 @@ def _be(rank: int, order: _Order) -> None:
     try:
         world = World(rank, order.spec.world_size)
         device = _settle(world, order)
-        from harness.job import Job
+        from harness.training import Training
 
         with _logged(world, order) as progress:
-            Job(order.spec, order.places, device, progress, order.source).train_as(world)
+            Training(order.spec, order.places, device, progress, order.source).train_as(world)
     except Exception as error:
         told = {"kind": type(error).__name__, "text": str(error), "trace": traceback.format_exc()}
         save_text(Path(order.scratch) / f"error-{rank}.json", json.dumps(told))

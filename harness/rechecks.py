@@ -10,7 +10,6 @@ from harness.errors import ConfigError
 from harness.places import Places
 from harness.progress import Progress
 from harness.recount import Recount, sample
-from harness.scoring import is_scored
 from harness.store import Recheck, Store
 from harness.worker import choose_device
 
@@ -88,7 +87,7 @@ def _refuse_uncountable(run: StoredRun) -> None:
         raise ConfigError(
             f"Run {run.id} failed, so there is nothing to count again. `fsbench show {run.id}` says why."
         )
-    if is_scored(run.spec):
+    if run.spec.is_scored:
         raise ConfigError(
             f"Run {run.id} was scored from predictions made elsewhere: there is no checkpoint to count again from, and it "
             "stays self-reported. Write the method for fsbench and run it here."

@@ -29,12 +29,12 @@ from harness.benchmarks import Setting
 from harness.errors import ConfigError, DataError
 from harness.run_results import counts_of, table_of
 from harness.runs import SELF_REPORTED, MethodReference, RunResult, RunSpec
+from harness.spec import SCORED
 from harness.types import EpisodeList, IntArray
 
 if TYPE_CHECKING:
     from harness.places import Places
 
-SCORED = "scored"  # version and origin of what was not made here
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
 
 
@@ -122,11 +122,6 @@ def find_problems(reported: Reported, setting: Setting) -> list[str]:
     if outside.any():
         problems.append(f"{int(outside.sum())} predictions are not labels in 0 to {setting.way - 1}")
     return problems
-
-
-def is_scored(spec: RunSpec) -> bool:
-    """Whether a run is of predictions made elsewhere."""
-    return spec.method.reference == SCORED
 
 
 def _spec(setting: Setting, name: str, seed: int, n_episodes: int, novel_digest: str) -> RunSpec:

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from harness.checkpoints import load_tensors
 from harness.errors import PluginError
-from harness.fitting import kept_state, load_tensors
+from harness.fitting import kept_state
 from harness.validation import Validator
 
 

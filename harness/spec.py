@@ -11,6 +11,7 @@ from typing import Any, Literal
 from harness.errors import StoreError
 from harness.registry import MethodReference
 
+SCORED = "scored"  # reference of what has no method here
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
@@ -77,6 +78,11 @@ class RunSpec:
     is_compiled: bool = False
     world_size: int = 1
     per_rank_batch: int = 0
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether its predictions were made elsewhere and only counted here."""
+        return self.method.reference == SCORED
 
     @property
     def id(self) -> str:

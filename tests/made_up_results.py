@@ -13,7 +13,7 @@ from PIL import Image
 
 from harness import benchmarks
 from harness.runs import ConfigValue, Counts, EpisodeTable, MethodReference, RunResult, RunSpec
-from harness.store import Store
+from harness.store import Hardness, Store
 
 N_CLASSES = 20
 
@@ -89,6 +89,28 @@ def fill(store: Store, n_methods: int = 6, n_episodes: int = 300) -> None:
     store.ingest(result("<script>alert(1)</script>", "glyphs-5w1s", 0.4, n_episodes=n_episodes))
     store.ingest(failure("broken"))
     store.ingest(result("partial", "glyphs-5w1s", 0.6, n_episodes=n_episodes // 3))
+    store.ingest(result("described", "glyphs-5w1s", 0.55, n_episodes=n_episodes, provenance={"about": ABOUT}))
+    store.add_hardness(hardness(n_episodes))
+
+
+ABOUT = {
+    "docstring": "A method that <says> what it is.\n\nIt has ``code``,\nand a list:\n\n- one\n- two",
+    "deviations": "What differs from the authors' code: nothing.",
+    "reference": "@misc{described, title={Described & more}}",
+    "contract": [
+        {"name": "`fit_base` opens no novel image.", "passed": True, "detail": ""},
+        {"name": "It is fast.", "passed": False, "detail": "it took <b>hours</b>"},
+        {"name": "`embed` is tidy.", "passed": None, "detail": "does not apply"},
+    ],
+    "checked": "2030-01-02T03:04:05+00:00",
+}
+
+
+def hardness(n_episodes: int, setting: str = "glyphs-5w1s") -> Hardness:
+    """The shared hardness of made-up episodes, as a worse extractor would measure it."""
+    omega = 1.2 - np.random.default_rng(11).normal(0, 0.08, 20_000)[:n_episodes]
+    extractor = {"run": "0" * 12, "method": "protonet", "version": "1", "backbone": "conv4", "seed": 0}
+    return Hardness(result(setting=setting, n_episodes=2).spec.episode_digest, "d" * 64, extractor, omega)
 
 
 def with_pictures(run: RunResult) -> RunResult:

@@ -112,12 +112,23 @@ def reader(dataset: str) -> Reader:
     return READERS[dataset]
 
 
+PICTURE_FOLDERS = {  # sets of `fsbench import-folder` whose split comes with fsbench: size, and what PATH is
+    "cifar10": (
+        32,
+        "a folder or zip of CIFAR-10's photographs, the first 600 of each class in a folder of its name",
+    ),
+}
+
+
 def how_to_prepare(dataset: str) -> str:
     """What to type to have a data set, as one sentence.
 
     >>> how_to_prepare("glyphs")
     'Type `fsbench prepare glyphs`; it is drawn on first use.'
     """
+    if dataset in PICTURE_FOLDERS:
+        size, what = PICTURE_FOLDERS[dataset]
+        return f"Type `fsbench import-folder PATH --name {dataset} --size {size}`; PATH is {what}."
     known = READERS.get(dataset)
     if known is None:
         return f"Pictures of your own become a set with `fsbench import-folder PATH --name {dataset}`.{nearest(dataset, READERS)}"

@@ -36,7 +36,7 @@ def forest(page: SettingPage) -> Markup:
             text = f"{entry.row.label}, {entry.row.backbone}: {percent(entry.row.mean)}%"
             tips[f"m{i}"] = text
             tips[f"w{i}"] = (
-                f"{entry.row.label}, other {'classes' if entry.row.joint else 'episodes'}: {_ends(entry.sampler)}"
+                f"{entry.row.label}, other {'classes and experiments' if entry.row.joint else 'episodes'}: {_ends(entry.sampler)}"
             )
             tips[f"c{i}"] = f"{entry.row.label}, other classes: {_ends(entry.by_class)}"
         axes.set_xlabel("accuracy %")

@@ -312,5 +312,7 @@ def changed(spec: RunSpec) -> str:
         f"{name}={entry.value}" for name, entry in sorted(spec.config.items()) if entry.origin == "--set"
     ]
     parts += [spec.precision] if spec.precision != "fp32" else []
+    parts += ["compiled"] if spec.is_compiled else []
+    parts += ["selected on novel"] if spec.select_on == "novel" else []
     parts += [f"{spec.world_size} processes"] if spec.world_size != 1 else []
     return ", ".join(parts)

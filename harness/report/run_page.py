@@ -129,6 +129,9 @@ def build(
 
 def command(spec: RunSpec) -> str:
     """The shell command that makes a run again."""
+    if spec.is_scored:
+        words = ["fsbench", "score", "FILE", "--bench", spec.setting, "--name", spec.method.name]
+        return shlex.join([*words, "--seed", str(spec.seed)])
     words = ["fsbench", "run", "--method", spec.method.reference, "--bench", spec.setting]
     words += ["--seeds", str(spec.seed), "--episodes", str(spec.n_episodes)]
     for name, entry in sorted(spec.config.items()):

@@ -275,6 +275,8 @@ def test_a_scored_row_stands_beside_runs_of_the_same_images(
     assert "self-reported" in rows[0]["badges"]
     assert "theirs" in ours.type("compare", "theirs", "pixels", code=1)
     ours.type("report")
+    page = ours.places.reports / f"run/{rows[0]['runs'][0]}.html"
+    assert "fsbench score FILE --bench glyphs-5w1s --name theirs" in page.read_text()
     pages = [p.read_text() for p in ours.places.reports.glob("**/*.html")]
     assert sum("self-reported</span>" in page for page in pages) >= 3  # setting, run and method
 

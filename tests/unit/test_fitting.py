@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from harness import switches
+from harness.checkpoints import load_tensors, save_tensors
 from harness.errors import ConfigError, PluginError, StoreError
-from harness.fitting import Fit, FitContext, load_tensors, save_tensors
+from harness.fitting import Fit, FitContext
 from harness.progress import Silent
 from harness.seeding import torch_generator
 from harness.selection import select
