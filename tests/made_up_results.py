@@ -80,16 +80,22 @@ def fill(store: Store, n_methods: int = 6, n_episodes: int = 300) -> None:
             for seed in range(3 if i < 2 else 1):
                 skill = 0.45 + 0.04 * (i // 2) + 0.002 * seed + (0.15 if "5w5s" in setting else 0)
                 badges = ["transductive"] if i == 2 else []
+                told = {"about": ABOUT} if i == 3 else {}
                 store.ingest(
                     result(
-                        f"method-{i}", setting, skill, seed, n_episodes, way, provenance={"badges": badges}
+                        f"method-{i}",
+                        setting,
+                        skill,
+                        seed,
+                        n_episodes,
+                        way,
+                        provenance={"badges": badges, **told},
                     )
                 )
     store.ingest(with_pictures(result("protonet", "omniglot-5w1s", 0.97, n_episodes=n_episodes)))
     store.ingest(result("<script>alert(1)</script>", "glyphs-5w1s", 0.4, n_episodes=n_episodes))
     store.ingest(failure("broken"))
     store.ingest(result("partial", "glyphs-5w1s", 0.6, n_episodes=n_episodes // 3))
-    store.ingest(result("described", "glyphs-5w1s", 0.55, n_episodes=n_episodes, provenance={"about": ABOUT}))
     store.add_hardness(hardness(n_episodes))
 
 
