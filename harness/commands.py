@@ -17,7 +17,8 @@ from harness.places import Places
 from harness.progress import Progress, Silent, choose
 from harness.report import joint, terminal
 from harness.report.comparison import Pair
-from harness.report.leaderboard import Row, Table, setting_order, tables
+from harness.report.leaderboard import Table, setting_order, tables
+from harness.report.rows import Row
 from harness.runs import Precision, RunResult
 from harness.store import Store, StoredRun
 

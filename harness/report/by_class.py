@@ -11,7 +11,7 @@ from harness import stats
 from harness.errors import StoreError
 from harness.report import terminal
 from harness.report.joint import predictions_of
-from harness.report.leaderboard import headline_metric
+from harness.report.rows import headline_metric
 from harness.store import Store
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from harness import stats
 from harness.errors import ConfigError, StoreError, nearest
 from harness.report.joint import predictions_of
-from harness.report.leaderboard import Matrix, Row, Table, tables
+from harness.report.leaderboard import Table, tables
+from harness.report.rows import Matrix, Row
 from harness.stats.seeds import MIN_SEEDS
 from harness.store import Store
 

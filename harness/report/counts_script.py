@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.report.leaderboard import Row
+from harness.report.rows import Row
 from harness.report.setting_page import SettingPage
 
 MAX_DRAWN = 600  # episodes that a picture shows; the tests use all

@@ -10,8 +10,8 @@ from typing import Any
 
 from harness.errors import ConfigError, nearest
 from harness.report.joint import METRICS
-from harness.report.leaderboard import Row
 from harness.report.method_page import MethodPage
+from harness.report.rows import Row
 from harness.report.setting_page import Entry, SettingPage
 from harness.report.terminal import percent
 

@@ -14,7 +14,8 @@ from harness.stats.checks import NO_SPREAD
 from harness.store import Store
 
 if TYPE_CHECKING:
-    from harness.report.leaderboard import Row, Table
+    from harness.report.leaderboard import Table
+    from harness.report.rows import Row
 
 N_PARTS = 10  # equal parts of the episodes, easiest first
 MIN_EPISODES = 10 * N_PARTS

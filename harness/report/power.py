@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness import stats
 from harness.errors import ConfigError, StoreError
 from harness.report import comparison, terminal
-from harness.report.leaderboard import Row
+from harness.report.rows import Row
 from harness.sampling import LIST_LENGTH
 from harness.store import Store
 

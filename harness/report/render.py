@@ -23,8 +23,9 @@ from harness.report import (
     wide,
 )
 from harness.report.counts_script import counts_script
-from harness.report.leaderboard import each_table, headline_metric, stored_runs
+from harness.report.leaderboard import each_table, stored_runs
 from harness.report.names import method_file, run_file, slug
+from harness.report.rows import headline_metric
 from harness.report.run_page import Curve
 from harness.report.setting_page import SettingPage
 from harness.store import Store, StoredRun

@@ -119,10 +119,14 @@ def _watch(
             log.warning("%s", error)
 
 
-def _state(store: Store) -> tuple[tuple[Any, ...], ...]:
-    """Which results are stored, in one cheap query."""
-    frame = store.runs(metrics=())
-    return tuple(zip(frame.id, frame.replicate, frame.status, frame.finished, strict=True))
+def _state(store: Store) -> tuple[Any, ...]:
+    """What is stored, in a few cheap queries."""
+    runs = tuple(
+        (run.id, run.replicate, run.status, run.provenance.get("finished"), run.self_reported, run.rechecks)
+        for run in store.stored_runs()
+    )
+    measured = tuple((h.episode_digest, h.novel_digest, h.name, len(h.omega)) for h in store.every_hardness())
+    return runs, measured, store.tried()
 
 
 class _Handler(SimpleHTTPRequestHandler):

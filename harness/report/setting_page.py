@@ -14,7 +14,8 @@ from harness.errors import FsbenchError
 from harness.report import hardness
 from harness.report.joint import members, predictions_of
 from harness.report.labels import told_apart
-from harness.report.leaderboard import Matrix, Row, Table
+from harness.report.leaderboard import Table
+from harness.report.rows import Matrix, Row
 from harness.runs import EpisodeTable
 from harness.store import Store
 

@@ -13,7 +13,8 @@ from rich.table import Table as RichTable
 from harness.report import joint
 from harness.report.comparison import Pair
 from harness.report.labels import told_apart
-from harness.report.leaderboard import Row, Table, partial_badge, standard_episodes
+from harness.report.leaderboard import Table
+from harness.report.rows import Row, partial_badge, standard_episodes
 from harness.store import StoredRun
 
 Cells = Sequence[str]

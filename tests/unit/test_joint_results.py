@@ -12,7 +12,8 @@ from harness import stats
 from harness.errors import StoreError
 from harness.joint import JointClasses
 from harness.report import by_class, comparison, exports, joint, setting_page
-from harness.report.leaderboard import Row, Table, tables
+from harness.report.leaderboard import Table, tables
+from harness.report.rows import Row
 from harness.run_results import counts_of, table_of
 from harness.runs import MethodReference, RunResult, RunSpec
 from harness.seeding import numpy_generator
