@@ -38,8 +38,10 @@ OMNIGLOT ?= ../shared/data/omniglot
 RESULTS := FSBENCH_HOME=. FSBENCH_DATA=$(SCRATCH)/results/data FSBENCH_CACHE=$(SCRATCH)/results/cache
 results: $(INSTALLED)  ## the runs behind the README's numbers: results.db and reports/ (OMNIGLOT=DIR holds Lake's small zips)
 	rm -rf results.db runs
+	for method in pixels nearest-mean protonet; do $(RESULTS) $(BIN)/fsbench check $$method || exit 1; done  # its pages show it
 	$(RESULTS) $(BIN)/fsbench run -m nearest-mean,protonet -b glyphs-5w1s,glyphs-5w5s,glyphs-digits-5w1s --seeds 0-2
 	$(RESULTS) $(BIN)/fsbench run -m pixels -b glyphs-5w1s,glyphs-5w5s,glyphs-digits-5w1s
+	$(RESULTS) $(BIN)/fsbench run -m pixels,nearest-mean -b glyphs-lowshot-n1,glyphs-lowshot-n5
 	$(RESULTS) $(BIN)/fsbench prepare omniglot --source $(OMNIGLOT)
 	$(RESULTS) $(BIN)/fsbench run -m pixels,nearest-mean,protonet -b omniglot-small-5w1s,omniglot-small-5w5s
 	$(RESULTS) $(BIN)/fsbench run -m pixels,nearest-mean,protonet -b omniglot-lake-20w1s-small1,omniglot-lake-20w1s-small2
