@@ -199,10 +199,7 @@ function withCounts(action) {
 
 function accuracies(i) {
   const { counts: text, steps } = counts.rows[i];
-  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  if (steps < 256) return Array.from(bytes, (value) => value / steps);
-  const view = new DataView(bytes.buffer);
-  return Array.from({ length: bytes.length / 2 }, (_, k) => view.getUint16(2 * k, true) / steps);
+  return Array.from(text, (character) => (character.charCodeAt(0) - 61) / steps); // "=" is none
 }
 
 function axes(svg, name, low, high, ends) {
@@ -236,7 +233,7 @@ function scatter(a, b, names) {
   for (const [key, n] of groups) {
     const [x, y] = key.split("/").map(Number);
     const mark = { cx: (30 + place(x)).toFixed(1), cy: (200 - place(y)).toFixed(1), r: (1 + 3 * Math.sqrt(n / most)).toFixed(1), opacity: 0.6 };
-    svg.append(drawn("circle", mark, `${(100 * x).toFixed(1)}% and ${(100 * y).toFixed(1)}%: ${n} episodes`));
+    svg.append(drawn("circle", mark, `${(100 * x).toFixed(1)}% and ${(100 * y).toFixed(1)}%: ${n} ${counts.unit}`));
   }
   const text = (value) => Math.round(100 * value) + "%";
   axes(svg, "→ " + names[0] + ", ↑ " + names[1], text(low), text(high), [text(low), text(high)]);
@@ -254,7 +251,7 @@ function histogram(difference, step) {
   bins.forEach((n, i) => {
     const centre = (100 * width * (i - reach)).toFixed(1);
     const box = { x: (30 + (200 * i) / bins.length).toFixed(1), y: (200 - (190 * n) / top).toFixed(1), width: (180 / bins.length).toFixed(1), height: ((190 * n) / top).toFixed(1) };
-    svg.append(drawn("rect", box, `about ${centre} points: ${n} episodes`));
+    svg.append(drawn("rect", box, `about ${centre} points: ${n} ${counts.unit}`));
   });
   svg.append(drawn("line", { x1: 130, y1: 0, x2: 130, y2: 200, "stroke-dasharray": 3 }));
   const end = (100 * width * reach).toFixed(0);
@@ -270,7 +267,7 @@ function showPair(panel, i, j, cell) {
   const wins = difference.filter((d) => d > 1e-9).length;
   const losses = difference.filter((d) => d < -1e-9).length;
   const detectable = (counts.detectable[i][j - i - 1] / 100).toFixed(2);
-  const some = counts.drawn < counts.episodes ? `the first ${counts.drawn} of ${counts.episodes} episodes` : `all ${counts.drawn} episodes`;
+  const some = counts.drawn < counts.episodes ? `the first ${counts.drawn} of ${counts.episodes} ${counts.unit}` : `all ${counts.drawn} ${counts.unit}`;
   panel.replaceChildren(
     element("h3", {}, `${names[0]} minus ${names[1]}`),
     element("p", {}, `${effect} points, ${p} (Holm). A true difference of ${detectable} points would be found with 80% power. ` +
