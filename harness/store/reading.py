@@ -274,10 +274,12 @@ def _accuracy(n_correct: Int64, n_query: Int64) -> npt.NDArray[np.float64]:
 
 
 def _evaluated(connection: Connection, row: Row[Any]) -> EpisodeTable | None:
-    """The episodes of one run: a prefix of the stored list; None when no run brought the list."""
+    """The episodes of one run: a prefix of the stored list; None when no run brought so much of it."""
     is_stored = select(episode_list.c.pk).where(episode_list.c.digest == row.episode_digest)
     if connection.scalar(is_stored) is None:
         return None
     table = read_list(connection, row.episode_digest)
+    if len(table.classes) < row.n_episodes:
+        return None
     parts = {name: getattr(table, name)[: row.n_episodes] for name in ("classes", "support", "query")}
     return replace(table, **parts)

@@ -110,7 +110,12 @@ def test_nearest_neighbour_on_pixels_makes_the_known_errors_on_the_runs(
 
 def test_everything_verifies(prepared: dict[str, PreparedSet]) -> None:
     for prepared_set in prepared.values():
-        assert {f.level for f in verify(prepared_set.folder.name, prepared_set.folder.parent)} == {"ok"}
+        findings = verify(prepared_set.folder.name, prepared_set.folder.parent)
+        dealt = [
+            f for f in findings if "lowshot" in f.check
+        ]  # its classes are dealt across alphabets, and that is said
+        assert {f.level for f in findings if f not in dealt} == {"ok"}
+        assert {f.level for f in dealt} <= {"warning"}
 
 
 def test_known_md5s_are_those_of_the_files(shared_path: Callable[[str], Path]) -> None:

@@ -919,6 +919,15 @@ def test_the_order_and_number_of_arrivals_do_not_matter(
     close_opened()
 
 
+def test_a_run_without_a_list_beside_a_shorter_one_that_has_it_merges(places: Callable[[], str]) -> None:
+    """The stored list is too short for the longer run, which brought none: it stays without."""
+    source = filled(places(), [run_of(2, 5), run_of(2, 12, episodes=None)])
+    target = filled(places(), [])
+    target.merge(source)
+    assert target.content_digest() == source.content_digest()
+    close_opened()
+
+
 def trial_of(
     lr: float = 0.1, n_correct: int = 10, finished: str = "2024-01-01", traceback: str = ""
 ) -> Trial:
