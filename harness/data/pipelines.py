@@ -6,7 +6,7 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from harness.errors import ConfigError, DataError, nearest
 
 Pixels = npt.NDArray[np.uint8]
 _Ints = npt.NDArray[np.int64]
+Borders = tuple[tuple[_Ints, _Ints], tuple[_Ints, _Ints]]
 Mode = Literal["L", "RGB"]
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
@@ -201,18 +202,27 @@ def area_average(pixels: Pixels, size: int) -> Pixels:
     height, width, _ = pixels.shape
     depth = cv2.CV_32S if 255 * height * width < 1 << 31 else cv2.CV_64F  # exact, both
     table = cv2.integral(pixels, sdepth=depth).reshape(height + 1, width + 1, -1)  # of sums above and left
-    (top, below), (left, right) = _borders(height, size), _borders(width, size)
-    at_borders = sum(
-        table[np.ix_(row, column)].astype(np.int64) * (part_row[:, None] * part_column)[:, :, None]
-        for row, part_row in (top, below)
-        for column, part_column in (left, right)
-    )  # (size + 1, size + 1, C); between two pixels a running sum grows linearly, so this is exact
+    left, right = _borders(width, size)
+    # Between two pixels a running sum grows linearly, so the sums at borders are exact; in float64 all of them are
+    # whole numbers below 2^53, and quotients lie at least 1 / (2 · area) from the next whole number.
+    at_left, at_right = (
+        _at(table.take(side, axis=1), _borders(height, size)) for side in (left[0], right[0])
+    )
+    at_borders = at_left * left[1][:, None] + at_right * right[1][:, None]  # (size + 1, size + 1, C)
     sums = np.diff(np.diff(at_borders, axis=0), axis=1)  # (size, size, C)
     area = height * width
-    return np.ascontiguousarray((2 * sums + area) // (2 * area), dtype=np.uint8)
+    return np.floor((2 * sums + area) / (2 * area)).astype(np.uint8)
 
 
-def _borders(n: int, size: int) -> tuple[tuple[_Ints, _Ints], tuple[_Ints, _Ints]]:
+def _at(table: npt.NDArray[Any], borders: Borders) -> npt.NDArray[np.float64]:
+    """Running sums (n, m, C) at borders of their rows: (size + 1, m, C)."""
+    (above, part_above), (below, part_below) = borders
+    sums = table.take(above, axis=0).astype(np.float64) * part_above[:, None, None]
+    sums += table.take(below, axis=0) * part_below[:, None, None]
+    return sums
+
+
+def _borders(n: int, size: int) -> Borders:
     """Pixels before and after each of the size + 1 borders of equal stretches of n, and what counts of each, in 1/size."""
     whole, part = np.divmod(np.arange(size + 1) * n, size)
     return (whole, size - part), (np.minimum(whole + 1, n), part)
