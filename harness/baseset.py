@@ -11,6 +11,7 @@ from torch import Tensor
 from harness.data.augment import augment as augmented
 from harness.data.augment import augmentation
 from harness.data.images import ImageStore
+from harness.data.pipelines import Pixels
 from harness.data.views import normalise, to_float
 from harness.types import IntArray
 from harness.world import ALONE, World
@@ -130,12 +131,18 @@ class BaseSet:
         """Those of ``own``; what an augmentation draws is drawn for all rows, so that every process draws the same."""
         if not augment or augmentation(self._pipeline).name == "none":
             return as_input(self._store, rows[own].numpy(), self._pipeline, self._device)
-        pixels = torch.from_numpy(self._store.images(rows.numpy())).to(self._device, non_blocking=True)
+        pixels = _sent(self._store.images(rows.numpy()), self._device)
         x = augmented(pixels, self._pipeline, self._store.shape[0], self._rng)[own]
         return normalise(x, self._pipeline).contiguous(memory_format=torch.channels_last)
 
 
 def as_input(store: ImageStore, rows: IntArray, pipeline: str, device: torch.device) -> Tensor:
     """Gather images and bring them to what a network sees: (n, c, H, W) float32, normalised, channels last."""
-    pixels = torch.from_numpy(store.images(rows)).to(device, non_blocking=True)
+    pixels = _sent(store.images(rows), device)
     return normalise(to_float(pixels, pipeline), pipeline).contiguous(memory_format=torch.channels_last)
+
+
+def _sent(pixels: Pixels, device: torch.device) -> Tensor:
+    """Bring uint8 pixels to the device; to a GPU from pinned memory, so that the next batch is gathered meanwhile."""
+    on_host = torch.from_numpy(pixels)
+    return on_host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else on_host.to(device)
