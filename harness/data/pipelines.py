@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -222,6 +223,7 @@ def _at(table: npt.NDArray[Any], borders: Borders) -> npt.NDArray[np.float64]:
     return sums
 
 
+@lru_cache(maxsize=256)  # the pictures of a set have few different edges
 def _borders(n: int, size: int) -> Borders:
     """Pixels before and after each of the size + 1 borders of equal stretches of n, and what counts of each, in 1/size."""
     whole, part = np.divmod(np.arange(size + 1) * n, size)
