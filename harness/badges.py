@@ -11,7 +11,9 @@ from harness.data.images import REHEARSAL
 from harness.spec import RunSpec
 
 
-def badges(spec: RunSpec, benchmark: Benchmark, *, is_transductive: bool, is_trained: bool) -> list[str]:
+def badges(
+    spec: RunSpec, benchmark: Benchmark, *, is_transductive: bool, is_trained: bool, is_imported: bool
+) -> list[str]:
     """The badges of a run, as they are stored with it and shown on every page.
 
     Args:
@@ -19,13 +21,14 @@ def badges(spec: RunSpec, benchmark: Benchmark, *, is_transductive: bool, is_tra
         benchmark: its benchmark.
         is_transductive: whether the method uses the queries of an episode together.
         is_trained: whether the method has weights, which something has to select.
+        is_imported: whether the fit came in a bundle.
     """
     is_unselected = is_trained and spec.select_on == "validation" and "validation" not in spec.data_digest
     is_leak = leaks.UNKNOWN in spec.seen or bool(leaks.of_run(spec.seen, benchmark))
     found = {
         "transductive": is_transductive,
         "no validation": is_unselected,
-        "imported fit": bool(spec.weights_sha256),
+        "imported fit": is_imported or bool(spec.weights_sha256),
         "leak": is_leak,
         "test-selected": spec.select_on == "novel",
         "extra data": bool(spec.seen) and leaks.is_more_than_base(spec.seen, benchmark),

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
-import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
-from harness import dispatch, job_commands, planning
+from harness import dispatch, job_commands, planning, result_commands
 from harness.errors import ConfigError, nearest
 from harness.places import Places
 from harness.progress import Progress, Silent, choose
-from harness.report import joint, terminal
-from harness.report.comparison import Pair
-from harness.report.leaderboard import Table, setting_order, tables
+from harness.report import terminal
+from harness.report.leaderboard import setting_order, tables
 from harness.report.rows import Row
 from harness.runs import Precision, RunResult
-from harness.store import Store, StoredRun
+from harness.spec import SelectionRole
+from harness.store import Store
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+SELECT_ON = ("validation", "novel")
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def run(asked: Asked, where: Places) -> Outcome:
             if ids & {r.id for r in row.runs}
         ]
         shown.sort(key=lambda row: (setting_order(row.setting), -row.mean))
-    return Outcome([row_as_json(row) for row in shown], shown, failed, len(known))
+    return Outcome([result_commands.row_as_json(row) for row in shown], shown, failed, len(known))
 
 
 def show_plan(rows: list[dict[str, Any]]) -> None:
@@ -155,108 +156,6 @@ def show_outcome(outcome: Outcome) -> None:
         )
     if outcome.failed:
         sys.stderr.write(f"`fsbench show {outcome.failed[0].spec.id}` prints the whole traceback.\n")
-
-
-def leaderboard(store: Store, settings: Sequence[str] | None) -> list[dict[str, Any]]:
-    """Every row of the leaderboard as JSON types."""
-    return [row_as_json(row) for table in tables(store, settings) for row in table.rows]
-
-
-def show_leaderboard(store: Store, settings: Sequence[str] | None) -> None:
-    """Print one table per setting."""
-    found: list[Table] = tables(store, settings)
-    for table in found:
-        terminal.leaderboard(table)
-    if not found:
-        sys.stdout.write("No runs yet. `fsbench run -m protonet -b glyphs-5w1s` makes one.\n")
-
-
-def row_as_json(row: Row) -> dict[str, Any]:
-    """A leaderboard row as JSON types; accuracies are fractions."""
-    return {
-        "setting": row.setting, "method": row.method, "backbone": row.backbone, "recipe": row.recipe,
-        "config": row.config, "accuracy": row.mean, "half_width": row.half_width, "interval": row.interval.kind,
-        "note": row.interval.note, "episodes": row.n_episodes, "seeds": list(row.seeds), "badges": list(row.badges),
-        "seconds": row.seconds, "runs": [run.id for run in row.runs],
-        **({"metric": row.metric, "metrics": dict(row.joint.means)} if row.joint else {}),
-    }  # fmt: skip
-
-
-def report(
-    store: Store,
-    target: Path,
-    settings: Sequence[str] | None,
-    form: str | None,
-    port: int | None,
-    is_opened: bool,
-) -> None:
-    """Write the pages, or print the tables in another form, or serve the pages on this machine."""
-    from harness.report import render, serve
-
-    def tell(address: str) -> None:
-        sys.stdout.write(address + "\n")
-        sys.stdout.flush()
-        if is_opened:
-            webbrowser.open(address)
-
-    if form:
-        sys.stdout.write(render.export(store, form, settings))
-    elif port is not None:
-        serve.serve(store, target, settings, port, tell)
-    else:
-        page = render.write(store, target, settings)
-        tell(str(page))
-
-
-def show(store: Store, run_id: str, by: str | None, as_json: bool) -> tuple[Any, bool, Callable[[Any], None]]:
-    """One run whole, or by class: what to answer, in which form, and how to print it.
-
-    Raises:
-        ConfigError: when it can not be shown by that.
-    """
-    from harness.report import by_class
-
-    if by is None:
-        return run_as_json(store, run_id), as_json, lambda _: show_run(store, run_id)
-    if by != "class":
-        raise ConfigError(f"--by {by}: runs are shown by class, `fsbench show {run_id} --by class`.")
-    lines = by_class.by_class(store, run_id)
-    return by_class.as_json(lines), as_json, lambda _: by_class.show(lines)
-
-
-def as_records(found: Sequence[Any]) -> list[dict[str, Any]]:
-    """Dataclasses as JSON types."""
-    return [asdict(entry) for entry in found]
-
-
-def pair_as_json(pair: Pair) -> dict[str, Any]:
-    """A paired comparison as JSON types."""
-    return {
-        "setting": pair.setting,
-        "a": pair.a.label,
-        "b": pair.b.label,
-        **asdict(pair.comparison),
-        "sentence": pair.sentence,
-        "overlap": pair.overlap._asdict() if pair.overlap else None,
-    }
-
-
-def run_as_json(store: Store, prefix: str) -> dict[str, Any]:
-    """A stored run as JSON types."""
-    found = store.run(prefix)
-    return {
-        "id": found.id, "status": found.status, "replicates": list(found.replicates), "created": found.created,
-        "badges": list(found.badges), "rechecks": [check._asdict() for check in found.rechecks],
-        "spec": found.spec.to_json(), "provenance": {k: v for k, v in found.provenance.items() if k != "thumbnails"}, "curves": [dict(p) for p in found.curves],
-        "traceback": found.traceback, "accuracy": _accuracy(store, found.pk, found.metrics),
-        "class_means": _class_means(store, found),
-    }  # fmt: skip
-
-
-def show_run(store: Store, prefix: str) -> None:
-    """Print all that is known of one run."""
-    found = store.run(prefix)
-    terminal.run_details(found, _accuracy(store, found.pk, found.metrics), _class_means(store, found))
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -300,10 +199,10 @@ def _specs(asked: Asked, where: Places) -> list[Any]:
     return planning.plan(asked.methods, asked.settings, asked.seeds, options, where.data)
 
 
-def _select_on(word: str) -> Literal["validation", "novel"]:
-    if word not in ("validation", "novel"):
+def _select_on(word: str) -> SelectionRole:
+    if word not in SELECT_ON:
         raise ConfigError(f"--select-on {word}: weights are chosen on validation or on novel classes.")
-    return "validation" if word == "validation" else "novel"
+    return cast(SelectionRole, word)
 
 
 def _slurm(asked: Asked) -> list[str]:
@@ -330,8 +229,6 @@ def _precision(name: str) -> Precision:
 
 def _existing(where: Places) -> Store | None:
     """The database if there is one; a plan does not create it."""
-    from pathlib import Path
-
     if "://" not in where.db and not Path(where.db).exists():
         return None
     return Store.open(where.db)
@@ -339,21 +236,8 @@ def _existing(where: Places) -> Store | None:
 
 def progress() -> Progress:
     """How this terminal is told how far it is."""
-    import logging
-
     return (
         Silent()
         if not logging.getLogger("fsbench").isEnabledFor(logging.INFO)
         else choose(sys.stderr.isatty())
     )
-
-
-def _class_means(store: Store, run: StoredRun) -> dict[str, float]:
-    """Means over classes of the joint protocol's metrics; empty where there are none."""
-    table = joint.class_table(store, run) if joint.is_joint(run) else None
-    return {name: float(values.mean()) for name, values in (table or {}).items()}
-
-
-def _accuracy(store: Store, pk: int, metrics: Sequence[str]) -> dict[str, float]:
-    pairs = {name: store.counts(pk, name) for name in metrics}
-    return {name: float((correct / asked).mean()) for name, (correct, asked) in pairs.items()}

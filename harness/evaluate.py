@@ -61,9 +61,10 @@ def predict(
             chunk = episodes[start : start + batch]
             order = query_order(chunk.n_query, range(first + start, first + start + len(chunk)))
             x = _gather(chunk, order, source)
-            versions = x.support._version, x.query._version  # torch counts every in-place change
+            versions = x.support._version, x.query._version
             given = run(method, x, _Generators(seed, first + start, len(chunk)), first + start)
-            _check_unchanged(method, x, versions)
+            check_unchanged(method, x.support, versions[0], "support")
+            check_unchanged(method, x.query, versions[1], "query")
             here = predictions[start : start + batch]
             np.put_along_axis(here, order, given, axis=1)
             if after_batch:
@@ -174,9 +175,13 @@ def check_scores(scores: Any, shape: tuple[int, ...], where: str) -> None:
         raise PluginError(f"{where} returned {bad} scores that are NaN or infinite.")
 
 
-def _check_unchanged(method: Any, x: _Gathered, versions: tuple[int, int]) -> None:
-    for name, before in zip(("support", "query"), versions, strict=True):
-        if getattr(x, name)._version != before:
-            raise PluginError(
-                f"{type(method).__name__} changed its {name} in place; work on a copy (x = x.clone())."
-            )
+def check_unchanged(method: Any, given: Tensor, version: int, name: str) -> None:
+    """Refuse a method that changed what it was given in place; torch counts every such change.
+
+    Raises:
+        PluginError: naming what was changed.
+    """
+    if given._version != version:
+        raise PluginError(
+            f"{type(method).__name__} changed its {name} in place; work on a copy (x = x.clone())."
+        )

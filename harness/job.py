@@ -175,8 +175,8 @@ class Job(Training):
                 self.setting.benchmark,
                 is_transductive=traits(type(method)).transductive,
                 is_trained=isinstance(method, Stateful),
-            )
-            + (["imported fit"] if IMPORTED in ready.record else []),
+                is_imported=IMPORTED in ready.record,
+            ),
             **badges.origin(self.spec, self.setting.benchmark, ready.record),
             "parameters": sum(p.numel() for p in method.parameters()) if is_module else 0,
             "about": keepsakes.about(type(method), self.spec.method, self.places.cache),

@@ -10,8 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from harness.errors import PluginError
-from harness.evaluate import check_scores, query_order
+from harness.evaluate import check_scores, check_unchanged, query_order
 from harness.features import Source
 from harness.metrics import TOPS, counted
 from harness.seeding import torch_generator
@@ -54,7 +53,7 @@ def predict(
             support = make_support(experiments[i : i + 1], source, seed, first + i)
             version = support.x._version
             state = method.adapt(support)
-            _demand_unchanged(method, support.x, version, "support")
+            check_unchanged(method, support.x, version, "support")
             order = query_order(experiments.n_query, range(first + i, first + i + 1))[0]
             for part in np.split(order, range(query_batch, len(order), query_batch)):
                 predictions[i][:, part] = _predict(method, state, experiments, source, part, first + i)
@@ -93,12 +92,5 @@ def _predict(
     scores: Tensor = method.predict(state, query)
     name = type(method).__name__
     check_scores(scores, (len(part), experiments.n_way), f"{name}.predict for experiment {index}")
-    _demand_unchanged(method, query, version, "query")
+    check_unchanged(method, query, version, "query")
     return torch.stack([counted(scores, label.to(scores.device), k) for k in TOPS]).cpu().numpy()
-
-
-def _demand_unchanged(method: Any, given: Tensor, version: int, name: str) -> None:
-    if given._version != version:  # torch counts every in-place change
-        raise PluginError(
-            f"{type(method).__name__} changed its {name} in place; work on a copy (x = x.clone())."
-        )

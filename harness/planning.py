@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from harness import benchmarks, config, leaks, registry
 from harness.backbones import check_name
@@ -13,6 +13,7 @@ from harness.benchmarks import ROLES, Benchmark, Setting
 from harness.errors import ConfigError, FsbenchError, nearest
 from harness.method import defaults, recipes, traits
 from harness.runs import ConfigValue, Precision, RunSpec
+from harness.spec import SelectionRole
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Options:
     weights: Path | None = None
     seen: Sequence[str] = ()
     allow_leak: bool = False
-    select_on: Literal["validation", "novel"] = "validation"
+    select_on: SelectionRole = "validation"
     is_compiled: bool = False
     world_size: int = 1
 

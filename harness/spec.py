@@ -13,6 +13,7 @@ from harness.registry import MethodReference
 
 SCORED = "scored"  # reference of what has no method here
 Precision = Literal["fp32", "bf16", "fp16"]
+SelectionRole = Literal["validation", "novel"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class RunSpec:
     seen: tuple[str, ...] = ()
     precision: Precision = "fp32"
     embed_batch: int = 256
-    select_on: Literal["validation", "novel"] = "validation"
+    select_on: SelectionRole = "validation"
     is_compiled: bool = False
     world_size: int = 1
     per_rank_batch: int = 0

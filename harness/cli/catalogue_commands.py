@@ -74,9 +74,9 @@ def prepare(
     ] = False,
 ) -> None:
     """Bring a data set from what you have into the form that runs read."""
-    from harness import catalogue
+    from harness import image_commands
 
-    for line in catalogue.prepare(dataset, source or [], where(), accept_terms):
+    for line in image_commands.prepare(dataset, source or [], where(), accept_terms):
         typer.echo(line)
 
 
@@ -95,9 +95,9 @@ def import_folder(
     size: Annotated[int, typer.Option(help="Pixels of a side.", min=8)] = 84,
 ) -> None:
     """Make a benchmark of your own pictures, with locked episode lists."""
-    from harness import catalogue
+    from harness import image_commands
 
-    for line in catalogue.import_folder(source, name, splits, split, seed, queries, size, where()):
+    for line in image_commands.import_folder(source, name, splits, split, seed, queries, size, where()):
         typer.echo(line)
 
 
@@ -106,10 +106,10 @@ def verify(
     dataset: Annotated[str, typer.Argument(help="Name of a prepared data set.")], as_json: AsJson = False
 ) -> None:
     """Check a prepared data set: counts, digests, duplicates; repair what can be repaired."""
-    from harness import catalogue
+    from harness import image_commands
 
-    findings = catalogue.verify(dataset, where())
-    answer(findings, as_json, catalogue.show_findings)
+    findings = image_commands.verify(dataset, where())
+    answer(findings, as_json, image_commands.show_findings)
     raise typer.Exit(3 if any(f["level"] == "error" for f in findings) else 0)
 
 

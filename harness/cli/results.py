@@ -28,24 +28,23 @@ def report(
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Render the leaderboard pages and the exports beside them from the database."""
-    from harness import commands
+    from harness import result_commands
 
     with stored() as store:
         target = out or where().reports
-        commands.report(store, target, settings(bench, store), form, port if serve else None, open_)
+        result_commands.report(store, target, settings(bench, store), form, port if serve else None, open_)
 
 
 @app.command()
 def leaderboard(bench: SomeBenches = None, as_json: AsJson = False) -> None:
     """Print the leaderboard tables of the database."""
-    from harness import commands
+    from harness import result_commands
+    from harness.report.leaderboard import tables
 
     with stored() as store:
-        answer(
-            commands.leaderboard(store, settings(bench, store)),
-            as_json,
-            lambda _: commands.show_leaderboard(store, settings(bench, store)),
-        )
+        found = tables(store, settings(bench, store))
+        rows = [result_commands.row_as_json(row) for table in found for row in table.rows]
+        answer(rows, as_json, lambda _: result_commands.show_leaderboard(found))
 
 
 @app.command()
@@ -63,12 +62,16 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Pair two methods on the same episodes; exit 1 when B is significantly worse than A."""
-    from harness import commands
+    from harness import result_commands
     from harness.report import comparison, terminal
 
     with stored() as store:
         pairs = comparison.compare(store, a, b, settings(bench, store), margin / 100)
-        answer([commands.pair_as_json(pair) for pair in pairs], as_json, lambda _: terminal.comparison(pairs))
+        answer(
+            [result_commands.pair_as_json(pair) for pair in pairs],
+            as_json,
+            lambda _: terminal.comparison(pairs),
+        )
     raise typer.Exit(int(any(pair.comparison.verdict == "better" for pair in pairs)))
 
 
@@ -112,12 +115,12 @@ def power(
     as_json: AsJson = False,
 ) -> None:
     """Say how many episodes and seeds tell two methods apart."""
-    from harness import commands
+    from harness import result_commands
     from harness.report import power as planning
 
     with stored() as store:
         found = planning.power(store, a, b, delta / 100, settings(bench, store))
-        answer(commands.as_records(found), as_json, lambda _: planning.show(found))
+        answer(result_commands.as_records(found), as_json, lambda _: planning.show(found))
 
 
 @app.command()
@@ -127,7 +130,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show all that is known of one run: configuration with origins, provenance, accuracy."""
-    from harness import commands
+    from harness import result_commands
 
     with stored() as store:
-        answer(*commands.show(store, run_id, by, as_json))
+        answer(*result_commands.show(store, run_id, by, as_json))

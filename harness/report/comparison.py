@@ -85,7 +85,7 @@ def compare(store: Store, a: str, b: str, settings: Sequence[str] | None, margin
     """
     found = tables(store, settings)
     rows_a, rows_b = (_rows(found, name) for name in (a, b))
-    if rows_a == rows_b:
+    if rows_a.keys() == rows_b.keys() and all(rows_a[place] is rows_b[place] for place in rows_a):
         raise ConfigError(f"`{a}` and `{b}` are the same row; name two methods, or two runs by their ids.")
     pairs = [
         _pair(store, x, rows_b[place], margin)

@@ -32,8 +32,6 @@ def _values(spec: RunSpec) -> Mapping[str, Any]:
         "pipeline": spec.pipeline,
         "weights": spec.weights_sha256[:8] or "own",
         "trained on": ", ".join(spec.seen) or "base",
-        "selected on": spec.select_on,
-        "compiled": spec.is_compiled,
         "processes": spec.world_size,
         "batch per process": spec.per_rank_batch,
         "base images": spec.data_digest.get("base", "none")[:8],

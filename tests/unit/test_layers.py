@@ -88,7 +88,16 @@ ROWS = (
         "tuning",
     },
     {"report"},
-    {"commands", "catalogue", "health", "job_commands", "sharing", "tune_command"},
+    {
+        "commands",
+        "catalogue",
+        "image_commands",
+        "result_commands",
+        "health",
+        "job_commands",
+        "sharing",
+        "tune_command",
+    },
     {"cli"},
 )
 ROW = {name: row for row, names in enumerate(ROWS) for name in names}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness import benchmarks, catalogue, own_images
+from harness import benchmarks, image_commands, own_images
 from harness.errors import ConfigError, DataError
 from harness.places import Places, places
 
@@ -44,7 +44,7 @@ def pictures(tmp_path: Path) -> Path:
 def imported(
     source: Path, where: Places, ratio: str = "2/1/2", n_query: int = 3, name: str = "my-birds"
 ) -> list[str]:
-    return list(catalogue.import_folder(source, name, None, ratio, 0, n_query, 16, where))
+    return list(image_commands.import_folder(source, name, None, ratio, 0, n_query, 16, where))
 
 
 def test_a_folder_becomes_a_benchmark_with_locked_lists(pictures: Path, where: Places) -> None:

@@ -95,6 +95,11 @@ def test_a_name_that_means_several_rows_or_none_is_refused(tmp_path: Path) -> No
     assert pair.a.backbone == "resnet12"
 
 
+def test_a_row_is_not_compared_with_itself(store: Store) -> None:
+    with pytest.raises(ConfigError, match="are the same row"):
+        comparison.compare(store, "method-0", "method-0", None, 0.005)
+
+
 def test_the_server_answers_this_machine_only_and_tells_of_a_new_build(tmp_path: Path) -> None:
     with Store.open(tmp_path / "results.db", create=True) as store:
         store.ingest(made.result("first"))
