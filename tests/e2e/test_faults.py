@@ -191,13 +191,25 @@ def _die_after(seconds: float) -> None:
 
 
 def _kill(specs: Sequence[RunSpec], place: Places, stage: str, delay: float) -> bool:
-    """Have a worker killed in a stage; what was written meanwhile is taken away first, so that there is work."""
-    if stage == "write":
-        shutil.rmtree(place.runs / specs[0].id, ignore_errors=True)
+    """Have a worker killed in a stage or soon after it; what is unfinished stays, for it to go on with."""
+    _make_work(specs, place, stage)
     process = FORKS.Process(target=_work_and_die, args=(specs, place, stage, delay))
     process.start()
     process.join()
     return process.exitcode == -signal.SIGKILL
+
+
+def _make_work(specs: Sequence[RunSpec], place: Places, stage: str) -> None:
+    """Take away what an earlier worker finished before it was killed, so that the stage is entered however fast it is."""
+    for spec in specs:
+        shutil.rmtree(place.runs / spec.id, ignore_errors=True)
+    if stage == "train":
+        for record in place.cache.glob("fits/*/fit.json"):
+            shutil.rmtree(record.parent)
+    if stage == "embed":
+        for done in place.cache.glob("features/*/done.npy"):
+            if np.load(done).all():
+                shutil.rmtree(done.parent)
 
 
 def _collect(place: Places) -> None:
