@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from harness.data.augment import augment as augmented
-from harness.data.augment import augmentation
-from harness.data.images import ImageStore
+from harness.data.augmentations import augmentation
+from harness.data.images import ImageStore, WholePictures
 from harness.data.pipelines import Pixels
 from harness.data.views import normalise, to_float
 from harness.types import IntArray
@@ -39,7 +39,8 @@ class BaseSet:
         n_images: number of base images (rotations counted).
         class_names: names in label order.
 
-    All randomness comes from ``rng``, whose state the harness saves with every checkpoint.
+    All randomness comes from ``rng``, whose state the harness saves with every checkpoint. Random crops are cut from
+    ``whole`` pictures where there are some, as papers do, else from the stored squares.
     """
 
     def __init__(
@@ -50,8 +51,9 @@ class BaseSet:
         rng: torch.Generator,
         tick: Callable[[int], None] = lambda n_images: None,
         world: World = ALONE,
+        whole: WholePictures | None = None,
     ) -> None:
-        self._world = world
+        self._world, self._whole = world, whole
         self._store, self._pipeline, self._device, self._rng, self._tick = store, pipeline, device, rng, tick
         self._label = torch.from_numpy(store.label)
         self._counts = torch.from_numpy(store.counts)
@@ -131,8 +133,10 @@ class BaseSet:
         """Those of ``own``; what an augmentation draws is drawn for all rows, so that every process draws the same."""
         if not augment or augmentation(self._pipeline).name == "none":
             return as_input(self._store, rows[own].numpy(), self._pipeline, self._device)
-        pixels = _sent(self._store.images(rows.numpy()), self._device)
-        x = augmented(pixels, self._pipeline, self._store.shape[0], self._rng)[own]
+        store, extents = self._whole or (self._store, None)
+        pixels = _sent(store.images(rows.numpy()), self._device)
+        edges = None if extents is None else torch.from_numpy(extents[rows.numpy()])
+        x = augmented(pixels, self._pipeline, self._store.shape[0], self._rng, extents=edges)[own]
         return normalise(x, self._pipeline).contiguous(memory_format=torch.channels_last)
 
 

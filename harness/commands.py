@@ -52,6 +52,7 @@ class Asked:
     select_on: str = "validation"
     is_compiled: bool = False
     gpus: int = 1
+    uses_stored_crops: bool = False
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,7 @@ def _specs(asked: Asked, where: Places) -> list[Any]:
     options = planning.Options(
         asked.overrides, asked.recipe, asked.backbone, precision, asked.episodes, asked.pipeline, asked.weights,
         asked.seen, asked.allow_leak, _select_on(asked.select_on), asked.is_compiled, asked.gpus,
+        asked.uses_stored_crops,
     )  # fmt: skip
     return planning.plan(asked.methods, asked.settings, asked.seeds, options, where.data)
 

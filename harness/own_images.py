@@ -50,7 +50,7 @@ def split_by_ratio(classes: list[str], ratio: str, seed: int) -> Roles:
             f"--split {ratio}: expected three whole numbers like 64/16/20, for base/validation/novel."
         )
     n = len(classes)
-    n_validation, n_novel = (max(1, round(n * part / sum(parts))) for part in parts[1:])
+    n_validation, n_novel = (max(2, round(n * part / sum(parts))) for part in parts[1:])
     order = [sorted(classes)[i] for i in numpy_generator(seed, "split").permutation(n)]
     n_base = n - n_validation - n_novel
     if n_base < 2:
@@ -84,7 +84,11 @@ def read_splits(path: Path, classes: list[str]) -> Roles:
     names = [c for c, _ in pairs]
     problems += [f"`{c}` has two rows." for c in sorted(set(names)) if names.count(c) > 1]
     roles: dict[str, list[str]] = {role: [c for c, r in pairs if r == role] for role in ROLES}
-    problems += [f"no class is {role}." for role in ROLES if not roles[role]]
+    problems += [
+        f"{role} needs at least 2 classes, found {len(roles[role])}."
+        for role in ROLES
+        if len(roles[role]) < 2
+    ]
     if problems:
         raise DataError(f"{path}: " + " ".join(problems))
     return roles

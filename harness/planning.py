@@ -10,6 +10,7 @@ from typing import Any
 from harness import benchmarks, config, leaks, registry
 from harness.backbones import check_name
 from harness.benchmarks import ROLES, Benchmark, Setting
+from harness.data.augmentations import is_cropped
 from harness.errors import ConfigError, FsbenchError, nearest
 from harness.method import defaults, recipes, traits
 from harness.runs import ConfigValue, Precision, RunSpec
@@ -28,6 +29,7 @@ class Options:
         weights: file of weights to import in place of a training.
         seen: what they were trained on, as ``leaks.named`` reads it.
         select_on, is_compiled, world_size: as in RunSpec.
+        uses_stored_crops: whether random training crops are cut from the stored squares all the same.
         allow_leak: whether runs whose novel classes were seen in training are planned all the same.
     """
 
@@ -43,6 +45,7 @@ class Options:
     select_on: SelectionRole = "validation"
     is_compiled: bool = False
     world_size: int = 1
+    uses_stored_crops: bool = False
 
 
 def plan(
@@ -84,6 +87,7 @@ class Images:
     def __init__(self, data: Path) -> None:
         self._data = data
         self._known: dict[tuple[str, str, int], dict[str, str]] = {}
+        self._edges: dict[tuple[str, str, int], int] = {}
 
     def digests(self, benchmark: Benchmark, pipeline: str, image_size: int) -> dict[str, str]:
         """Role → digest of its images, as the pipeline gives them.
@@ -99,6 +103,16 @@ class Images:
                 if role in benchmark.roles
             }
         return self._known[key]
+
+    def cut_from(self, benchmark: Benchmark, pipeline: str, image_size: int) -> int:
+        """Edge of the whole pictures that random training crops are cut from; 0 where nothing is, or from the squares."""
+        if not is_cropped(pipeline):
+            return 0
+        key = benchmark.key, pipeline, image_size
+        if key not in self._edges:
+            base = benchmark.open("base", self._data, pipeline, image_size)
+            self._edges[key] = base.whole_edge(image_size)
+        return self._edges[key]
 
     def channels(self, benchmark: Benchmark, pipeline: str, image_size: int) -> int:
         """Channels of the prepared images, for benchmarks that leave them open."""
@@ -147,6 +161,7 @@ def make_spec(method: registry.Loaded, setting: Setting, options: Options, image
         select_on=options.select_on,
         is_compiled=options.is_compiled,
         world_size=options.world_size,
+        cut_from=0 if options.uses_stored_crops else images.cut_from(benchmark, pipeline, image_size),
     )
 
 

@@ -51,6 +51,8 @@ class RunSpec:
         select_on: whose accuracy chooses the weights; "novel" is what some papers did, and gets a badge.
         is_compiled: whether the backbone goes through torch.compile, which may move the last bit.
         embed_batch: images per embedding call (fixed, since it may move the last bit).
+        cut_from: edge in pixels of the whole pictures that random training crops are cut from; 0: they are cut from the
+            stored squares, or nothing is.
         world_size: processes that train together; each takes its part of every batch.
         per_rank_batch: 0: the method's own batch, divided by ``world_size``.
     """
@@ -79,6 +81,7 @@ class RunSpec:
     is_compiled: bool = False
     world_size: int = 1
     per_rank_batch: int = 0
+    cut_from: int = 0
 
     @property
     def is_scored(self) -> bool:
@@ -140,7 +143,8 @@ class RunSpec:
         identity = dict(vars(self))  # asdict would copy every value: a plan asks for thousands of ids
         identity["method"] = {k: v for k, v in vars(self.method).items() if k != "reference"}
         identity["config"] = {k: v.value for k, v in sorted(self.config.items())}
-        for later, default in (("seen", ()), ("select_on", "validation"), ("is_compiled", False)):
+        later_fields = (("seen", ()), ("select_on", "validation"), ("is_compiled", False), ("cut_from", 0))
+        for later, default in later_fields:
             if identity[later] == default:
                 del identity[later]  # ids from before it was recorded stay
         return identity

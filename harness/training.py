@@ -13,7 +13,7 @@ from harness import badges, benchmarks, config, parallel, registry, selection, w
 from harness.backbones import build
 from harness.baseset import BaseSet
 from harness.benchmarks import Setting
-from harness.data.images import ImageStore
+from harness.data.images import ImageStore, WholePictures
 from harness.errors import ConfigError, DataError
 from harness.fitting import Fit, FitContext, Stateful
 from harness.places import Places
@@ -124,8 +124,9 @@ class Training:
         if isinstance(method, torch.nn.Module):
             method.train()
         with benchmarks.novel_closed():
-            base = BaseSet(self._open("base"), spec.pipeline, self.device, rng, ctx.tick, world)
-            method.fit_base(base, ctx)
+            store = self._open("base")
+            whole = self._whole(store) if spec.cut_from else None
+            method.fit_base(BaseSet(store, spec.pipeline, self.device, rng, ctx.tick, world, whole), ctx)
         record = ctx.record()
         if not world.is_first:
             return record
@@ -134,6 +135,20 @@ class Training:
             record["selection"] = selection.select(method, fit.folder, novel, spec.n_way, spec.shot)
         fit.finish(method, {**record, "saw": badges.saw(self.spec, self.setting.benchmark)})
         return fit.record()
+
+    def _whole(self, store: ImageStore) -> WholePictures:
+        """The base images uncropped; decoded when a training asks for them first."""
+        told = [0]
+
+        def tell(n_done: int, n: int) -> None:
+            if not told[0]:
+                self.progress.begin("decode", n, "pictures")
+            self.progress.advance(n_done - told[0])
+            told[0] = n_done
+            if n_done == n:
+                self.progress.end()
+
+        return store.whole(self.spec.cut_from, tell)
 
     def _open(self, role: benchmarks.RoleName) -> ImageStore:
         spec, benchmark = self.spec, self.setting.benchmark

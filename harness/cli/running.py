@@ -80,6 +80,13 @@ def run(
     compile_: Annotated[
         bool, typer.Option("--compile", help="Pass the backbone through torch.compile; pays on a GPU.")
     ] = False,
+    stored_crops: Annotated[
+        bool,
+        typer.Option(
+            "--stored-crops",
+            help="Cut random training crops from the stored squares, not from whole pictures of twice the size: less disk.",
+        ),
+    ] = False,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="Only deterministic kernels: slower on a GPU.")
     ] = False,
@@ -100,7 +107,7 @@ def run(
     asked = commands.Asked(
         split(method), split(bench), commands.parse_seeds(seeds), commands.parse_overrides(set_ or []),
         episodes, backbone, recipe, precision, pipeline, device, force, executor, jobs, slurm or [], shards, snapshot,
-        weights, split(seen or []), allow_leak, select_on, compile_, gpus,
+        weights, split(seen or []), allow_leak, select_on, compile_, gpus, stored_crops,
     )  # fmt: skip
     switches.ask(is_deterministic=deterministic, tensorboard=tensorboard, with_pictures=with_pictures)
     if dry_run:

@@ -27,15 +27,21 @@ class Boxes(NamedTuple):
     width: Tensor
 
 
-def resized_boxes(n: int, height: int, width: int, rng: torch.Generator) -> Boxes:
-    """Crops of uniform area and log-uniform ratio; the first of ten that fits, else the largest central one."""
-    area = torch.empty(n, _TRIES, dtype=torch.float64).uniform_(*SCALE, generator=rng) * (height * width)
+def resized_boxes(height: Tensor, width: Tensor, rng: torch.Generator) -> Boxes:
+    """Crops of uniform area and log-uniform ratio; the first of ten that fits, else the largest central one.
+
+    Args:
+        height, width: (n,) int64 edges of each picture in pixels.
+        rng: CPU generator.
+    """
+    n, area = len(height), (height * width)[:, None]
+    area = torch.empty(n, _TRIES, dtype=torch.float64).uniform_(*SCALE, generator=rng) * area
     ratio = torch.empty(n, _TRIES, dtype=torch.float64)
     ratio.uniform_(math.log(RATIO[0]), math.log(RATIO[1]), generator=rng).exp_()
     place = torch.rand(n, 2, dtype=torch.float64, generator=rng)
     w = (area * ratio).sqrt().round().long()  # (n, tries)
     h = (area / ratio).sqrt().round().long()
-    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+    fits = (w > 0) & (w <= width[:, None]) & (h > 0) & (h <= height[:, None])
     first = fits.int().argmax(1, keepdim=True)
     w, h, found = w.gather(1, first)[:, 0], h.gather(1, first)[:, 0], fits.any(1)  # (n,)
     top = (place[:, 0] * (height - h + 1)).long()
@@ -47,6 +53,26 @@ def resized_boxes(n: int, height: int, width: int, rng: torch.Generator) -> Boxe
         torch.where(found, h, central_h),
         torch.where(found, w, central_w),
     )
+
+
+def scaled(boxes: Boxes, extents: Tensor, height: int, width: int) -> Boxes:
+    """The crops of pictures in those pictures squashed to (height, width), to the nearest pixel, at least one each.
+
+    Args:
+        boxes: crops in pixels of the pictures.
+        extents: (n, 2) int64 height and width of each picture in pixels.
+        height, width: of the squashed images in pixels.
+    """
+    top, bottom = _stretch(boxes.top, boxes.height, extents[:, 0], height)
+    left, right = _stretch(boxes.left, boxes.width, extents[:, 1], width)
+    return Boxes(top, left, bottom - top, right - left)
+
+
+def _stretch(start: Tensor, length: Tensor, edge: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Start and end of stretches of an edge, where the edge becomes n pixels; in whole numbers, halves up."""
+    first, last = ((2 * place * n + edge) // (2 * edge) for place in (start, start + length))
+    first = first.clamp(max=n - 1)
+    return first, torch.maximum(last, first + 1)
 
 
 def window_boxes(n: int, height: int, width: int, size: int, padding: int, rng: torch.Generator) -> Boxes:
@@ -87,13 +113,11 @@ def crop_resize(x: Tensor, boxes: Boxes, is_flipped: Tensor, size: int) -> Tenso
     return (narrow @ columns.mT).unflatten(1, (channels, size))  # (n, C, size, size)
 
 
-def _central(height: int, width: int) -> tuple[int, int]:
+def _central(height: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
     """Edges of the largest central crop whose ratio is allowed."""
-    if width / height < RATIO[0]:
-        return round(width / RATIO[0]), width
-    if width / height > RATIO[1]:
-        return height, round(height * RATIO[1])
-    return height, width
+    ratio = width / height
+    highest, widest = (width / RATIO[0]).round().long(), (height * RATIO[1]).round().long()
+    return torch.where(ratio < RATIO[0], highest, height), torch.where(ratio > RATIO[1], widest, width)
 
 
 def _filter(start: Tensor, length: Tensor, n_source: int, size: int) -> Tensor:

@@ -65,9 +65,10 @@ class RandomCrops:
         self, image: Image.Image, size: int, rng: torch.Generator, is_training: bool
     ) -> Iterator[Pixels]:
         """The crops of one picture."""
-        boxes = torch.stack(resized_boxes(self.n_crops, image.height, image.width, rng), 1)
-        for top, left, height, width in boxes.tolist():
-            pixels = PLAIN(image.crop((left, top, left + width, top + height)), size)
+        height, width = torch.tensor([image.size[::-1]]).expand(self.n_crops, 2).unbind(1)
+        boxes = torch.stack(resized_boxes(height, width, rng), 1)
+        for top, left, h, w in boxes.tolist():
+            pixels = PLAIN(image.crop((left, top, left + w, top + h)), size)
             yield _mirrored(pixels, rng)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +84,16 @@ class PreparedSet:
                 f"{how_to_have_originals(self.manifest.dataset, self.folder)}"
             )
         return Originals(self.folder)
+
+    @cached_property
+    def extents(self) -> IntArray:
+        """(N, 2) int64 height and width of each original picture in pixels.
+
+        Raises:
+            DataError: when the set was prepared without them.
+        """
+        with self.originals() as kept:
+            return kept.extents
 
     def map(self, view: str, size: int, progress: maps.Progress | None = None) -> Pixels:
         """Pixels of every image through a pipeline's geometry; built on first use where originals are kept.
@@ -232,9 +243,50 @@ class ImageStore:
                 taken[which] = np.rot90(taken[which], quarter, axes=(1, 2))
         return taken
 
+    def whole_edge(self, size: int) -> int:
+        """Edge of the whole pictures that random training crops of this size are cut from, in pixels.
+
+        Twice the size, or the longest edge of a picture of the set where that is less: such crops are as sharp as
+        those of the originals but where they are smaller than half of a picture. 0 where there are no originals.
+        """
+        if self.prepared is None or not self.prepared.manifest.has_originals:
+            return 0
+        return min(2 * size, int(self.prepared.extents.max()))
+
+    def whole(self, edge: int, progress: maps.Progress | None = None) -> WholePictures:
+        """The same images uncropped, each squashed onto a square.
+
+        Args:
+            edge: of the squares in pixels.
+            progress: told (done, all) while they are decoded for the first time.
+
+        Raises:
+            DataError: when there are no original pictures.
+        """
+        if self.prepared is None:
+            raise DataError(f"{self.name} was made in memory: it has no original pictures.")
+        extents = self.prepared.extents[self.source]  # (n, 2)
+        if self.is_rotated:
+            is_lying = self.label % 2 == 1
+            extents[is_lying] = extents[is_lying, ::-1]
+        pixels = np.asarray(self.prepared.map("stored", edge, progress))
+        return WholePictures(replace(self, pixels=pixels), extents)
+
     def class_images(self, label: int) -> Pixels:
         """(count, H, W, C) uint8: every image of one class."""
         return self.images(np.arange(self.starts[label], self.starts[label] + self.counts[label]))
+
+
+class WholePictures(NamedTuple):
+    """Uncropped images, and the proportions they had before they were squashed.
+
+    Attributes:
+        store: the images, squares.
+        extents: (n, 2) int64 height and width of each original picture in pixels.
+    """
+
+    store: ImageStore
+    extents: IntArray
 
 
 def store_of_arrays(

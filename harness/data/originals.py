@@ -14,11 +14,13 @@ from typing import NamedTuple, TextIO
 import numpy as np
 import numpy.typing as npt
 
+from harness.data.pipelines import extent
 from harness.errors import DataError
 
 BYTES, INDEX, CARDS = "originals.bin", "originals.npy", "images.csv"
 JOURNAL = "journal.jsonl"
 _FLUSH_EVERY = 256
+_N_COLUMNS = 5  # offset, length, CRC-32, height, width
 
 
 class Picture(NamedTuple):
@@ -52,6 +54,8 @@ class Entry(NamedTuple):
     offset: int
     length: int
     crc32: int
+    height: int
+    width: int
 
 
 class OriginalsWriter:
@@ -98,6 +102,7 @@ class OriginalsWriter:
             self._end,
             len(content),
             zlib.crc32(content),
+            *extent(content),
         )
         self._bytes.write(content)
         self.entries[key] = entry
@@ -115,7 +120,7 @@ class OriginalsWriter:
 
 def write_index(folder: Path, entries: list[Entry]) -> None:
     """Write the index and the cards of the pictures, given in row order."""
-    index = np.array([(e.offset, e.length, e.crc32) for e in entries], dtype=np.int64)
+    index = np.array([(e.offset, e.length, e.crc32, e.height, e.width) for e in entries], dtype=np.int64)
     np.save(folder / INDEX, index)
     with (folder / CARDS).open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream)
@@ -139,7 +144,9 @@ class Originals:
                 f"The originals of {folder.name} cannot be read: {error}. {_remedy(folder)}"
             ) from error
         size = os.fstat(self._file.fileno()).st_size
-        if self.index.ndim != 2 or (self.index[:, :2].sum(axis=1) > size).any():
+        if self.index.ndim != 2 or self.index.shape[1] != _N_COLUMNS:
+            raise DataError(f"{folder / INDEX} is not an index of this version. {_remedy(folder)}")
+        if (self.index[:, :2].sum(axis=1) > size).any():
             raise DataError(f"{folder / BYTES} is truncated ({size:,} bytes). {_remedy(folder)}")
 
     def __enter__(self) -> Originals:
@@ -148,9 +155,14 @@ class Originals:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
+    @property
+    def extents(self) -> npt.NDArray[np.int64]:
+        """(N, 2) int64 height and width of each picture in pixels."""
+        return self.index[:, 3:]
+
     def read(self, row: int) -> bytes:
         """Source bytes of one image; may be called from several threads."""
-        offset, length, _ = self.index[row]
+        offset, length = self.index[row, :2]
         return os.pread(self._file.fileno(), int(length), int(offset))
 
     def is_intact(self, row: int) -> bool:

@@ -163,6 +163,15 @@ def decode(content: bytes, mode: Mode) -> Image.Image:
         raise DataError(f"is not a whole image ({error})") from error
 
 
+def extent(content: bytes) -> tuple[int, int]:
+    """Height and width in pixels, read from the head of an image file; (0, 0) where that cannot be read."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return image.height, image.width
+    except _BROKEN:
+        return 0, 0
+
+
 def _narrow(image: Image.Image) -> Image.Image:
     """A 16-bit grey picture in 8 bits, scaled; Pillow's own conversion clips."""
     wide = np.clip(np.asarray(image, dtype=np.int64), 0, 65_535)

@@ -30,6 +30,7 @@ def _values(spec: RunSpec) -> Mapping[str, Any]:
         "source": spec.method.source_sha256[:8] or "built in",
         "input": spec.image_size,
         "pipeline": spec.pipeline,
+        "crops from": f"{spec.cut_from} pixels" if spec.cut_from else "stored squares",
         "weights": spec.weights_sha256[:8] or "own",
         "trained on": ", ".join(spec.seen) or "base",
         "processes": spec.world_size,

@@ -137,6 +137,7 @@ def row_key(spec: RunSpec) -> str:
             *spec.seen,
             spec.select_on,
             spec.is_compiled,
+            *([spec.cut_from] if spec.cut_from else []),
         ],
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness import benchmarks
+from harness.data.augmentations import is_cropped
 from harness.errors import FsbenchError
 from harness.report.joint import is_joint
 from harness.report.names import method_file
@@ -141,7 +142,11 @@ def command(spec: RunSpec) -> str:
     usual = _usual(spec.setting)
     words += ["--backbone", spec.backbone] if spec.backbone not in ("none", usual[0]) else []
     words += ["--pipeline", spec.pipeline] if usual[1] not in ("", spec.pipeline) else []
+    words += ["--stored-crops"] if is_cropped(spec.pipeline) and not spec.cut_from else []
     words += ["--recipe", spec.recipe] if spec.recipe != "clean" else []
+    words += ["--select-on", spec.select_on] if spec.select_on != "validation" else []
+    words += ["--weights", "FILE", "--seen", ",".join(spec.seen)] if spec.weights_sha256 else []
+    words += ["--compile"] if spec.is_compiled else []
     words += ["--gpus", str(spec.world_size)] if spec.world_size != 1 else []
     words += ["--precision", spec.precision] if spec.precision != "fp32" else []
     return shlex.join(words)

@@ -159,7 +159,8 @@ def run_details(
         "method": f"{spec.method.name} {spec.method.version} ({spec.method.reference})",
         "setting": f"{spec.setting}, {spec.n_query} queries a class, {spec.n_episodes:,} episodes",
         "accuracy %": ", ".join(f"{name} {percent(value)}" for name, value in accuracy.items()) or "–",
-        "backbone": f"{spec.backbone}, {spec.image_size}×{spec.image_size}×{spec.channels}, pipeline {spec.pipeline}, {spec.precision}",
+        "backbone": f"{spec.backbone}, {spec.image_size}×{spec.image_size}×{spec.channels}, pipeline {spec.pipeline}, {spec.precision}"
+        + (f", training crops of whole pictures at {spec.cut_from} pixels" if spec.cut_from else ""),
         "recipe, seed": f"{spec.recipe}, {spec.seed}",
         "episodes": spec.episode_digest[:16],
         "images": ", ".join(f"{role} {digest[:12]}" for role, digest in spec.data_digest.items()),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from harness.baseset import BaseSet
-from harness.data.images import ImageStore, store_of_arrays
+from harness.data.images import ImageStore, WholePictures, store_of_arrays
 from harness.seeding import torch_generator
 from harness.testing import tiny_store
 
@@ -54,6 +56,19 @@ def test_a_saved_stream_goes_on_with_the_same_images() -> None:
     other = torch.Generator()
     other.set_state(saved)
     assert torch.equal(next(BaseSet(colours(), "feat", CPU, other).batches(24, augment=True))[0], expected)
+
+
+def test_crops_are_cut_from_whole_pictures_where_there_are_some() -> None:
+    store = colours()
+    enlarged = replace(store, pixels=store.pixels.repeat(2, axis=1).repeat(2, axis=2))
+    whole = WholePictures(enlarged, np.full((len(store), 2), 32))
+    cut = BaseSet(store, "feat", CPU, torch_generator(0, "training"), whole=whole)
+    x, y = next(cut.batches(24, augment=True))
+    assert x.shape == (24, 3, 16, 16)
+    stored, labels = next(base(store, "feat").batches(24, augment=True))
+    assert torch.equal(y, labels) and not torch.equal(x, stored)
+    plain = next(BaseSet(store, "feat", CPU, torch_generator(0, "training"), whole=whole).batches(24))[0]
+    assert torch.equal(plain, next(base(store, "feat").batches(24))[0])  # no crops: the stored squares
 
 
 def test_grey_pipelines_have_no_augmentation() -> None:

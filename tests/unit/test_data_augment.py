@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.data.augment import AUGMENTATIONS, TRAINING, Augmentation, augment, augmentation
-from harness.data.boxes import RATIO, SCALE, Boxes, crop_resize, resized_boxes, window_boxes
+from harness.data.augment import augment
+from harness.data.augmentations import AUGMENTATIONS, TRAINING, Augmentation, augmentation
+from harness.data.boxes import RATIO, SCALE, Boxes, crop_resize, resized_boxes, scaled, window_boxes
 from harness.data.colour import draw_jitter, jitter
 from harness.data.pipelines import PIPELINES
 from harness.data.views import to_float
@@ -33,6 +34,10 @@ def rng(seed: int = 0) -> torch.Generator:
 
 def pixels(n: int, height: int, width: int) -> Tensor:
     return torch.randint(0, 256, (n, height, width, 3), dtype=torch.uint8, generator=rng(1))
+
+
+def edges(n: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    return torch.full((n,), height), torch.full((n,), width)
 
 
 def boxes(*rows: tuple[int, int, int, int]) -> Boxes:
@@ -105,7 +110,7 @@ def test_resized_crops_are_distributed_as_torchvisions(height: int, width: int) 
     torch.manual_seed(0)
     params = [RandomResizedCrop.get_params(image, SCALE, RATIO) for _ in range(n)]
     expected = np.array(params, dtype=float)  # top, left, height, width
-    found = torch.stack(resized_boxes(n, height, width, rng()), 1).numpy().astype(float)
+    found = torch.stack(resized_boxes(*edges(n, height, width), rng()), 1).numpy().astype(float)
     for column in range(4):  # 12 comparisons of fixed seeds; the bound says only "not clearly different"
         assert ks_2samp(found[:, column], expected[:, column]).pvalue > 1e-3
     area, log_ratio = found[:, 2] * found[:, 3], np.log(found[:, 3] / found[:, 2])
@@ -115,14 +120,58 @@ def test_resized_crops_are_distributed_as_torchvisions(height: int, width: int) 
 
 @pytest.mark.parametrize(("height", "width"), [(10, 100), (100, 10), (7, 7)])
 def test_resized_crops_lie_in_the_image(height: int, width: int) -> None:
-    top, left, h, w = resized_boxes(2000, height, width, rng())
+    top, left, h, w = resized_boxes(*edges(2000, height, width), rng())
     assert (top >= 0).all() and (left >= 0).all() and (h > 0).all() and (w > 0).all()
     assert (top + h <= height).all() and (left + w <= width).all()
 
 
 def test_an_image_too_narrow_for_any_draw_gives_its_middle() -> None:
-    top, left, h, w = resized_boxes(50, 400, 10, rng())  # even 8% of the area, at 4:3, is wider than 10
+    top, left, h, w = resized_boxes(
+        *edges(50, 400, 10), rng()
+    )  # even 8% of the area, at 4:3, is wider than 10
     assert {tuple(b) for b in torch.stack((top, left, h, w), 1).tolist()} == {(193, 0, 13, 10)}
+
+
+def test_each_picture_has_crops_of_its_own_proportions() -> None:
+    height, width = torch.tensor([40, 300] * 1000), torch.tensor([200, 100] * 1000)
+    top, left, h, w = resized_boxes(height, width, rng())
+    assert ((top + h <= height) & (left + w <= width)).all()
+    # ratios are those of the pictures' own pixels, whatever the pictures' shapes; edges are whole numbers ≥ 10
+    assert ((w / h > 0.66) & (w / h < 1.5)).all()
+    assert h[1::2].max() > 40 and w[::2].max() <= 54  # 40 · 4 / 3
+
+
+def test_crops_of_a_squashed_picture_are_those_of_the_picture(functional: Any) -> None:
+    wide = functional.resize(torch.rand(3, 6, 8, generator=rng()), [150, 200], antialias=True)  # smooth
+    squashed = functional.resize(wide, [84, 84], antialias=True)[None]
+    extents = torch.tensor([[150, 200]])
+    whole = scaled(boxes((0, 0, 150, 200)), extents, 84, 84)
+    assert [b.item() for b in whole] == [0, 0, 84, 84]
+    for box in ((0, 0, 75, 100), (30, 20, 60, 80), (10, 100, 100, 90)):
+        found = crop_resize(squashed, scaled(boxes(box), extents, 84, 84), torch.tensor([False]), 42)[0]
+        expected = functional.resized_crop(wide, *box, [42, 42], antialias=True)
+        # a box is moved by up to half a squashed pixel, over which this picture changes by up to 0.05; elsewhere it
+        # changes by up to 1
+        assert (found - expected).abs().max() < 0.05
+        assert (found - functional.resize(wide, [42, 42], antialias=True)).abs().max() > 0.2
+
+
+def test_no_crop_of_a_squashed_picture_is_empty() -> None:
+    top, left, h, w = scaled(
+        boxes((0, 0, 1, 1), (499, 374, 1, 1), (499, 0, 1, 375)), torch.tensor([[500, 375]] * 3), 16, 16
+    )
+    assert h.tolist() == [1, 1, 1] and w.tolist() == [1, 1, 16]
+    assert ((top >= 0) & (top + h <= 16) & (left >= 0) & (left + w <= 16)).all()
+
+
+def test_extents_of_the_images_themselves_change_nothing() -> None:
+    images = pixels(4, 30, 40)
+    own = torch.tensor([[30, 40]] * 4)
+    assert torch.equal(augment(images, "feat", 20, rng(2)), augment(images, "feat", 20, rng(2), extents=own))
+    other = torch.tensor([[60, 40]] * 4)
+    assert not torch.equal(
+        augment(images, "feat", 20, rng(2)), augment(images, "feat", 20, rng(2), extents=other)
+    )
 
 
 def test_windows_reach_every_place_and_no_further() -> None:

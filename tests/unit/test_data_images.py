@@ -147,6 +147,35 @@ def test_another_size_is_built_from_the_originals_on_demand(trees: PreparedSet) 
     assert maps.stored(trees.folder) == ["nearest-24", "straight-12", "straight-6"]
 
 
+def test_whole_pictures_keep_their_proportions_in_mind(tmp_path: Path) -> None:
+    def pictures() -> Iterator[Picture]:
+        for i, shape in enumerate([(40, 20), (10, 30)]):
+            yield Picture("oak", f"{i}.png", lambda s=shape: encode_png(np.zeros(s, np.uint8)), "O")  # type: ignore[misc]
+
+    oak = write(plan_of({"oak": 2}, pictures=pictures), tmp_path).dataset
+    turned = oak.select(["oak"], "stored", 12, rotations=True)
+    assert [turned.whole_edge(size) for size in (8, 12, 30)] == [16, 24, 40]  # no edge is longer than 40
+    store, extents = turned.whole(24)
+    assert store.shape == (24, 24, 1) and store.label.tolist() == turned.label.tolist()
+    assert extents.tolist() == [[40, 20], [10, 30], [20, 40], [30, 10]] * 2
+    assert oak.extents.tolist() == [[40, 20], [10, 30]]
+
+
+def test_where_originals_are_not_kept_there_are_no_whole_pictures(tmp_path: Path) -> None:
+    small = write(plan_of(CLASSES, has_originals=False), tmp_path).dataset.select(["apple"], "stored", 12)
+    memory = store_of_arrays("memory", np.zeros((1, 2, 12, 12, 1), np.uint8), ["apple"])
+    assert small.whole_edge(12) == memory.whole_edge(12) == 0
+    for store in (small, memory):
+        with pytest.raises(DataError, match="original pictures"):
+            store.whole(24)
+
+
+def test_an_index_of_another_version_is_refused(trees: PreparedSet) -> None:
+    np.save(trees.folder / "originals.npy", np.load(trees.folder / "originals.npy")[:, :3])
+    with pytest.raises(DataError, match="not an index of this version"):
+        trees.originals()
+
+
 def test_a_map_that_cannot_be_built_says_how_to_prepare(trees: PreparedSet) -> None:
     path = trees.folder / "manifest.json"
     card = json.loads(path.read_text())

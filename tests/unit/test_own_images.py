@@ -74,9 +74,15 @@ def test_a_setting_that_cannot_be_drawn_is_not_offered(pictures: Path, where: Pl
 
 def test_a_csv_of_roles_is_followed(tmp_path: Path) -> None:
     path = tmp_path / "splits.csv"
-    path.write_text("class,role\nkind00,base\nkind01,base\nkind02,validation\nkind03,novel\n")
+    path.write_text(
+        "class,role\nkind00,base\nkind01,base\nkind02,validation\nkind05,validation\nkind03,novel\nkind04,novel\n"
+    )
     roles = own_images.read_splits(path, CLASSES)
-    assert roles == {"base": ["kind00", "kind01"], "validation": ["kind02"], "novel": ["kind03"]}
+    assert roles == {
+        "base": ["kind00", "kind01"],
+        "validation": ["kind02", "kind05"],
+        "novel": ["kind03", "kind04"],
+    }
 
 
 def test_every_problem_of_a_csv_is_named_at_once(tmp_path: Path) -> None:
@@ -88,11 +94,11 @@ def test_every_problem_of_a_csv_is_named_at_once(tmp_path: Path) -> None:
         "`kind0` is not a class",
         "`train` is not a role",
         "`kind02` has two rows",
-        "no class is validation",
+        "validation needs at least 2 classes, found 0",
     ):
         assert part in str(caught.value)
     path.write_text("name,part\n")
-    with pytest.raises(DataError, match="no class is base"):
+    with pytest.raises(DataError, match="base needs at least 2 classes"):
         own_images.read_splits(path, CLASSES)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.baseset import BaseSet
-from harness.data.augment import TRAINING
+from harness.data.augmentations import TRAINING
 from harness.errors import ConfigError, PluginError
 from harness.world import World
 

@@ -1,0 +1,93 @@
+"""Training augmentations by name, and which one the family of each pipeline trains with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.errors import ConfigError, nearest
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to each training image.
+
+    Attributes:
+        name: what recipes call it.
+        crop: "resized": a part of random area and ratio, resized; "window": a part of the final size out of
+            the image with ``padding`` black pixels around; "none": the whole image, resized.
+        padding: in pixels, at whatever size.
+        jitter: brightness, contrast and saturation are multiplied by a factor in [1 - jitter, 1 + jitter] each, in an
+            order drawn for each image.
+        flip: whether every second image is mirrored.
+    """
+
+    name: str
+    crop: Literal["resized", "window", "none"] = "none"
+    padding: int = 0
+    jitter: float = 0.0
+    flip: bool = False
+
+
+_NONE = Augmentation("none")
+_RESIZED = Augmentation("resized-flip", "resized", flip=True)
+_RESIZED_JITTER = Augmentation("resized-jitter-flip", "resized", jitter=0.4, flip=True)
+_PADDED_8 = Augmentation("padded8-jitter-flip", "window", 8, 0.4, flip=True)
+_PADDED_4 = Augmentation("padded4-jitter-flip", "window", 4, 0.4, flip=True)
+_WINDOW = Augmentation("window-jitter-flip", "window", 0, 0.4, flip=True)  # of an image stored larger
+
+AUGMENTATIONS: dict[str, Augmentation] = {
+    a.name: a for a in (_NONE, _RESIZED, _RESIZED_JITTER, _PADDED_8, _PADDED_4, _WINDOW)
+}
+TRAINING: dict[str, Augmentation] = {  # what each family trains with, by the name of its pipeline
+    "area": _NONE,
+    "features": _NONE,
+    "snell": _NONE,
+    "stored": _NONE,
+    "tadam": _NONE,  # not published
+    "metaoptnet": _PADDED_8,
+    "metaoptnet-cifar": _PADDED_4,
+    "rfs-resize": _PADDED_8,  # published for the family's other pipelines
+    "rfs-cifar": _PADDED_4,
+    "feat": _RESIZED_JITTER,
+    "feat-resnet12": _RESIZED_JITTER,
+    "feat-tiered": _RESIZED_JITTER,
+    "deepemd": _RESIZED,
+    "deepemd-cifarfs": _RESIZED,
+    "bml": _RESIZED_JITTER,
+    "bml-tiered": _PADDED_8,
+    "bml-cifarfs": _PADDED_8,
+    "closerlook": _RESIZED_JITTER,
+    "negative-margin": _RESIZED_JITTER,
+    "mmfewshot": _RESIZED_JITTER,
+    "libfewshot": _WINDOW,
+    "libfewshot-s2m2": _WINDOW,
+    "easyfsl": _RESIZED_JITTER,
+    "simpleshot": _RESIZED_JITTER,
+}
+
+
+def augmentation(name: str) -> Augmentation:
+    """Look an augmentation up by its own name or by that of a pipeline, whose family trains with it.
+
+    Raises:
+        ConfigError: when there is none of that name.
+
+    >>> augmentation("deepemd").name
+    'resized-flip'
+    """
+    known = {**TRAINING, **AUGMENTATIONS}
+    if name not in known:
+        raise ConfigError(
+            f"`{name}` is not an augmentation.{nearest(name, known)} Known: {', '.join(AUGMENTATIONS)}."
+        )
+    return known[name]
+
+
+def is_cropped(pipeline: str) -> bool:
+    """Whether training pictures of a pipeline are crops of random area, which papers cut from the whole picture.
+
+    >>> is_cropped("feat"), is_cropped("metaoptnet")
+    (True, False)
+    """
+    return TRAINING.get(pipeline, _NONE).crop == "resized"
