@@ -1,6 +1,7 @@
-"""Crops of a batch: drawn on the CPU, then cut, resized and mirrored as two small matrices an image.
+"""Crops of a batch: drawn on the CPU, then cut, resized and mirrored.
 
-The matrices hold the triangle filter of antialiased bilinear interpolation, restricted to the crop.
+Each line of a crop is a weighted sum of a few lines of the image, by the triangle filter of antialiased bilinear
+interpolation, first along one axis, then along the other.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from harness.errors import ConfigError
 
@@ -104,13 +106,14 @@ def crop_resize(x: Tensor, boxes: Boxes, is_flipped: Tensor, size: int) -> Tenso
         (n, C, size, size) float32.
     """
     n, channels, height, width = x.shape
-    rows = _filter(boxes.top, boxes.height, height, size).to(x.device)  # (n, size, H)
-    columns = _filter(boxes.left, boxes.width, width, size)  # (n, size, W)
-    columns = torch.where(is_flipped[:, None, None], columns.flip(1), columns).to(x.device)
+    rows, columns = _taps(boxes.top, boxes.height, height, size), _taps(boxes.left, boxes.width, width, size)
+    flip = is_flipped[:, None, None]
+    columns = _Taps(*(torch.where(flip, of_column.flip(1), of_column) for of_column in columns))
     lines = x.permute(0, 2, 3, 1).reshape(n, height, width * channels)  # a view of images as they are stored
-    narrow = (rows @ lines).unflatten(2, (width, channels))  # (n, size, W, C)
-    narrow = narrow.permute(0, 3, 1, 2).reshape(n, channels * size, width)
-    return (narrow @ columns.mT).unflatten(1, (channels, size))  # (n, C, size, size)
+    low = _mixed(lines, rows).unflatten(2, (width, channels))  # (n, size, W, C)
+    upright = low.transpose(1, 2).reshape(n, width, size * channels)
+    small = _mixed(upright, columns).unflatten(2, (size, channels))  # (n, size of columns, size of rows, C)
+    return small.permute(0, 3, 2, 1).contiguous()  # (n, C, size, size)
 
 
 def _central(height: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,12 +123,35 @@ def _central(height: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(ratio < RATIO[0], highest, height), torch.where(ratio > RATIO[1], widest, width)
 
 
-def _filter(start: Tensor, length: Tensor, n_source: int, size: int) -> Tensor:
-    """(n, size, n_source) weights of the source pixels in each pixel of a resized stretch; rows sum to 1 inside."""
+class _Taps(NamedTuple):
+    """Source pixels of each pixel of a resized stretch, (n, size, taps) int64, and the weight of each, float32."""
+
+    source: Tensor
+    weight: Tensor
+
+
+def _taps(start: Tensor, length: Tensor, n_source: int, size: int) -> _Taps:
+    """The triangle filter of stretches of n_source pixels, cut at their ends; weights sum to 1 inside the image."""
     scale = (length / size)[:, None, None]
+    radius = scale.clamp(min=1)
     centre = start[:, None, None] + scale * (torch.arange(size)[:, None] + 0.5)  # (n, size, 1)
-    source = torch.arange(n_source)  # (n_source,)
-    weight = (1 - (source + 0.5 - centre).abs() / scale.clamp(min=1)).clamp(min=0)  # (n, size, n_source)
-    is_inside = (source >= start[:, None, None]) & (source < (start + length)[:, None, None])
-    weight = weight * is_inside
-    return weight / weight.sum(2, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
+    n_taps = int((2 * radius.max()).ceil()) + 1
+    source = (centre - radius).floor().long() + torch.arange(n_taps)  # (n, size, taps)
+    weight = (1 - (source + 0.5 - centre).abs() / radius).clamp(min=0)
+    weight = weight * ((source >= start[:, None, None]) & (source < (start + length)[:, None, None]))
+    weight = weight / weight.sum(2, keepdim=True)
+    is_black = (source < 0) | (source >= n_source)
+    return _Taps(source.clamp(0, n_source - 1), weight.masked_fill(is_black, 0))
+
+
+def _mixed(lines: Tensor, taps: _Taps) -> Tensor:
+    """Weighted sums of a few lines of each image: (n, lines, D) → (n, size, D)."""
+    n, n_lines, _ = lines.shape
+    source = taps.source + torch.arange(n)[:, None, None] * n_lines  # among the lines of all images
+    sums = embedding_bag(
+        source.flatten(0, 1).to(lines.device),
+        lines.flatten(0, 1),
+        per_sample_weights=taps.weight.flatten(0, 1).to(lines),
+        mode="sum",
+    )
+    return sums.unflatten(0, (n, -1))
