@@ -13,6 +13,7 @@ from harness import stats
 from harness.report.across import Across
 from harness.report.setting_page import Cost, Entry, SettingPage, mean_accuracy
 from harness.report.svg import INK, LINE, MUTED, SERIES, draw, figure, style
+from harness.report.sweeps import Sweep
 from harness.report.terminal import duration, percent
 
 WIDTH = 7.6  # inches
@@ -22,6 +23,7 @@ LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 MAX_CLASSES = 20
 MAX_SHOWN = 5  # rows told apart in the picture of classes
 MAX_NUMBERED = 12  # points of a front beyond which their numbers would cover each other
+MAX_SWEEPS = 8
 
 
 def forest(page: SettingPage) -> Markup:
@@ -126,6 +128,32 @@ def hardness(page: SettingPage) -> Markup | None:
         return draw(made, "hardness", f"Accuracy of {len(shown)} rows against hardness", tips)
 
 
+def sweep(found: Sweep, number: int) -> Markup:
+    """Accuracy against a hyper-parameter: novel classes with their intervals, and the validation episodes."""
+    tips: dict[str, str] = {}
+    values = [point.value for point in found.points]
+    labels = ["novel", "validation, which chooses the epoch"]
+    has_validation = all(point.validation for point in found.points)
+    with style():
+        made, axes = _wide(labels if has_validation else labels[:1])
+        novel = [point.row.mean for point in found.points]
+        _curve(axes, values, novel, labels[0], 0, f"{found.name} {{}}: {{}}", tips)
+        for value, point in zip(values, found.points, strict=True):
+            half = point.row.half_width or 0.0
+            ends = [100 * (point.row.mean - half), 100 * (point.row.mean + half)]
+            axes.plot([value, value], ends, "-", lw=1.2, color=SERIES[0])
+        if has_validation:
+            means = [float(np.mean(point.validation)) for point in found.points]
+            _curve(axes, values, means, labels[1], 1, f"{found.name} {{}}: {{}} on validation", tips)
+        if min(values) > 0 and max(values) > 20 * min(values):
+            axes.set_xscale("log")
+        axes.set_xlabel(found.name)
+        axes.set_ylabel("accuracy %")
+        _legend(axes, labels if has_validation else labels[:1])
+        alt = f"Accuracy of {found.method} against {found.name}, {len(values)} values"
+        return draw(made, f"{'abcdefgh'[number]}sweep", alt, tips)
+
+
 def profiles(across: Across) -> Markup:
     """Share of settings × seeds on which each of the best methods is above an accuracy."""
     tips: dict[str, str] = {}
@@ -160,6 +188,19 @@ def seeds(page: SettingPage) -> Markup | None:
             tips[f"m{i}"] = f"{entry.row.label}: mean {percent(entry.row.mean)}%"
         axes.set_xlabel("accuracy %")
         return draw(made, "seeds", f"Accuracy of each training seed of {len(entries)} rows", tips)
+
+
+def _curve(
+    axes: Any, x: Sequence[float], y: Sequence[float], label: str, k: int, told: str, tips: dict[str, str]
+) -> None:
+    """A line of fractions with a mark on every point, and what the marks tell."""
+    axes.plot(x, [100 * value for value in y], LINES[k], lw=1, color=SERIES[k])
+    for i, (value, height) in enumerate(zip(x, y, strict=True)):
+        axes.plot(
+            [value], [100 * height], MARKERS[k], ms=4.5, color=SERIES[k], gid=f"{label[0]}{i}",
+            label=None if i else label,
+        )  # fmt: skip
+        tips[f"{label[0]}{i}"] = told.format(f"{value:g}", f"{percent(height)}%")
 
 
 def pareto(cost: Sequence[float], gain: Sequence[float]) -> list[int]:

@@ -107,6 +107,9 @@ def _write_setting(folder: Path, page: SettingPage) -> None:
         "classes": figures.classes(page),
         "hard": figures.hardness(page),
         "seeds": figures.seeds(page),
+        "sweeps": [
+            (found, figures.sweep(found, i)) for i, found in enumerate(page.sweeps[: figures.MAX_SWEEPS])
+        ],
     }
     _print(folder / f"{name}.html", "setting.html.j2", root="", page=page, **pictures)
     _text(folder / f"{name}.js", counts_script(page))

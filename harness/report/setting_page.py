@@ -16,6 +16,7 @@ from harness.report.joint import members, predictions_of
 from harness.report.labels import told_apart
 from harness.report.leaderboard import Table
 from harness.report.rows import Matrix, Row
+from harness.report.sweeps import Sweep, sweeps
 from harness.runs import EpisodeTable
 from harness.store import Store
 
@@ -116,6 +117,7 @@ class SettingPage:
         episodes: the stored list; None when no run brought it.
         ledger: every published number of the setting.
         hardness: accuracy against the hardness of episodes; None where it was not measured.
+        sweeps: hyper-parameters that were varied among the ranked rows.
         is_same_list: whether the stored list is the locked one; None when none is locked.
     """
 
@@ -128,6 +130,7 @@ class SettingPage:
     episodes: EpisodeTable | None
     ledger: tuple[published.Published, ...]
     hardness: hardness.HardnessPart | None
+    sweeps: tuple[Sweep, ...]
     is_same_list: bool | None
 
     @property
@@ -156,6 +159,7 @@ def build(store: Store, table: Table) -> SettingPage:
         episodes=episodes,
         ledger=tuple(published.ledger_of(table.setting)),
         hardness=hardness.build(store, table),
+        sweeps=sweeps(table.ranked),
         is_same_list=None if locked is None or not table.list_digest else locked == table.list_digest,
     )
 

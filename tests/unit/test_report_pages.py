@@ -199,6 +199,12 @@ def test_a_run_page_gives_the_command_that_makes_it_again() -> None:
         "fsbench run --method mine --bench glyphs-5w1s --seeds 0 --episodes 300 --set lr=0.1 "
         "--set 'widths=64,a b' --backbone resnet12 --precision bf16"
     )
+    told = replace(spec, select_on="novel", is_compiled=True, weights_sha256="a" * 64, seen=("mini", "cub"))
+    for words in ("--select-on novel", "--compile", "--weights FILE --seen mini,cub"):
+        assert words in run_page.command(told)
+    stored = replace(spec, pipeline="feat")
+    assert "--stored-crops" in run_page.command(stored)
+    assert "--stored-crops" not in run_page.command(replace(stored, cut_from=168))
 
 
 def test_worst_and_best_episodes_are_those_of_the_counts(store: Store) -> None:
@@ -302,3 +308,34 @@ def test_rows_of_one_name_say_what_tells_them_apart(tmp_path: Path) -> None:
         (page,) = (setting.build(store, table) for table in tables(store))
     apart = {(e.row.method, e.row.spec.image_size): e.apart for e in page.entries}
     assert apart == {("a", 28): "input 28, epochs 12", ("a", 84): "input 84, epochs 99", ("b", 28): ""}
+
+
+def test_rows_that_differ_in_one_number_are_a_curve(tmp_path: Path) -> None:
+    def run(margin: float, epochs: int = 12, seed: int = 0, skill: float = 0.6) -> None:
+        config = {"epochs": ConfigValue(epochs, "glyphs"), "margin": ConfigValue(margin, "--set")}
+        told = {"selection": {"validation_accuracy": 0.5 + margin}}
+        store.ingest(made.result("neg", seed=seed, skill=skill, changes={"config": config}, provenance=told))
+
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        for margin, skill in ((0.1, 0.5), (-0.3, 0.55), (0.0, 0.6)):
+            run(margin, skill=skill)
+        run(0.0, seed=1)
+        run(0.0, epochs=20)  # differs in two numbers from two of them
+        store.ingest(made.result("other"))
+        page = setting.build(store, tables(store)[0])
+    [found] = page.sweeps
+    assert (found.method, found.backbone, found.name) == ("neg", "conv4", "margin")
+    assert [point.value for point in found.points] == [-0.3, 0.0, 0.1]
+    assert [len(point.row.seeds) for point in found.points] == [1, 2, 1]
+    assert found.points[1].validation == (0.5, 0.5)
+    drawn = str(figures.sweep(found, 0))
+    for point in found.points:
+        assert f"margin {point.value:g}: {100 * point.row.mean:.2f}%" in drawn
+        assert f"margin {point.value:g}: {50 + 100 * point.value:.2f}% on validation" in drawn
+
+
+def test_two_values_are_no_curve(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        for lr in (0.1, 0.2):
+            store.ingest(made.result("neg", changes={"config": {"lr": ConfigValue(lr, "--set")}}))
+        assert setting.build(store, tables(store)[0]).sweeps == ()
