@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -22,6 +23,7 @@ from harness.world import ALONE, World
 
 log = logging.getLogger("fsbench.fit")
 FORMAT = 1
+_LOOK_EVERY = 50  # losses between two looks at them
 IMPORTED = "imported"  # in the record of a fit that came from elsewhere: the bundle that brought it
 
 
@@ -47,7 +49,9 @@ class FitContext:
 
     def __init__(self, folder: Path, *, device: torch.device, rng: torch.Generator, seed: int,
                  precision: str, validate: Callable[[Any, int, int], float] | None,
-                 progress: Progress, keeps_all: bool = False, world: World = ALONE) -> None:  # fmt: skip
+                 progress: Progress, keeps_all: bool = False, world: World = ALONE,
+                 config: Mapping[str, Any] = MappingProxyType({})) -> None:  # fmt: skip
+        self._config = config
         self._world = world
         self.device, self.rng, self.seed = device, rng, seed
         self._folder, self._precision, self._validate, self._progress = folder, precision, validate, progress
@@ -57,6 +61,7 @@ class FitContext:
         self._best: dict[str, Any] = {}
         self._began, self._earlier_seconds = time.monotonic(), 0.0
         self._note, self._n_images, self._speed_since = "", 0, time.monotonic()
+        self._epoch, self._n_steps, self._losses = 0, 0, list[tuple[int, torch.Tensor]]()
 
     def autocast(self) -> torch.autocast:
         """Open the run's precision (``--precision bf16``); distances and losses belong outside it."""
@@ -67,7 +72,13 @@ class FitContext:
 
         May be called several times before a ``step``: a batch in parts, each loss divided by their number, is how a
         published batch fits a small card.
+
+        Raises:
+            PluginError: when this or a recent loss is not finite, with the step and the configuration.
         """
+        self._losses.append((self._n_steps + 1, loss.detach()))
+        if len(self._losses) == _LOOK_EVERY:
+            self._look_at_losses()
         self._scaler.scale(loss).backward()
 
     def step(self, optimiser: torch.optim.Optimizer) -> None:
@@ -75,6 +86,7 @@ class FitContext:
         self._scaler.step(optimiser)
         self._scaler.update()
         optimiser.zero_grad(set_to_none=True)
+        self._n_steps += 1
 
     def log(self, step: int, **scalars: float) -> None:
         """Record a point of the training curves; a NaN stops the training with the last good checkpoint kept.
@@ -82,12 +94,10 @@ class FitContext:
         Raises:
             PluginError: when a value is not finite.
         """
+        self._look_at_losses()
         point = {"step": step, **{name: float(value) for name, value in scalars.items()}}
         if not all(torch.tensor(list(point.values())).isfinite()):
-            raise PluginError(
-                f"The training diverged at step {step}: {point}. The last good checkpoint is kept in "
-                f"{self._folder}; try a smaller learning rate."
-            )
+            raise self._diverged(f"at step {step}: {point}")
         self._curves.append(point)
         if self._world.is_first:
             switches.write_curve(self._folder.name, point)
@@ -115,7 +125,9 @@ class FitContext:
         self._world.join(state)
         with stage(self._progress, "train", n, "epochs", first) as progress:
             for epoch in range(first, n):
+                self._epoch, self._n_steps = epoch, 0
                 yield epoch
+                self._look_at_losses()
                 self._world.settle(state, self.rng)
                 if self._world.is_first:
                     self._save(epoch + 1, state)
@@ -146,6 +158,7 @@ class FitContext:
         Raises:
             PluginError: when the benchmark has no validation classes (see ``has_validation``).
         """
+        self._look_at_losses()
         validate = self._validate
         if validate is None:
             raise PluginError("This benchmark has no validation classes; ask ctx.has_validation first.")
@@ -184,6 +197,26 @@ class FitContext:
         """What is kept of a finished training: seconds, curves and selection, as JSON types."""
         selection = {"validation_accuracy": self._best["score"]} if self._best else {}
         return {"seconds": self._seconds(), "curves": self._curves, "selection": selection}
+
+    def _look_at_losses(self) -> None:
+        """Stop at the first loss that is not finite; not at every step, because each look waits for the GPU."""
+        if not self._losses:
+            return
+        steps, losses = zip(*self._losses, strict=True)
+        self._losses.clear()
+        is_bad = ~torch.stack(losses).isfinite()
+        if bool(is_bad.any()):
+            first = int(is_bad.int().argmax())
+            raise self._diverged(
+                f"at step {steps[first]} of epoch {self._epoch + 1}: the loss is {float(losses[first])}"
+            )
+
+    def _diverged(self, where: str) -> PluginError:
+        config = ", ".join(f"{name}={value}" for name, value in self._config.items())
+        return PluginError(
+            f"The training diverged {where}. The last whole epoch is kept in {self._folder}; try a smaller learning "
+            f"rate. It was seed {self.seed}, {self._precision}{f', {config}' if config else ''}."
+        )
 
     def _seconds(self) -> float:
         return self._earlier_seconds + time.monotonic() - self._began

@@ -119,7 +119,7 @@ class Training:
         ctx = FitContext(
             fit.folder, device=self.device, rng=rng, seed=spec.seed, precision=spec.precision,
             validate=validate, progress=self.progress, keeps_all=spec.select_on == "novel",
-            world=world,
+            world=world, config=spec.values(),
         )  # fmt: skip
         if isinstance(method, torch.nn.Module):
             method.train()

@@ -69,6 +69,36 @@ def test_a_resumed_training_is_bit_equal_to_an_undisturbed_one(tmp_path: Path, s
     ]
 
 
+@pytest.mark.parametrize("bad_step", [1, 3, 60, 64])
+def test_a_loss_that_is_not_finite_stops_the_training_with_its_step_and_configuration(
+    tmp_path: Path, bad_step: int
+) -> None:
+    ctx = context(tmp_path, lambda method, way, shot: 0.5, config={"lr": 0.25, "margin": -0.1})
+    model = nn.Linear(2, 1)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.25)
+    n_steps = 0
+    with pytest.raises(PluginError) as caught:
+        for epoch in ctx.epochs(3, model=model, optimiser=optimiser):
+            for step in range(1, 65):
+                is_bad = epoch == 1 and step == bad_step
+                ctx.backward(model(torch.ones(1, 2)).square().mean() * (float("nan") if is_bad else 1.0))
+                ctx.step(optimiser)
+                n_steps += 1
+            ctx.keep_best(model)
+    assert f"diverged at step {bad_step} of epoch 2: the loss is nan" in str(caught.value)
+    assert "seed 0, fp32, lr=0.25, margin=-0.1" in str(caught.value)
+    assert n_steps < 64 + (50 if bad_step <= 50 else 65)  # within fifty losses, or at the end of the epoch
+    kept = load_tensors(tmp_path / "training.pt", CPU)
+    assert kept["epoch"] == 1
+    assert all(value.isfinite().all() for value in kept["state"]["model"].values())
+
+
+def test_a_point_of_a_curve_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    with pytest.raises(PluginError, match="diverged at step 7"):
+        ctx.log(7, loss=float("inf"))
+
+
 def test_the_best_epoch_is_kept_and_the_earliest_of_equals(tmp_path: Path) -> None:
     scores = iter([0.3, 0.7, 0.7, 0.5])
     ctx = context(tmp_path, lambda method, way, shot: next(scores))
