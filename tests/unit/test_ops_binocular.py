@@ -68,6 +68,29 @@ def test_elastic_margin_is_a_constant_for_the_gradient() -> None:
     assert torch.equal(gradient, -torch.ones_like(gradient))
 
 
+def test_gradients_of_the_elastic_loss_are_finite_differences_of_it_with_the_margin_held() -> None:
+    support, query = _draw(3, 2, 4, 2, 2).div(1.5), _draw(5, 4, 2, 2, seed=1).div(1.5)
+    target = torch.tensor([0, 1, 2, 1, 0])
+    held = elastic_margin(location_distances(support, query), target[:, None].expand(-1, 4), progress=0.7)
+    assert 0.3 < float((held > 0).double().mean()) < 1  # both kinds of location are among them
+
+    def loss_with_held_margin(support: Tensor, query: Tensor) -> Tensor:
+        true = functional.one_hot(target, 3)[:, None]  # (n, 1, W)
+        return dense_cross_entropy(-location_distances(support, query) - held[..., None] * true, target)
+
+    inputs = (support.requires_grad_(), query.requires_grad_())
+    # central differences with step 1e-6 in float64: error about 1e-9, gradcheck's default tolerances hold
+    assert torch.autograd.gradcheck(loss_with_held_margin, inputs)
+    loss = dense_cross_entropy(elastic_scores(location_distances(*inputs), target, progress=0.7), target)
+    for found, expected in zip(
+        torch.autograd.grad(loss, inputs),
+        torch.autograd.grad(loss_with_held_margin(*inputs), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, expected)
+        assert float(found.abs().max()) > 1e-3
+
+
 def test_without_strength_the_scores_are_minus_the_distances() -> None:
     distances = _draw(4, 3, 5).square()
     scores = elastic_scores(distances, torch.tensor([0, 1, 2, 3]), progress=0.5, strength=0.0)
