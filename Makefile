@@ -34,18 +34,30 @@ perf: $(INSTALLED)  ## tables of speed and memory; nothing is asserted
 rehearsal: $(INSTALLED)  ## every benchmark from made-up sources in the real layout to its page; no row is a result
 	$(BIN)/python tests/rehearsal.py
 
-OMNIGLOT ?= ../shared/data/omniglot
-RESULTS := FSBENCH_HOME=. FSBENCH_DATA=$(SCRATCH)/results/data FSBENCH_CACHE=$(SCRATCH)/results/cache
-results: $(INSTALLED)  ## the runs behind the README's numbers: results.db and reports/ (OMNIGLOT=DIR holds Lake's small zips)
+SHARED ?= ../shared/data
+RUN := FSBENCH_HOME=. FSBENCH_DATA=$(SCRATCH)/results/data FSBENCH_CACHE=$(SCRATCH)/results/cache $(BIN)/fsbench
+TWO := --executor local --jobs 2
+MARGIN_AND_BML := softmax,cosine,neg-softmax,neg-cosine,bml,bml-global,bml-local
+ALL := $(MARGIN_AND_BML),protonet,nearest-mean
+OMNIGLOT := omniglot-small-5w1s,omniglot-small-5w5s
+CIFAR := cifar10-5w1s,cifar10-5w5s
+results: $(INSTALLED)  ## the runs behind the README's numbers: results.db and reports/ (SHARED=DIR has omniglot/ and cifar10-600.zip)
 	rm -rf results.db runs
-	for method in pixels nearest-mean protonet; do $(RESULTS) $(BIN)/fsbench check $$method || exit 1; done  # its pages show it
-	$(RESULTS) $(BIN)/fsbench run -m nearest-mean,protonet -b glyphs-5w1s,glyphs-5w5s,glyphs-digits-5w1s --seeds 0-2
-	$(RESULTS) $(BIN)/fsbench run -m pixels -b glyphs-5w1s,glyphs-5w5s,glyphs-digits-5w1s
-	$(RESULTS) $(BIN)/fsbench run -m pixels,nearest-mean -b glyphs-lowshot-n1,glyphs-lowshot-n5
-	$(RESULTS) $(BIN)/fsbench prepare omniglot --source $(OMNIGLOT)
-	$(RESULTS) $(BIN)/fsbench run -m pixels,nearest-mean,protonet -b omniglot-small-5w1s,omniglot-small-5w5s
-	$(RESULTS) $(BIN)/fsbench run -m pixels,nearest-mean,protonet -b omniglot-lake-20w1s-small1,omniglot-lake-20w1s-small2
-	$(RESULTS) $(BIN)/fsbench report
+	for method in pixels $$(echo $(ALL) | tr , ' '); do $(RUN) check $$method || exit 1; done  # its pages show it
+	$(RUN) prepare omniglot --source $(SHARED)/omniglot
+	$(RUN) import-folder $(SHARED)/cifar10-600.zip --name cifar10 --size 32
+	$(RUN) run -m nearest-mean,protonet -b glyphs-5w1s,glyphs-5w5s,glyphs-digits-5w1s --seeds 0-2 $(TWO)
+	$(RUN) run -m pixels -b glyphs-5w1s,glyphs-5w5s,glyphs-digits-5w1s,$(OMNIGLOT),$(CIFAR)
+	$(RUN) run -m pixels,nearest-mean -b glyphs-lowshot-n1,glyphs-lowshot-n5
+	$(RUN) run -m pixels,nearest-mean,protonet -b omniglot-lake-20w1s-small1,omniglot-lake-20w1s-small2 $(TWO)
+	$(RUN) run -m $(ALL) -b $(OMNIGLOT),$(CIFAR) --seeds 0-2 $(TWO)
+	$(RUN) run -m bml -b $(OMNIGLOT),$(CIFAR) --seeds 0-2 --set classifier=pooled $(TWO)
+	$(RUN) run -m bml-local,bml-global -b $(OMNIGLOT),$(CIFAR) --seeds 0-2 --set classifier=root $(TWO)
+	for view in global local; do $(RUN) run -m bml -b omniglot-small-5w1s,cifar10-5w1s --seeds 0-2 --set views=$$view $(TWO); done
+	for margin in -0.3 -0.1 -0.05 0.0 0.1 0.2; do $(RUN) run -m neg-cosine -b cifar10-5w1s --set margin=$$margin --seeds 0-2 $(TWO); done
+	$(RUN) run -m neg-cosine -b cifar10-5w1s --backbone resnet12 --set image_size=48 --set epochs=8 --set warmup_epochs=1
+	$(RUN) run -m bml -b cifar10-5w1s --backbone resnet12 --set image_size=48 --set epochs=8 --set decay_epochs=4,6
+	$(RUN) report
 
 lock: $(INSTALLED)  ## add the digests of new standard settings to benchmarks/episodes.lock
 	$(BIN)/python -m harness.lock

@@ -111,7 +111,7 @@ class Images:
         key = benchmark.key, pipeline, image_size
         if key not in self._edges:
             base = benchmark.open("base", self._data, pipeline, image_size)
-            self._edges[key] = base.whole_edge(image_size)
+            self._edges[key] = base.whole_edge(image_size, pipeline)
         return self._edges[key]
 
     def channels(self, benchmark: Benchmark, pipeline: str, image_size: int) -> int:

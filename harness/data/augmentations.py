@@ -85,9 +85,10 @@ def augmentation(name: str) -> Augmentation:
 
 
 def is_cropped(pipeline: str) -> bool:
-    """Whether training pictures of a pipeline are crops of random area, which papers cut from the whole picture.
+    """Whether training pictures of a pipeline are cut from larger ones, not from padded squares of the final size.
 
     >>> is_cropped("feat"), is_cropped("metaoptnet")
     (True, False)
     """
-    return TRAINING.get(pipeline, _NONE).crop == "resized"
+    how = TRAINING.get(pipeline, _NONE)
+    return how.crop == "resized" or (how.crop == "window" and how.padding == 0)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.data import maps
+from harness.data.augmentations import augmentation
 from harness.data.manifest import Manifest
 from harness.data.originals import Originals, cards
 from harness.data.pipelines import Pixels, pipeline
@@ -243,14 +244,17 @@ class ImageStore:
                 taken[which] = np.rot90(taken[which], quarter, axes=(1, 2))
         return taken
 
-    def whole_edge(self, size: int) -> int:
+    def whole_edge(self, size: int, view: str) -> int:
         """Edge of the whole pictures that random training crops of this size are cut from, in pixels.
 
-        Twice the size, or the longest edge of a picture of the set where that is less: such crops are as sharp as
-        those of the originals but where they are smaller than half of a picture. 0 where there are no originals.
+        For crops that are resized, twice the size, or the longest edge of a picture of the set where that is less:
+        they are as sharp as those of the originals but where they are smaller than half of a picture. For windows,
+        what the pipeline resizes to before it crops. 0 where there are no originals.
         """
         if self.prepared is None or not self.prepared.manifest.has_originals:
             return 0
+        if augmentation(view).crop == "window":
+            return pipeline(view).geometry.edge(size)
         return min(2 * size, int(self.prepared.extents.max()))
 
     def whole(self, edge: int, progress: maps.Progress | None = None) -> WholePictures:

@@ -42,9 +42,13 @@ class Geometry:
     edges: tuple[tuple[int, int], ...] = ()
     ratio: float = 1.0
 
+    def edge(self, size: int) -> int:
+        """Edge before the crop in pixels."""
+        return dict(self.edges).get(size, int(size * self.ratio))
+
     def __call__(self, image: Image.Image, size: int) -> Pixels:
         """Turn a picture of mode L or RGB into (size, size, C) uint8."""
-        edge = dict(self.edges).get(size, int(size * self.ratio))
+        edge = self.edge(size)
         if self.rule == "straight":
             return _straight(image, size)
         if self.rule == "nearest":

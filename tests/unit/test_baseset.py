@@ -71,6 +71,16 @@ def test_crops_are_cut_from_whole_pictures_where_there_are_some() -> None:
     assert torch.equal(plain, next(base(store, "feat").batches(24))[0])  # no crops: the stored squares
 
 
+def test_windows_of_a_larger_picture_move() -> None:
+    store = colours("libfewshot")
+    larger = np.random.default_rng(1).integers(0, 256, (4, 6, 20, 20, 3), dtype=np.uint8)
+    whole = WholePictures(store_of_arrays("whole", larger, list("abcd")), np.full((len(store), 2), 99))
+    cut = BaseSet(store, "libfewshot", CPU, torch_generator(0, "training"), whole=whole)
+    passes = [torch.cat([x for x, _ in cut.batches(24, augment=True)]) for _ in range(2)]
+    assert passes[0].shape == (24, 3, 16, 16)
+    assert not torch.equal(*passes)
+
+
 def test_grey_pipelines_have_no_augmentation() -> None:
     store = tiny_store("base")
     plain, augmented = (next(base(store, "stored").batches(8, augment=a))[0] for a in (False, True))

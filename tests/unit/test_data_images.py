@@ -154,7 +154,12 @@ def test_whole_pictures_keep_their_proportions_in_mind(tmp_path: Path) -> None:
 
     oak = write(plan_of({"oak": 2}, pictures=pictures), tmp_path).dataset
     turned = oak.select(["oak"], "stored", 12, rotations=True)
-    assert [turned.whole_edge(size) for size in (8, 12, 30)] == [16, 24, 40]  # no edge is longer than 40
+    assert [turned.whole_edge(size, "feat") for size in (8, 12, 30)] == [
+        16,
+        24,
+        40,
+    ]  # no edge is longer than 40
+    assert turned.whole_edge(84, "libfewshot") == 96  # windows of a resized picture
     store, extents = turned.whole(24)
     assert store.shape == (24, 24, 1) and store.label.tolist() == turned.label.tolist()
     assert extents.tolist() == [[40, 20], [10, 30], [20, 40], [30, 10]] * 2
@@ -164,7 +169,7 @@ def test_whole_pictures_keep_their_proportions_in_mind(tmp_path: Path) -> None:
 def test_where_originals_are_not_kept_there_are_no_whole_pictures(tmp_path: Path) -> None:
     small = write(plan_of(CLASSES, has_originals=False), tmp_path).dataset.select(["apple"], "stored", 12)
     memory = store_of_arrays("memory", np.zeros((1, 2, 12, 12, 1), np.uint8), ["apple"])
-    assert small.whole_edge(12) == memory.whole_edge(12) == 0
+    assert small.whole_edge(12, "feat") == memory.whole_edge(12, "feat") == 0
     for store in (small, memory):
         with pytest.raises(DataError, match="original pictures"):
             store.whole(24)
