@@ -54,9 +54,9 @@ results: $(INSTALLED)  ## the runs behind the README's numbers: results.db and r
 	$(RUN) run -m bml -b $(OMNIGLOT),$(CIFAR) --seeds 0-2 --set classifier=pooled $(TWO)
 	$(RUN) run -m bml-local,bml-global -b $(OMNIGLOT),$(CIFAR) --seeds 0-2 --set classifier=root $(TWO)
 	for view in global local; do $(RUN) run -m bml -b omniglot-small-5w1s,cifar10-5w1s --seeds 0-2 --set views=$$view $(TWO); done
-	for margin in -0.3 -0.1 -0.05 0.0 0.1 0.2; do $(RUN) run -m neg-cosine -b cifar10-5w1s --set margin=$$margin --seeds 0-2 $(TWO); done
-	$(RUN) run -m neg-cosine -b cifar10-5w1s --backbone resnet12 --set image_size=48 --set epochs=8 --set warmup_epochs=1
-	$(RUN) run -m bml -b cifar10-5w1s --backbone resnet12 --set image_size=48 --set epochs=8 --set decay_epochs=4,6
+	for margin in -0.3 -0.05 0.0 0.1; do $(RUN) run -m neg-cosine -b cifar10-5w1s --set margin=$$margin --seeds 0-2 $(TWO); done
+	$(RUN) run -m neg-cosine -b cifar10-5w1s --backbone resnet12 --set image_size=48 --set epochs=5 --set warmup_epochs=1
+	$(RUN) run -m bml -b cifar10-5w1s --backbone resnet12 --set image_size=48 --set epochs=5 --set decay_epochs=3,4
 	$(RUN) report
 
 lock: $(INSTALLED)  ## add the digests of new standard settings to benchmarks/episodes.lock

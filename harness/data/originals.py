@@ -144,9 +144,7 @@ class Originals:
                 f"The originals of {folder.name} cannot be read: {error}. {_remedy(folder)}"
             ) from error
         size = os.fstat(self._file.fileno()).st_size
-        if self.index.ndim != 2 or self.index.shape[1] != _N_COLUMNS:
-            raise DataError(f"{folder / INDEX} is not an index of this version. {_remedy(folder)}")
-        if (self.index[:, :2].sum(axis=1) > size).any():
+        if self.index.ndim != 2 or (self.index[:, :2].sum(axis=1) > size).any():
             raise DataError(f"{folder / BYTES} is truncated ({size:,} bytes). {_remedy(folder)}")
 
     def __enter__(self) -> Originals:
@@ -158,7 +156,10 @@ class Originals:
     @property
     def extents(self) -> npt.NDArray[np.int64]:
         """(N, 2) int64 height and width of each picture in pixels."""
-        return self.index[:, 3:]
+        if self.index.shape[1] == _N_COLUMNS:
+            return self.index[:, 3:]
+        rows = range(len(self.index))  # a set that was prepared before they were recorded
+        return np.array([extent(self.read(row)) for row in rows], dtype=np.int64).reshape(-1, 2)
 
     def read(self, row: int) -> bytes:
         """Source bytes of one image; may be called from several threads."""

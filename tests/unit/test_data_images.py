@@ -175,10 +175,9 @@ def test_where_originals_are_not_kept_there_are_no_whole_pictures(tmp_path: Path
             store.whole(24)
 
 
-def test_an_index_of_another_version_is_refused(trees: PreparedSet) -> None:
+def test_a_set_prepared_before_extents_were_recorded_has_them_measured(trees: PreparedSet) -> None:
     np.save(trees.folder / "originals.npy", np.load(trees.folder / "originals.npy")[:, :3])
-    with pytest.raises(DataError, match="not an index of this version"):
-        trees.originals()
+    assert trees.extents.tolist() == [[12, 12]] * 12
 
 
 def test_a_map_that_cannot_be_built_says_how_to_prepare(trees: PreparedSet) -> None:
