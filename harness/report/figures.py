@@ -141,12 +141,12 @@ def sweep(found: Sweep, number: int) -> Markup:
         for value, point in zip(values, found.points, strict=True):
             half = point.row.half_width or 0.0
             ends = [100 * (point.row.mean - half), 100 * (point.row.mean + half)]
-            axes.plot([value, value], ends, "-", lw=1.2, color=SERIES[0])
+            axes.plot([value, value], ends, "-", lw=2, color=SERIES[0])
         if has_validation:
             means = [float(np.mean(point.validation)) for point in found.points]
             _curve(axes, values, means, labels[1], 1, f"{found.name} {{}}: {{}} on validation", tips)
-        if min(values) > 0 and max(values) > 20 * min(values):
-            axes.set_xscale("log")
+        if min(values) > 0:
+            _perhaps_logarithmic(axes, values)
         axes.set_xlabel(found.name)
         axes.set_ylabel("accuracy %")
         _legend(axes, labels if has_validation else labels[:1])
@@ -287,14 +287,19 @@ def _cost_panel(
         tips[gid] = (
             f"{i + 1}. {entry.row.label}, {entry.row.backbone}: {percent(entry.row.mean)}%, {write(value)}"
         )
-    if max(cost) > 20 * min(cost):
+    _perhaps_logarithmic(axes, cost)
+    axes.margins(x=0.15, y=0.12)
+    axes.set_xlabel(name)
+
+
+def _perhaps_logarithmic(axes: Any, values: Sequence[float]) -> None:
+    """Make the axis of positive values logarithmic where they span much."""
+    if max(values) > 20 * min(values):
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter("")
     else:
         axes.locator_params(axis="x", nbins=5)
     axes.xaxis.set_major_formatter("{x:,g}")
-    axes.margins(x=0.15, y=0.12)
-    axes.set_xlabel(name)
 
 
 def _short(label: str) -> str:
