@@ -41,6 +41,7 @@ MARGIN_AND_BML := softmax,cosine,neg-softmax,neg-cosine,bml,bml-global,bml-local
 ALL := $(MARGIN_AND_BML),protonet,nearest-mean
 OMNIGLOT := omniglot-small-5w1s,omniglot-small-5w5s
 CIFAR := cifar10-5w1s,cifar10-5w5s
+ONE_SHOT := omniglot-small-5w1s,cifar10-5w1s
 results: $(INSTALLED)  ## the runs behind the README's numbers: results.db and reports/ (SHARED=DIR has omniglot/ and cifar10-600.zip)
 	rm -rf results.db runs
 	for method in pixels $$(echo $(ALL) | tr , ' '); do $(RUN) check $$method || exit 1; done  # its pages show it
@@ -51,9 +52,9 @@ results: $(INSTALLED)  ## the runs behind the README's numbers: results.db and r
 	$(RUN) run -m pixels,nearest-mean -b glyphs-lowshot-n1,glyphs-lowshot-n5
 	$(RUN) run -m pixels,nearest-mean,protonet -b omniglot-lake-20w1s-small1,omniglot-lake-20w1s-small2 $(TWO)
 	$(RUN) run -m $(ALL) -b $(OMNIGLOT),$(CIFAR) --seeds 0-2 $(TWO)
-	$(RUN) run -m bml -b $(OMNIGLOT),$(CIFAR) --seeds 0-2 --set classifier=pooled $(TWO)
-	$(RUN) run -m bml-local,bml-global -b $(OMNIGLOT),$(CIFAR) --seeds 0-2 --set classifier=root $(TWO)
-	for view in global local; do $(RUN) run -m bml -b omniglot-small-5w1s,cifar10-5w1s --seeds 0-2 --set views=$$view $(TWO); done
+	$(RUN) run -m bml -b $(ONE_SHOT) --seeds 0-2 --set classifier=pooled $(TWO)
+	$(RUN) run -m bml-local,bml-global -b $(ONE_SHOT) --seeds 0-2 --set classifier=root $(TWO)
+	for view in global local; do $(RUN) run -m bml -b $(ONE_SHOT) --seeds 0-2 --set views=$$view $(TWO); done
 	for margin in -0.3 -0.05 0.0 0.1; do $(RUN) run -m neg-cosine -b cifar10-5w1s --set margin=$$margin --seeds 0-2 $(TWO); done
 	$(RUN) run -m neg-cosine -b cifar10-5w1s --backbone resnet12 --set image_size=48 --set epochs=5 --set warmup_epochs=1
 	$(RUN) run -m bml -b cifar10-5w1s --backbone resnet12 --set image_size=48 --set epochs=5 --set decay_epochs=3,4
