@@ -56,8 +56,8 @@ results: $(INSTALLED)  ## the runs behind the README's numbers: results.db and r
 	$(RUN) run -m bml-local,bml-global -b $(ONE_SHOT) --seeds 0-2 --set classifier=root $(TWO)
 	for view in global local; do $(RUN) run -m bml -b $(ONE_SHOT) --seeds 0-2 --set views=$$view $(TWO); done
 	for margin in -0.3 -0.05 0.0 0.1; do $(RUN) run -m neg-cosine -b cifar10-5w1s --set margin=$$margin --seeds 0-2 $(TWO); done
-	$(RUN) run -m neg-cosine -b cifar10-5w1s --backbone resnet12 --set image_size=48 --set epochs=5 --set warmup_epochs=1
-	$(RUN) run -m bml -b cifar10-5w1s --backbone resnet12 --set image_size=48 --set epochs=5 --set decay_epochs=3,4
+	$(RUN) run -m neg-cosine -b cifar10-5w1s --backbone resnet12 --precision bf16 --set image_size=48 --set epochs=3 --set warmup_epochs=1
+	$(RUN) run -m bml -b cifar10-5w1s --backbone resnet12 --precision bf16 --set image_size=48 --set epochs=3 --set decay_epochs=2,3
 	$(RUN) report
 
 lock: $(INSTALLED)  ## add the digests of new standard settings to benchmarks/episodes.lock

@@ -179,6 +179,7 @@ class Job(Training):
             ),
             **badges.origin(self.spec, self.setting.benchmark, ready.record),
             "parameters": sum(p.numel() for p in method.parameters()) if is_module else 0,
+            "pictures": ready.novel.pictures,
             "about": keepsakes.about(type(method), self.spec.method, self.places.cache),
         }
         if not table.is_joint and thumbnails.are_allowed(self.setting.benchmark.roles["novel"].dataset):

@@ -51,7 +51,11 @@ def build(store: Store, table: Table) -> HardnessPart | None:
     """Read the hardness of a table's list; None where none was measured, or of too few episodes, or all are alike."""
     if not table.ranked or table.ranked[0].joint is not None:
         return None
-    measured = store.hardness(table.list_digest, table.ranked[0].spec.data_digest.get("novel", ""))
+    digests = dict.fromkeys(
+        row.spec.data_digest.get("novel", "") for row in table.ranked
+    )  # one for each input size
+    known = (store.hardness(table.list_digest, digest) for digest in digests)
+    measured = next(filter(None, known), None)
     if measured is None:
         return None
     n = min(len(measured.omega), table.n_ranked)

@@ -110,9 +110,10 @@ def each_table(store: Store, runs: Sequence[StoredRun]) -> Iterator[Table]:
     for setting, members in sorted(by_setting.items(), key=lambda item: setting_order(item[0])):
         failed = tuple(run for run in members if run.status == "failed")
         by_images: dict[tuple[str, str], list[StoredRun]] = {}
+        pictures = _pictures(members)
         for run in members:
             if run.status == "done":
-                key = (run.spec.episode_digest, run.spec.data_digest.get("novel", ""))
+                key = (run.spec.episode_digest, pictures[run.spec.data_digest.get("novel", "")])
                 by_images.setdefault(key, []).append(run)
         n_standard = standard_episodes(setting)
         for (episodes, images), done in sorted(by_images.items()) or [(("", ""), [])]:
@@ -120,6 +121,15 @@ def each_table(store: Store, runs: Sequence[StoredRun]) -> Iterator[Table]:
             note = f"images {images[:8]}, episodes {episodes[:8]}" if len(by_images) > 1 else ""
             ordered = tuple(sorted(rows, key=lambda r: (-r.mean, r.key)))
             yield Table(setting, note, ordered, failed, n_standard, episodes)
+
+
+def _pictures(runs: Sequence[StoredRun]) -> dict[str, str]:
+    """Digest of novel pixels → digest of the pictures behind them, as some run recorded it; else of the pixels."""
+    found: dict[str, str] = {}
+    for run in runs:
+        pixels = run.spec.data_digest.get("novel", "")
+        found[pixels] = str(run.provenance.get("pictures", "")) or found.get(pixels, pixels)
+    return found
 
 
 def setting_order(setting: str) -> str:

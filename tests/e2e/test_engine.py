@@ -51,6 +51,7 @@ def test_training_crops_are_cut_from_whole_pictures_unless_asked_otherwise(tmp_p
     run = ["run", "-m", "cosine", "-b", "mine-5w1s", "--episodes", "20", "--set", "batch_size=16"]
     run += ["--set", "epochs=2", "--set", "warmup_epochs=1", "--set", "validate_every=2"]
     [row] = home.json(*run)
+    assert len(home.json("show", row["runs"][0])["provenance"]["pictures"]) == 64
     assert (home.data / "mine/maps/straight-32.npy").exists()  # twice the size
     assert home.json("show", row["runs"][0])["spec"]["cut_from"] == 32
     rows = {tuple(r["runs"]): r for r in home.json(*run, "--stored-crops")}

@@ -166,9 +166,28 @@ def test_whole_pictures_keep_their_proportions_in_mind(tmp_path: Path) -> None:
     assert oak.extents.tolist() == [[40, 20], [10, 30]]
 
 
+def test_the_pictures_are_the_same_at_every_size_and_through_every_pipeline(
+    trees: PreparedSet, tmp_path: Path
+) -> None:
+    ask = (["apple", "birch"], "stored", 12)
+    expected = trees.select(*ask).pictures
+    assert len(expected) == 64
+    assert trees.select(["apple", "birch"], "snell", 24).pictures == expected
+    assert (
+        write(plan_of({"apple": 5, "birch": 3}), tmp_path / "again").dataset.select(*ask).pictures == expected
+    )
+    others = [
+        trees.select(["birch", "apple"], "stored", 12),
+        trees.select(*ask, images=slice(0, 3)),
+        trees.select(*ask, rotations=True),
+    ]
+    assert len({expected, *(o.pictures for o in others)}) == 4
+
+
 def test_where_originals_are_not_kept_there_are_no_whole_pictures(tmp_path: Path) -> None:
     small = write(plan_of(CLASSES, has_originals=False), tmp_path).dataset.select(["apple"], "stored", 12)
     memory = store_of_arrays("memory", np.zeros((1, 2, 12, 12, 1), np.uint8), ["apple"])
+    assert small.pictures == memory.pictures == ""
     assert small.whole_edge(12, "feat") == memory.whole_edge(12, "feat") == 0
     for store in (small, memory):
         with pytest.raises(DataError, match="original pictures"):

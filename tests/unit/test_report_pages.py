@@ -139,6 +139,21 @@ def test_runs_on_other_images_never_share_a_table(tmp_path: Path) -> None:
     assert found[0].note != found[1].note and [len(table.rows) for table in found] == [1, 1]
 
 
+def test_runs_on_the_same_pictures_share_a_table_whatever_their_size(tmp_path: Path) -> None:
+    def run(name: str, pixels: str, pictures: str = "") -> None:
+        told = {"pictures": pictures} if pictures else {}
+        store.ingest(made.result(name, changes={"data_digest": {"novel": pixels * 64}}, provenance=told))
+
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        run("a", "1", "same")
+        run("b", "2", "same")
+        run("before it was recorded", "1")
+        run("c", "3", "others")
+        run("d", "4")
+        found = [sorted(row.method for row in table.rows) for table in tables(store)]
+    assert sorted(found) == [["a", "b", "before it was recorded"], ["c"], ["d"]]
+
+
 def test_a_benchmark_that_no_longer_exists_still_has_its_page(tmp_path: Path) -> None:
     with Store.open(tmp_path / "results.db", create=True) as store:
         store.ingest(made.result("a", "gone-5w1s"))
