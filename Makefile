@@ -35,6 +35,7 @@ rehearsal: $(INSTALLED)  ## every benchmark from made-up sources in the real lay
 	$(BIN)/python tests/rehearsal.py
 
 SHARED ?= ../shared/data
+# jobs of two at a time have one thread each; as many threads give the same bits
 RUN := FSBENCH_HOME=. FSBENCH_DATA=$(SCRATCH)/results/data FSBENCH_CACHE=$(SCRATCH)/results/cache $(BIN)/fsbench
 TWO := --executor local --jobs 2
 MARGIN_AND_BML := softmax,cosine,neg-softmax,neg-cosine,bml,bml-global,bml-local
@@ -47,17 +48,17 @@ results: $(INSTALLED)  ## the runs behind the README's numbers: results.db and r
 	for method in pixels $$(echo $(ALL) | tr , ' '); do $(RUN) check $$method || exit 1; done  # its pages show it
 	$(RUN) prepare omniglot --source $(SHARED)/omniglot
 	$(RUN) import-folder $(SHARED)/cifar10-600.zip --name cifar10 --size 32
-	$(RUN) run -m nearest-mean,protonet -b glyphs-5w1s,glyphs-5w5s,glyphs-digits-5w1s --seeds 0-2 $(TWO)
+	$(RUN) run -m nearest-mean,protonet -b glyphs-5w1s,glyphs-5w5s,glyphs-digits-5w1s --seeds 0-2
 	$(RUN) run -m pixels -b glyphs-5w1s,glyphs-5w5s,glyphs-digits-5w1s,$(OMNIGLOT),$(CIFAR)
 	$(RUN) run -m pixels,nearest-mean -b glyphs-lowshot-n1,glyphs-lowshot-n5
-	$(RUN) run -m pixels,nearest-mean,protonet -b omniglot-lake-20w1s-small1,omniglot-lake-20w1s-small2 $(TWO)
+	$(RUN) run -m pixels,nearest-mean,protonet -b omniglot-lake-20w1s-small1,omniglot-lake-20w1s-small2
 	$(RUN) run -m $(ALL) -b $(OMNIGLOT),$(CIFAR) --seeds 0-2 $(TWO)
 	$(RUN) run -m bml -b $(ONE_SHOT) --seeds 0-2 --set classifier=pooled $(TWO)
 	$(RUN) run -m bml-local,bml-global -b $(ONE_SHOT) --seeds 0-2 --set classifier=root $(TWO)
 	for view in global local; do $(RUN) run -m bml -b $(ONE_SHOT) --seeds 0-2 --set views=$$view $(TWO); done
 	for margin in -0.3 -0.05 0.0 0.1; do $(RUN) run -m neg-cosine -b cifar10-5w1s --set margin=$$margin --seeds 0-2 $(TWO); done
-	$(RUN) run -m neg-cosine -b cifar10-5w1s --backbone resnet12 --precision bf16 --set image_size=48 --set epochs=3 --set warmup_epochs=1
-	$(RUN) run -m bml -b cifar10-5w1s --backbone resnet12 --precision bf16 --set image_size=48 --set epochs=3 --set decay_epochs=2,3
+	$(RUN) run -m neg-cosine -b cifar10-5w1s --backbone resnet12 --precision bf16 --set image_size=48 --set epochs=3 --set warmup_epochs=1 $(TWO)
+	$(RUN) run -m bml -b cifar10-5w1s --backbone resnet12 --precision bf16 --set image_size=48 --set epochs=3 --set decay_epochs=2,3 $(TWO)
 	$(RUN) report
 
 lock: $(INSTALLED)  ## add the digests of new standard settings to benchmarks/episodes.lock
