@@ -62,7 +62,7 @@ results: $(INSTALLED)  ## the runs behind the README's numbers: results.db and r
 	$(RUN) report
 
 lock: $(INSTALLED)  ## add the digests of new standard settings to benchmarks/episodes.lock
-	$(BIN)/python -m harness.lock
+	$(BIN)/python -m harness.benchmarks.lock
 
 clean:
 	rm -rf .venv $(SCRATCH) *.egg-info

@@ -9,10 +9,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from harness import threads
-from harness.cli import catalogue_commands, results, running, sharing
+from harness.cli import catalogue_commands, results, run, sharing
 from harness.cli.words import settle_places
 from harness.errors import FsbenchError
+from harness.system import threads
 
 app = typer.Typer(
     help="A trustworthy number for a few-shot method: fixed episodes, per-episode results, paired statistics.",
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for title, part in (
-    ("Runs", running),
+    ("Runs", run),
     ("Results", results),
     ("Other people", sharing),
     ("What there is", catalogue_commands),

@@ -6,9 +6,9 @@ from harness.backbones.drop import Squares
 from harness.backbones.drop_layers import add_drop_layers, drop_blocks
 from harness.backbones.official import official_names
 from harness.backbones.two_branch import TwoBranch
-from harness.baseset import BaseSet, TrainingEpisode
-from harness.config import hyper
-from harness.fitting import FitContext
+from harness.benchmarks.episodes import BaseSupport, EpisodeBatch, Support
+from harness.method.hyper import hyper
+from harness.method.ranges import check_ranges
 from harness.ops.binocular import (
     dense_cross_entropy,
     elastic_margin,
@@ -34,8 +34,8 @@ from harness.ops.prototypes import (
     streamed_means,
 )
 from harness.ops.schedules import milestone_decay, warmup_cosine
-from harness.ranges import check_ranges
-from harness.types import BaseSupport, EpisodeBatch, Support
+from harness.training.base_set import BaseSet, TrainingEpisode
+from harness.training.fit_context import FitContext
 
 __all__ = [
     "Backbone",

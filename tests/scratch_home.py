@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness import job_commands
-from harness.places import Places
+from harness.cli import jobs
 from harness.store import Store
+from harness.system.folders import Places
 
 TINY = ["--set", "epochs=2", "--set", "episodes_per_epoch=4", "--set", "train_way=5"]
 
@@ -54,7 +54,7 @@ class Home:
 
     def status(self) -> list[dict[str, Any]]:
         """What `fsbench status --json` prints, without starting a process."""
-        return job_commands.status_rows(Places(self.folder, self.data, self.folder / "cache", ""))
+        return jobs.status_rows(Places(self.folder, self.data, self.folder / "cache", ""))
 
     def states(self) -> list[str]:
         return [row["state"] for row in self.status()]

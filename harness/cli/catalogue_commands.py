@@ -19,7 +19,7 @@ def methods(
     as_json: AsJson = False,
 ) -> None:
     """List the methods, or describe one."""
-    from harness import catalogue
+    from harness.cli import catalogue
 
     answer(
         *(
@@ -33,7 +33,7 @@ def methods(
 @app.command()
 def benchmarks(as_json: AsJson = False) -> None:
     """List the settings: what is prepared, what is missing and how to get it."""
-    from harness import catalogue
+    from harness.cli import catalogue
 
     answer(catalogue.benchmarks(where()), as_json, catalogue.show_benchmarks)
 
@@ -51,7 +51,7 @@ def episodes(
     as_json: AsJson = False,
 ) -> None:
     """Export a fixed episode list, or check all of them."""
-    from harness import catalogue
+    from harness.cli import catalogue
 
     if check:
         typer.echo(catalogue.check_lists())
@@ -74,9 +74,9 @@ def prepare(
     ] = False,
 ) -> None:
     """Bring a data set from what you have into the form that runs read."""
-    from harness import image_commands
+    from harness.cli import images
 
-    for line in image_commands.prepare(dataset, source or [], where(), accept_terms):
+    for line in images.prepare(dataset, source or [], where(), accept_terms):
         typer.echo(line)
 
 
@@ -95,9 +95,9 @@ def import_folder(
     size: Annotated[int, typer.Option(help="Pixels of a side.", min=8)] = 84,
 ) -> None:
     """Make a benchmark of your own pictures, with locked episode lists."""
-    from harness import image_commands
+    from harness.cli import images
 
-    for line in image_commands.import_folder(source, name, splits, split, seed, queries, size, where()):
+    for line in images.import_folder(source, name, splits, split, seed, queries, size, where()):
         typer.echo(line)
 
 
@@ -106,17 +106,17 @@ def verify(
     dataset: Annotated[str, typer.Argument(help="Name of a prepared data set.")], as_json: AsJson = False
 ) -> None:
     """Check a prepared data set: counts, digests, duplicates; repair what can be repaired."""
-    from harness import image_commands
+    from harness.cli import images
 
-    findings = image_commands.verify(dataset, where())
-    answer(findings, as_json, image_commands.show_findings)
+    findings = images.verify(dataset, where())
+    answer(findings, as_json, images.show_findings)
     raise typer.Exit(3 if any(f["level"] == "error" for f in findings) else 0)
 
 
 @app.command()
 def check(method: Annotated[str, typer.Argument(help="Name or ./mine.py.")], as_json: AsJson = False) -> None:
     """Run the method contract: every promise with pass or fail."""
-    from harness import catalogue
+    from harness.cli import catalogue
 
     outcomes = catalogue.contract(method, where())
     answer(outcomes, as_json, catalogue.show_contract)
@@ -126,7 +126,7 @@ def check(method: Annotated[str, typer.Argument(help="Name or ./mine.py.")], as_
 @app.command()
 def new_method(name: Annotated[str, typer.Argument(help="Name of the method; the file is NAME.py.")]) -> None:
     """Write a method of your own that works, in at most 40 lines."""
-    from harness import catalogue
+    from harness.cli import catalogue
 
     typer.echo(catalogue.new_method(name, Path()))
 
@@ -134,6 +134,6 @@ def new_method(name: Annotated[str, typer.Argument(help="Name of the method; the
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Show the state of everything: packages, devices, data, disk, SLURM, database."""
-    from harness import health
+    from harness.cli import doctor
 
-    answer(health.examine(where()), as_json, health.show)
+    answer(doctor.examine(where()), as_json, doctor.show)

@@ -28,7 +28,7 @@ def report(
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Render the leaderboard pages and the exports beside them from the database."""
-    from harness import result_commands
+    from harness.cli import result_commands
 
     with stored() as store:
         target = out or where().reports
@@ -38,8 +38,8 @@ def report(
 @app.command()
 def leaderboard(bench: SomeBenches = None, as_json: AsJson = False) -> None:
     """Print the leaderboard tables of the database."""
-    from harness import result_commands
-    from harness.report.leaderboard import tables
+    from harness.cli import result_commands
+    from harness.report.board.tables import tables
 
     with stored() as store:
         found = tables(store, settings(bench, store))
@@ -62,17 +62,17 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Pair two methods on the same episodes; exit 1 when B is significantly worse than A."""
-    from harness import result_commands
-    from harness.report import comparison, terminal
+    from harness.cli import result_commands, tables
+    from harness.report.board import pairs
 
     with stored() as store:
-        pairs = comparison.compare(store, a, b, settings(bench, store), margin / 100)
+        found = pairs.compare(store, a, b, settings(bench, store), margin / 100)
         answer(
-            [result_commands.pair_as_json(pair) for pair in pairs],
+            [result_commands.pair_as_json(pair) for pair in found],
             as_json,
-            lambda _: terminal.comparison(pairs),
+            lambda _: tables.comparison(found),
         )
-    raise typer.Exit(int(any(pair.comparison.verdict == "better" for pair in pairs)))
+    raise typer.Exit(int(any(pair.comparison.verdict == "better" for pair in found)))
 
 
 @app.command()
@@ -93,8 +93,8 @@ def hardness(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Measure how hard each episode is to one extractor; pages then show accuracy against it."""
-    from harness import hardness as measuring
-    from harness.commands import progress
+    from harness.cli.plans import progress
+    from harness.jobs import hardness as measuring
 
     with stored() as store:
         found = measuring.measure(
@@ -115,8 +115,8 @@ def power(
     as_json: AsJson = False,
 ) -> None:
     """Say how many episodes and seeds tell two methods apart."""
-    from harness import result_commands
-    from harness.report import power as planning
+    from harness.cli import result_commands
+    from harness.report.board import power as planning
 
     with stored() as store:
         found = planning.power(store, a, b, delta / 100, settings(bench, store))
@@ -130,7 +130,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show all that is known of one run: configuration with origins, provenance, accuracy."""
-    from harness import result_commands
+    from harness.cli import result_commands
 
     with stored() as store:
         answer(*result_commands.show(store, run_id, by, as_json))

@@ -18,10 +18,10 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Bring everything of other databases into this one; results that disagree are all kept and shown."""
-    from harness import commands, sharing
+    from harness.cli import plans, sharing_commands
 
-    with commands.open_store(where(), create=True) as store:
-        answer(sharing.merge(store, others), as_json, sharing.show_merge)
+    with plans.open_store(where(), create=True) as store:
+        answer(sharing_commands.merge(store, others), as_json, sharing_commands.show_merge)
 
 
 @app.command()
@@ -33,19 +33,19 @@ def export(
     ] = False,
 ) -> None:
     """Write runs into one archive, for `fsbench import` in another home."""
-    from harness import sharing
+    from harness.cli import sharing_commands
 
     with stored() as store:
-        typer.echo(sharing.export(store, where(), runs, bundle, with_fits=with_fits))
+        typer.echo(sharing_commands.export(store, where(), runs, bundle, with_fits=with_fits))
 
 
 @app.command("import")
 def import_(bundle: Annotated[Path, typer.Argument(help="What `fsbench export` wrote.")]) -> None:
     """Take in the runs of an archive; they are self-reported until `fsbench recheck`."""
-    from harness import commands, sharing
+    from harness.cli import plans, sharing_commands
 
-    with commands.open_store(where(), create=True) as store:
-        typer.echo(sharing.take_in(store, where(), bundle))
+    with plans.open_store(where(), create=True) as store:
+        typer.echo(sharing_commands.take_in(store, where(), bundle))
 
 
 @app.command()
@@ -66,11 +66,11 @@ def recheck(
     as_json: AsJson = False,
 ) -> None:
     """Count a sample of a run's episodes again from its checkpoint; exit 1 when one gives another count."""
-    from harness import sharing
+    from harness.cli import sharing_commands
 
     with stored() as store:
-        found = sharing.recheck(store, where(), run, replicate, episodes, seed, device, method)
-        answer(found, as_json, sharing.show_recheck)
+        found = sharing_commands.recheck(store, where(), run, replicate, episodes, seed, device, method)
+        answer(found, as_json, sharing_commands.show_recheck)
     raise typer.Exit(int(bool(found["differing"])))
 
 
@@ -91,7 +91,11 @@ def score(
     .npz: arrays digest (text) and predictions. .json: {"digest": "…", "predictions": [[0, 3, …], …]}.
     .csv: a first line `# digest …`, then a line of labels for each episode.
     """
-    from harness import commands, sharing
+    from harness.cli import plans, sharing_commands
 
-    with commands.open_store(where(), create=True) as store:
-        answer(sharing.score(store, where(), file, bench, name, seed), as_json, sharing.show_score)
+    with plans.open_store(where(), create=True) as store:
+        answer(
+            sharing_commands.score(store, where(), file, bench, name, seed),
+            as_json,
+            sharing_commands.show_score,
+        )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.places import Places, places
+from harness.system.folders import Places, places
 
 if TYPE_CHECKING:
     from harness.store import Store
@@ -58,9 +58,9 @@ def settings(patterns: list[str] | None, store: Store) -> list[str] | None:
 
 def stored() -> AbstractContextManager[Store]:
     """Open the database that must be there."""
-    from harness import commands
+    from harness.cli import plans
 
-    return commands.open_store(where(), create=False)
+    return plans.open_store(where(), create=False)
 
 
 def answer(value: Any, as_json: bool, show: Any) -> None:

@@ -8,12 +8,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from harness.cli.tables import percent
 from harness.errors import ConfigError, nearest
-from harness.report.joint import METRICS
-from harness.report.method_page import MethodPage
-from harness.report.rows import Row
-from harness.report.setting_page import Entry, SettingPage
-from harness.report.terminal import percent
+from harness.report.board.joint import METRICS
+from harness.report.board.rows import Row
+from harness.report.pages.method_page import MethodPage
+from harness.report.pages.setting_page import Entry, SettingPage
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",

@@ -11,23 +11,15 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.report import (
-    exports,
-    figures,
-    index_page,
-    method_page,
-    run_page,
-    setting_page,
-    site,
-    terminal,
-    wide,
-)
-from harness.report.counts_script import counts_script
-from harness.report.leaderboard import each_table, stored_runs
+from harness.cli import tables
+from harness.report import exports, site, wide
+from harness.report.board.rows import headline_metric
+from harness.report.board.tables import each_table, stored_runs
 from harness.report.names import method_file, run_file, slug
-from harness.report.rows import headline_metric
-from harness.report.run_page import Curve
-from harness.report.setting_page import SettingPage
+from harness.report.pages import figures, index_page, method_page, run_page, setting_page
+from harness.report.pages.counts_script import counts_script
+from harness.report.pages.run_page import Curve
+from harness.report.pages.setting_page import SettingPage
 from harness.store import Store, StoredRun
 
 STATIC = Path(__file__).resolve().parent / "static"
@@ -156,7 +148,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        percent=terminal.percent, duration=terminal.duration, rank=exports.rank_text, slug=slug, run_file=run_file,
+        percent=tables.percent, duration=tables.duration, rank=exports.rank_text, slug=slug, run_file=run_file,
         method_file=method_file, p_value=p_value, last_line=last_line, paragraphs=paragraphs, polyline=polyline, flat=run_page.flat,
     )  # fmt: skip
     return made

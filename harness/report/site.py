@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from harness import benchmarks, published
+from harness import benchmarks
 from harness.errors import StoreError
 from harness.store import Store, StoredRun
 
@@ -79,7 +79,7 @@ def _sources() -> list[Path]:
     """Files of ours that decide what is written."""
     own = [p for folder in ("report", "stats") for p in (_HARNESS / folder).rglob("*") if p.suffix in _OWN]
     data = [p for p in benchmarks.FOLDER.iterdir() if p.suffix in (".toml", ".csv", ".lock")]
-    return sorted(p for p in (*own, *data, Path(published.__file__)) if p.is_file())
+    return sorted(p for p in (*own, *data) if p.is_file())
 
 
 class _Manifest(NamedTuple):

@@ -8,9 +8,9 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from harness.cli.tables import percent
 from harness.report.exports import csv_cell, latex, markdown, rank_text
-from harness.report.index_page import Cell, Family, Line
-from harness.report.terminal import percent
+from harness.report.pages.index_page import Cell, Family, Line
 
 
 def as_csv(family: Family) -> str:

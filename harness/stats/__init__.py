@@ -31,14 +31,7 @@ from harness.stats.classes import class_interval, joint_interval
 from harness.stats.hardness import HardnessLine, episode_hardness, hardness_line
 from harness.stats.headline import headline_interval
 from harness.stats.intervals import Interval, bootstrap_interval, sampler_interval
-from harness.stats.paired import (
-    Comparison,
-    Unpaired,
-    Verdict,
-    compare,
-    unpaired,
-    verdict,
-)
+from harness.stats.paired import Comparison, Unpaired, Verdict, compare, unpaired, verdict
 from harness.stats.power import (
     QueryComponents,
     best_queries,

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from sqlalchemy import JSON, ColumnElement, Connection, Text, cast, select, type_coerce
 
-from harness.estimates import Past
+from harness.runs.estimates import Past
 from harness.store.models import run
 
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 from sqlalchemy import Engine, select
 
-from harness.estimates import Past
 from harness.runs import EpisodeTable, RunResult
+from harness.runs.estimates import Past
 from harness.store import models, reading
 from harness.store.connection import name_of, read_transaction, write_transaction
 from harness.store.content import content_sha256

@@ -7,9 +7,8 @@ import traceback
 from dataclasses import dataclass
 from typing import Any
 
-from harness import registry
 from harness.errors import ConfigError, FsbenchError, nearest
-from harness.method import check_method
+from harness.method import check_method, registry
 from harness.testing.promise import NotChecked, Promise
 from harness.testing.promises import PROMISES
 from harness.testing.workbench import Workbench, preserved_random_state

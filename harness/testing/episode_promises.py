@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness import metrics
+from harness.benchmarks.episodes import EpisodeList
 from harness.errors import PluginError
-from harness.evaluate import check_scores
-from harness.fitting import Stateful
+from harness.evaluation import counting
+from harness.evaluation.predict import check_scores
 from harness.method import Batched, Embeds
 from harness.testing.promise import NotChecked, demand, demand_close, p_of_mean
 from harness.testing.workbench import SEED, Problem, Workbench, batch_of, batch_scores, scores, steady
-from harness.types import EpisodeList
+from harness.training.fit_context import Stateful
 
 # A method beats chance clearly or not at all; a fair one is not to be refused by luck, whichever of many it is.
 P_BEATS_CHANCE, P_UNFAIR = 0.01, 0.001
@@ -74,7 +74,7 @@ def inputs_are_not_changed(bench: Workbench) -> str:
 def beats_chance(bench: Workbench) -> str:
     """5-way 1-shot accuracy on new characters is above chance, p < 0.01."""
     episodes = bench.episodes(5, 1, N_EPISODES)
-    hits = metrics.n_correct(bench.predictions(bench.fresh(), episodes), episodes.query_label).astype(float)
+    hits = counting.n_correct(bench.predictions(bench.fresh(), episodes), episodes.query_label).astype(float)
     p = p_of_mean(hits, episodes.n_query / episodes.n_way, "greater")
     accuracy = hits.mean() / episodes.n_query
     demand(
@@ -171,7 +171,7 @@ def _favours_no_label(bench: Workbench) -> str:
         *(np.take_along_axis(a, order[:, :, None], axis=1) for a in (episodes.support, episodes.query)),
     )
     given = [bench.predictions(bench.fresh(), e) for e in (episodes, renamed)]
-    hits = [metrics.n_correct(g, episodes.query_label) for g in given]
+    hits = [counting.n_correct(g, episodes.query_label) for g in given]
     change = (hits[1] - hits[0]).astype(float)
     demand(
         p_of_mean(change, 0.0) > P_UNFAIR,

@@ -9,12 +9,12 @@ import typing
 import numpy as np
 import torch
 
-from harness import benchmarks, config
+from harness import benchmarks
 from harness.errors import ConfigError, DataError, PluginError, StoreError
-from harness.fitting import Fit, Stateful
-from harness.method import Embeds, defaults, recipes
+from harness.method import Embeds, defaults, hyper, recipes
 from harness.testing.promise import NotChecked, demand, demand_close
 from harness.testing.workbench import BACKBONE, CPU, SECONDS, SEED, Workbench, ready, scores, steady
+from harness.training.fit_context import Fit, Stateful
 
 
 def builds_from_every_entry(bench: Workbench) -> str:
@@ -27,16 +27,16 @@ def builds_from_every_entry(bench: Workbench) -> str:
     return f"{len(entries)} entries"
 
 
-def _build_from(bench: Workbench, layered: list[config.Defaults], key: str) -> None:
+def _build_from(bench: Workbench, layered: list[hyper.Defaults], key: str) -> None:
     backbone, _, target = key.rpartition("/")
     try:
         known = {b.name: b for b in benchmarks.every()}
         benchmark = known.get(target) or benchmarks.load(target).benchmark
         backbone = backbone or benchmark.backbone
-        keys = config.layers(benchmark.name, target, backbone)
-        settled = config.resolve(bench.cls.Config, layered, keys, {}, method=bench.cls.name).config
-        values = {f.name: config.as_json(getattr(settled, f.name)) for f in dataclasses.fields(settled)}
-        sent = config.from_json(bench.cls.Config, json.loads(json.dumps(values)))
+        keys = hyper.layers(benchmark.name, target, backbone)
+        settled = hyper.resolve(bench.cls.Config, layered, keys, {}, method=bench.cls.name).config
+        values = {f.name: hyper.as_json(getattr(settled, f.name)) for f in dataclasses.fields(settled)}
+        sent = hyper.from_json(bench.cls.Config, json.loads(json.dumps(values)))
         size = getattr(settled, "image_size", None) or benchmark.image_size
         bench.build(settled, backbone, size, benchmark.channels, SEED)
     except ConfigError as error:
@@ -54,7 +54,7 @@ def config_is_documented(bench: Workbench) -> str:
             continue
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         try:
-            read = config.parse(text, hints[name])
+            read = hyper.parse(text, hints[name])
         except ValueError as error:
             problems.append(f"--set {name}={text} fails: {error}")
         else:

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from harness.benchmarks import RoleName
-from harness.data import glyphs
-from harness.data.images import ImageStore, store_of_arrays
-from harness.data.pipelines import pipeline
+from harness.images.pipelines import pipeline
+from harness.images.sources import glyphs
+from harness.images.stores import ImageStore, store_of_arrays
 
 # Whole alphabets of the glyphs benchmark, all from its base classes: nobody tunes on its novel ones here.
 CLASSES = {"base": slice(0, 16), "validation": slice(16, 24), "novel": slice(24, 40)}

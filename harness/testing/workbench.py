@@ -17,19 +17,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness import backbones, benchmarks, config, evaluate, metrics
-from harness.baseset import BaseSet, as_input
-from harness.data import glyphs
-from harness.data.images import ImageStore
+from harness import backbones, benchmarks
+from harness.benchmarks.episodes import EpisodeBatch, EpisodeList, Support
+from harness.benchmarks.sampling import sample
 from harness.errors import PluginError
-from harness.features import FeatureTable, Images, Source
-from harness.fitting import FitContext
-from harness.method import Embeds, defaults, traits
-from harness.progress import Silent
-from harness.sampling import sample
+from harness.evaluation import counting, predict
+from harness.evaluation.features import FeatureTable, Images, Source
+from harness.images.sources import glyphs
+from harness.images.stores import ImageStore
+from harness.method import Embeds, defaults, hyper, traits
 from harness.seeding import stream, torch_generator
+from harness.system.progress import Silent
 from harness.testing.tiny import PIPELINE, tiny_store
-from harness.types import EpisodeBatch, EpisodeList, Support
+from harness.training.base_set import BaseSet, as_input
+from harness.training.fit_context import FitContext
 
 SECONDS = 60.0  # that a fit may take
 SEED = 0  # of every run of the contract
@@ -92,9 +93,9 @@ class Workbench:
     @cached_property
     def config(self) -> Any:
         """``DEFAULTS`` for glyphs-5w1s with the class's ``CONTRACT`` above them."""
-        keys = (*config.layers("glyphs", "glyphs-5w1s", BACKBONE), "CONTRACT")
+        keys = (*hyper.layers("glyphs", "glyphs-5w1s", BACKBONE), "CONTRACT")
         layered = [defaults(self.cls), {"CONTRACT": getattr(self.cls, "CONTRACT", {})}]
-        return config.resolve(self.cls.Config, layered, keys, {}, method=self.cls.name).config
+        return hyper.resolve(self.cls.Config, layered, keys, {}, method=self.cls.name).config
 
     @property
     def image_size(self) -> int:
@@ -159,10 +160,10 @@ class Workbench:
         support = self.source.take(episode.support).unflatten(0, (way, shot))  # (W, S, *F)
         return Problem(support, self.source.take(episode.query), index)
 
-    def predictions(self, method: Any, episodes: EpisodeList) -> evaluate.Predictions:
+    def predictions(self, method: Any, episodes: EpisodeList) -> predict.Predictions:
         """Predict a list as a run does: (E, n_query)."""
         with steady():
-            return evaluate.predict(method, episodes, self.source, SEED)
+            return predict.predict(method, episodes, self.source, SEED)
 
     def _train(self, method: Any) -> None:
         torch.manual_seed(stream(SEED, "training"))
@@ -192,10 +193,10 @@ class Workbench:
         way = min(way, store.n_classes)
         episodes = sample(store.counts, way, shot, N_QUERY, 40, stream(SEED, "validation"))
         try:
-            given = evaluate.predict(method, episodes, self._source(method, store), SEED)
+            given = predict.predict(method, episodes, self._source(method, store), SEED)
         except PluginError:
             return 0.0  # the training is not at fault: the promises about scores say what is wrong
-        return float(metrics.n_correct(given, episodes.query_label).mean() / episodes.n_query)
+        return float(counting.n_correct(given, episodes.query_label).mean() / episodes.n_query)
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from harness import registry
+from harness.method import registry
 from harness.testing import MethodContract
 
 

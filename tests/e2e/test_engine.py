@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from scratch_home import TINY, Home
 
-from harness.checkpoints import load_tensors
+from harness.training.checkpoints import load_tensors
 
 RUN = ["run", "-m", "protonet", "-b", "glyphs-5w1s", "--episodes", "60", *TINY]
 

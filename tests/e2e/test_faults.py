@@ -18,12 +18,12 @@ import pytest
 from made_up_results import episode_table, result
 from scratch_home import TINY, Home
 
-from harness import dispatch, planning, run_folders
 from harness.errors import StoreError
-from harness.places import Places
-from harness.progress import Silent
-from harness.runs import RunResult, RunSpec
+from harness.jobs import dispatch
+from harness.runs import RunResult, RunSpec, folders, planning
 from harness.store import Store
+from harness.system.folders import Places
+from harness.system.progress import Silent
 
 SETTINGS = ["glyphs-5w1s", "glyphs-5w5s"]
 OVERRIDES = {"epochs": "8", "episodes_per_epoch": "4", "train_way": "5"}
@@ -31,7 +31,7 @@ LONGEST = {"train": 0.5, "embed": 0.2, "evaluate": 0.02, "write": 0.01}  # secon
 KILLS = (*["train"] * 6, *["embed"] * 4, *["evaluate"] * 5, *["write"] * 5)
 # Forked from a server that has torch loaded but never computed: a start costs milliseconds instead of seconds.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["harness.worker", "scratch_home", "made_up_results"])
+FORKS.set_forkserver_preload(["harness.jobs.worker", "scratch_home", "made_up_results"])
 
 
 @pytest.fixture(scope="session")
@@ -90,9 +90,9 @@ def test_a_full_disk_is_a_clear_error_and_leaves_no_half_folder(
     said = told.get(timeout=120)
     process.join()
     assert "could not be written" in said and "Free some space" in said
-    assert not run_folders.complete(place.runs)
+    assert not folders.complete(place.runs)
     _finish(_work, [spec], place)
-    assert len(run_folders.complete(place.runs)) == 1
+    assert len(folders.complete(place.runs)) == 1
 
 
 def test_two_dispatchers_at_once_do_the_work_once(tmp_path: Path, data: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_run_that_another_process_is_at_is_waited_for(tmp_path: Path, data: Pa
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert len(run_folders.complete(place.runs)) == 2 and not list(place.runs.glob(".partial-*"))
+    assert len(folders.complete(place.runs)) == 2 and not list(place.runs.glob(".partial-*"))
 
 
 def test_a_reader_renders_while_two_hundred_runs_are_collected(tmp_path: Path, data: Path) -> None:
@@ -164,16 +164,17 @@ class Fatal:
 
 
 def _work(specs: Sequence[RunSpec], place: Places) -> None:
-    from harness import worker
+    from harness.jobs import worker
 
     for _ in worker.carry_out(specs, place, "cpu", Silent()):
         pass
 
 
 def _work_and_die(specs: Sequence[RunSpec], place: Places, stage: str, delay: float) -> None:
-    from harness import pieces, worker
+    from harness.evaluation import partial
+    from harness.jobs import worker
 
-    pieces._SAVE_EVERY_SECONDS = 0.0  # so that pieces of every length are met
+    partial._SAVE_EVERY_SECONDS = 0.0  # so that pieces of every length are met
     save = RunResult.save
 
     def fatal_save(*arguments: Any, **more: Any) -> Path:

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from harness import planning, worker
 from harness.errors import ConfigError
-from harness.fitting import Fit
-from harness.places import Places
-from harness.progress import Silent
-from harness.runs import RunResult
+from harness.jobs import worker
+from harness.runs import RunResult, planning
+from harness.system.folders import Places
+from harness.system.progress import Silent
+from harness.training.fit_context import Fit
 
 CPU = torch.device("cpu")
 
@@ -88,14 +88,14 @@ def test_training_on_episodes_is_refused(mine: Path, tmp_path: Path, data: Path)
 
 
 def test_too_few_gpus_are_said_so(mine: Path, tmp_path: Path, data: Path) -> None:
-    from harness import parallel
-    from harness.job import Job
+    from harness.jobs.run import Job
+    from harness.training import launch
 
     options = planning.Options(n_episodes=20, world_size=99)
     (spec,) = planning.plan([f"{mine}:Mine"], ["glyphs-5w1s"], [0], options, data)
     job: Any = Job(replace(spec), Places(tmp_path, data, tmp_path, ""), torch.device("cuda"), Silent())
     with pytest.raises(ConfigError, match=r"--gpus 99: this process sees \d+ GPUs"):
-        parallel.train(job)
+        launch.train(job)
 
 
 MINE = '''

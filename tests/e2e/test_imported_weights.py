@@ -9,10 +9,10 @@ import pytest
 import torch
 from scratch_home import Home
 
-from harness import planning
 from harness.backbones import build
 from harness.errors import ConfigError
-from harness.weights import file_sha256
+from harness.method.official_weights import file_sha256
+from harness.runs import planning
 from methods.margin import Cosine
 
 RUN = ["run", "-m", "cosine", "-b", "glyphs-5w1s", "--episodes", "30"]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.data import imagenet_lowshot
+from harness.images.sources import imagenet_lowshot
 
 N_HELD_OUT, N_FEATURES = 2, 6
 SIZES = {

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from harness.data.archives import md5
-from harness.data.images import PreparedSet
-from harness.data.pipelines import decode, pipeline
-from harness.data.prepare import prepare
-from harness.data.verify import verify
-from harness.data.views import to_float
 from harness.errors import DataError
+from harness.images.inputs import to_float
+from harness.images.pipelines import decode, pipeline
+from harness.images.prepare import prepare
+from harness.images.sources.archives import md5
+from harness.images.stores import PreparedSet
+from harness.images.verify import verify
 
 pytestmark = pytest.mark.real_data
 GOLDEN = Path(__file__).parents[1] / "golden" / "metric_learning"
@@ -119,7 +119,7 @@ def test_everything_verifies(prepared: dict[str, PreparedSet]) -> None:
 
 
 def test_known_md5s_are_those_of_the_files(shared_path: Callable[[str], Path]) -> None:
-    from harness.data.omniglot import ZIPS
+    from harness.images.sources.omniglot import ZIPS
 
     known = {z.file: (z.md5, z.n_bytes) for z in ZIPS}
     for file in ("images_background_small1.zip", "images_background_small2.zip", "all_runs.zip"):

@@ -11,9 +11,9 @@ import pytest
 import rehearsal
 import rehearsal_sources as sources
 
-from harness.data import omniglot
-from harness.data.images import store_of_arrays
 from harness.errors import DataError
+from harness.images.sources import omniglot
+from harness.images.stores import store_of_arrays
 
 
 def test_two_benchmarks_are_rehearsed_from_source_to_page(tmp_path: Path) -> None:

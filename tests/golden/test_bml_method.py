@@ -15,12 +15,12 @@ from golden_files import hashed_tensor, images, load, tensor
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness import metrics
 from harness.api import EpisodeBatch, Support
 from harness.backbones import build
 from harness.backbones.two_branch import TwoViews
 from harness.errors import ConfigError
-from harness.weights import import_weights
+from harness.evaluation import counting
+from harness.method.official_weights import import_weights
 from methods.bml import Bml, BmlGlobal, BmlLocal
 
 FAMILY = "bml"
@@ -186,7 +186,7 @@ def test_evaluation_is_the_official_one(file: str, views: str) -> None:
 def test_accuracy_and_interval_are_counted_as_officially() -> None:
     arrays, entry = load(FAMILY, "validate.npz")
     scores = torch.from_numpy(arrays["logits_global"] + arrays["logits_local"])
-    counts = metrics.n_correct(metrics.predicted(scores), arrays["labels"])
+    counts = counting.n_correct(counting.predicted(scores), arrays["labels"])
     accuracy = counts / arrays["labels"].size
     rtol = entry["tolerance"]["mean_rtol"]
     assert 100 * accuracy.mean() == pytest.approx(float(arrays["mean_acc"]), rel=rtol)

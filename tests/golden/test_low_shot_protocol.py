@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness import benchmarks, metrics
-from harness.types import JointList
+from harness import benchmarks
+from harness.benchmarks.episodes import JointList
+from harness.evaluation import counting
 
 FOLDER = Path(__file__).parent / "low_shot"
 SHOTS = (1, 2, 5, 10, 20)
@@ -36,8 +37,8 @@ def six_numbers(
     ours = np.argsort(order)[label]
     asked = ours < len(base) + len(novel)
     columns, truth = torch.from_numpy(scores[asked][:, order]), torch.from_numpy(ours[asked])
-    given = np.stack([metrics.counted(columns, truth, k).numpy() for k in metrics.TOPS])[None]  # (1, 2, n)
-    counts = metrics.joint_counts(given, ours[asked], len(base))
+    given = np.stack([counting.counted(columns, truth, k).numpy() for k in counting.TOPS])[None]  # (1, 2, n)
+    counts = counting.joint_counts(given, ours[asked], len(base))
     return [float(n_correct[0] / n_query[0]) for n_correct, n_query in counts.values()]
 
 
@@ -50,10 +51,10 @@ def test_six_numbers() -> None:
 def test_hits_query_by_query() -> None:
     arrays, _ = load("metrics.npz")
     scores, label = torch.from_numpy(arrays["scores"]), torch.from_numpy(arrays["labels"])
-    for k in metrics.TOPS:
-        hits = (metrics.counted(scores, label, k) == label).numpy()
+    for k in counting.TOPS:
+        hits = (counting.counted(scores, label, k) == label).numpy()
         np.testing.assert_array_equal(hits, arrays[f"top{k}"].astype(bool))
-        assert hits.sum() == arrays["counts"][metrics.TOPS.index(k)]
+        assert hits.sum() == arrays["counts"][counting.TOPS.index(k)]
 
 
 def test_the_published_table_is_the_mean_over_experiments() -> None:

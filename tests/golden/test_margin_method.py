@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from harness.api import EpisodeBatch, Support
 from harness.backbones import build
 from harness.errors import ConfigError
-from harness.weights import import_weights
+from harness.method.official_weights import import_weights
 from methods.margin import Cosine, NegCosine, NegSoftmax, Softmax
 
 FAMILY = "negative_margin"

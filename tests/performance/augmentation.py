@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any
 
-from harness import threads
+from harness.system import threads
 
 if __name__ == "__main__":
     threads.settle()  # before torch is there
@@ -21,11 +21,11 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from harness.baseset import BaseSet
-from harness.data.images import WholePictures, store_of_arrays
-from harness.data.vision import import_torchvision
+from harness.backbones.torchvision_import import import_torchvision
+from harness.images.stores import WholePictures, store_of_arrays
+from harness.jobs.worker import keep_freed_memory
 from harness.seeding import torch_generator
-from harness.worker import keep_freed_memory
+from harness.training.base_set import BaseSet
 
 SIZE, BATCH, N_WORKERS, N_ROUNDS = 84, 128, 2, 4
 N_CLASSES, N_EACH = 20, 200

@@ -13,7 +13,7 @@ import sys
 import time
 from itertools import pairwise
 
-from harness import threads
+from harness.system import threads
 
 if "usual" not in sys.argv:
     threads.settle()  # before torch is there
@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from harness.backbones import build
-from harness.worker import keep_freed_memory
+from harness.jobs.worker import keep_freed_memory
 
 BATCHES = (100, 360, 600)
 N_TURNS = 3

@@ -22,15 +22,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from harness.data import crops, maps
-from harness.data.images import PreparedSet
-from harness.data.manifest import SourceFile
-from harness.data.originals import Picture
-from harness.data.pipelines import SHORT_92, STRAIGHT
-from harness.data.plan import Plan
-from harness.data.prepare import write
-from harness.data.views import normalise, to_float
-from harness.data.vision import import_torchvision
+from harness.backbones.torchvision_import import import_torchvision
+from harness.images import maps, patches
+from harness.images.inputs import normalise, to_float
+from harness.images.manifest import SourceFile
+from harness.images.originals import Picture
+from harness.images.pipelines import SHORT_92, STRAIGHT
+from harness.images.plan import Plan
+from harness.images.prepare import write
+from harness.images.stores import PreparedSet
 
 USUAL, MAP = "torchvision ImageFolder + DataLoader", "fsbench memory map"
 SIZE, BATCH, N_CLASSES, N_WORKERS = 84, 128, 20, 2
@@ -119,7 +119,7 @@ def main() -> None:
         print(f"{n} JPEGs of 500×375, {make(folder, n):,} bytes each; {N_WORKERS} workers or threads")
         found = prepared(folder, home, n)
         work: dict[str, tuple[int, Callable[[], object]]] = {USUAL: (n, lambda: [0 for _ in loader(folder)])}
-        for geometry in (crops.PLAIN, SHORT_92, STRAIGHT):
+        for geometry in (patches.PLAIN, SHORT_92, STRAIGHT):
             work[f"fsbench map `{geometry.name}`"] = (n, partial(build, found, geometry))
         work[MAP] = (40, lambda: feed(found, 40))
         measured = rates(work)

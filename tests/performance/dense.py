@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness import threads
+from harness.system import threads
 
 if __name__ == "__main__":
     threads.settle()  # before torch is there
@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from harness.backbones import build
-from harness.evaluate import predict
-from harness.sampling import sample
-from harness.worker import keep_freed_memory
+from harness.benchmarks.sampling import sample
+from harness.evaluation.predict import predict
+from harness.jobs.worker import keep_freed_memory
 from methods.bml import Bml
 
 N_CLASSES, N_EACH, E = 20, 300, 2000

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from harness import threads
+from harness.system import threads
 
 if "theirs" not in sys.argv:
     threads.settle()  # before torch is there
@@ -24,11 +24,11 @@ if "theirs" not in sys.argv:
 import numpy as np
 import torch
 
-from harness.data.vision import import_torchvision
-from harness.evaluate import predict
-from harness.sampling import sample
-from harness.types import EpisodeList
-from harness.worker import keep_freed_memory
+from harness.backbones.torchvision_import import import_torchvision
+from harness.benchmarks.episodes import EpisodeList
+from harness.benchmarks.sampling import sample
+from harness.evaluation.predict import predict
+from harness.jobs.worker import keep_freed_memory
 from methods.protonet import ProtoNet
 
 N_IMAGES, D, N_CLASSES, E = 12_000, 640, 20, 10_000

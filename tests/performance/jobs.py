@@ -14,16 +14,18 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from harness import threads
+from harness.system import threads
 
 threads.settle()  # before torch is there
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from made_up_results import result  # noqa: E402
 
-from harness import dispatch, job_commands, planning  # noqa: E402
-from harness.places import Places  # noqa: E402
+from harness.cli import jobs  # noqa: E402
+from harness.jobs import dispatch  # noqa: E402
+from harness.runs import planning  # noqa: E402
 from harness.store import Store  # noqa: E402
+from harness.system.folders import Places  # noqa: E402
 
 
 def said(what: str, wall: float, processor: float, goal: str, found: str = "") -> None:
@@ -47,7 +49,7 @@ def planned(place: Places, n: int) -> None:
             place.data,
         )
         found = dispatch.classify(specs, place, store)
-        job_commands.expectations(found, store)
+        jobs.expectations(found, store)
         said(
             f"plan {len(specs)} specs beside {n} stored runs", time.perf_counter() - wall,
             time.process_time() - processor, "goal 1 s",
@@ -122,7 +124,7 @@ class Watch:
 
 def evaluated(place: Places) -> None:
     """Watch memory over 2,000 episodes of a method without a feature table: its images are gathered each time."""
-    from harness import worker
+    from harness.jobs import worker
 
     (spec,) = planning.plan(["pixels"], ["glyphs-5w5s"], [0], planning.Options(n_episodes=2000), place.data)
     watch = Watch()

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from harness.data.prepare import import_folder
+from harness.images.prepare import import_folder
 
 N_CLASSES, N_DIFFERENT = 100, 50
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness import threads
+from harness.system import threads
 
 if __name__ == "__main__":
     threads.settle()  # before torch is there
@@ -22,12 +22,12 @@ import numpy as np
 import torch
 
 from harness.backbones import build
-from harness.baseset import BaseSet
-from harness.data.images import WholePictures, store_of_arrays
-from harness.fitting import FitContext
-from harness.progress import Silent
+from harness.images.stores import WholePictures, store_of_arrays
+from harness.jobs.worker import keep_freed_memory
 from harness.seeding import torch_generator
-from harness.worker import keep_freed_memory
+from harness.system.progress import Silent
+from harness.training.base_set import BaseSet
+from harness.training.fit_context import FitContext
 from methods.bml import Bml
 from methods.margin import NegCosine
 

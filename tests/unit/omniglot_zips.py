@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.data import omniglot
-from harness.data.archives import md5
+from harness.images.sources import omniglot
+from harness.images.sources.archives import md5
 
 N_DRAWINGS = 20
 SMALL1 = {"Balinese": 2, "Greek": 2}

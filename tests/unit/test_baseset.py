@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from harness.baseset import BaseSet
-from harness.data.images import ImageStore, WholePictures, store_of_arrays
+from harness.images.stores import ImageStore, WholePictures, store_of_arrays
 from harness.seeding import torch_generator
 from harness.testing import tiny_store
+from harness.training.base_set import BaseSet
 
 CPU = torch.device("cpu")
 

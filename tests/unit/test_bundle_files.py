@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from harness import bundle_files
 from harness.errors import ConfigError, StoreError
+from harness.exchange import archive
 
 ALLOWED = re.compile(r"part/[a-z]+\.txt")
 LINK, FOLDER = tarfile.SYMTYPE, tarfile.DIRTYPE
@@ -37,7 +37,7 @@ def listed(**contents: bytes) -> dict[str, Any]:
     }
 
 
-def archive(path: Path, header: Any, members: list[tuple[str, bytes, bytes]]) -> Path:
+def handmade(path: Path, header: Any, members: list[tuple[str, bytes, bytes]]) -> Path:
     """A hand-made .tar.gz; members are (name, type, content or target of a link)."""
     with tarfile.open(path, "w:gz") as tar:
         first = header if isinstance(header, bytes) else json.dumps(header).encode()
@@ -58,10 +58,10 @@ def test_what_was_written_comes_back_and_equal_files_give_equal_archives(
     tmp_path: Path, files: dict[str, Path], name: str
 ) -> None:
     first, second = tmp_path / "a" / name, tmp_path / "b" / name
-    bundle_files.write(first, files)
-    bundle_files.write(second, dict(reversed(files.items())))
+    archive.write(first, files)
+    archive.write(second, dict(reversed(files.items())))
     assert first.read_bytes() == second.read_bytes()
-    bundle_files.extract(first, tmp_path / "out", ALLOWED)
+    archive.extract(first, tmp_path / "out", ALLOWED)
     assert {p.name: p.read_text() for p in (tmp_path / "out/part").iterdir()} == {
         "one.txt": "one" * 1000,
         "two.txt": "two" * 1000,
@@ -86,9 +86,9 @@ def test_what_was_written_comes_back_and_equal_files_give_equal_archives(
 def test_anything_unlisted_or_changed_is_refused(
     tmp_path: Path, members: list[tuple[str, bytes, bytes]], problem: str
 ) -> None:
-    bundle = archive(tmp_path / "b.tar.gz", {"format": 1, "files": listed(one=b"one")}, members)
+    bundle = handmade(tmp_path / "b.tar.gz", {"format": 1, "files": listed(one=b"one")}, members)
     with pytest.raises(StoreError, match=problem):
-        bundle_files.extract(bundle, tmp_path / "out", ALLOWED)
+        archive.extract(bundle, tmp_path / "out", ALLOWED)
     outside = [p for p in tmp_path.rglob("*") if p.is_file() and not p.is_relative_to(tmp_path / "out")]
     assert outside == [bundle]
 
@@ -97,28 +97,28 @@ def test_anything_unlisted_or_changed_is_refused(
     ("make", "problem"),
     [
         (lambda p: p.write_bytes(b"not an archive"), "cannot be read"),
-        (lambda p: archive(p, b"{}", []), "cannot be read"),
-        (lambda p: archive(p, {"format": 2, "files": {}}, []), "format 2; this fsbench reads 1"),
-        (lambda p: p.write_bytes(archive(p, {"format": 1, "files": {}}, []).read_bytes()[:60]), "was not taken in"),
+        (lambda p: handmade(p, b"{}", []), "cannot be read"),
+        (lambda p: handmade(p, {"format": 2, "files": {}}, []), "format 2; this fsbench reads 1"),
+        (lambda p: p.write_bytes(handmade(p, {"format": 1, "files": {}}, []).read_bytes()[:60]), "was not taken in"),
         (lambda p: None, "There is no file"),
     ],
 )  # fmt: skip
 def test_what_is_not_a_bundle_is_said_so(tmp_path: Path, make: Callable[[Path], Any], problem: str) -> None:
     make(tmp_path / "b.tar.gz")
     with pytest.raises(StoreError, match=problem):
-        bundle_files.extract(tmp_path / "b.tar.gz", tmp_path / "out", ALLOWED)
+        archive.extract(tmp_path / "b.tar.gz", tmp_path / "out", ALLOWED)
 
 
 def test_a_truncated_zstandard_archive_is_damaged(tmp_path: Path, files: dict[str, Path]) -> None:
     bundle = tmp_path / "b.tar.zst"
-    bundle_files.write(bundle, files)
+    archive.write(bundle, files)
     for n in (0, 10, bundle.stat().st_size // 2, bundle.stat().st_size - 20):
         cut = tmp_path / "cut.tar.zst"
         cut.write_bytes(bundle.read_bytes()[:n])
         with pytest.raises(StoreError, match=r"was not taken in"):
-            bundle_files.extract(cut, tmp_path / f"out{n}", ALLOWED)
+            archive.extract(cut, tmp_path / f"out{n}", ALLOWED)
 
 
 def test_the_name_tells_the_kind(tmp_path: Path, files: dict[str, Path]) -> None:
     with pytest.raises(ConfigError, match=r"NAME\.tar\.zst, or NAME\.tar\.gz"):
-        bundle_files.write(tmp_path / "b.zip", files)
+        archive.write(tmp_path / "b.zip", files)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.config import as_json, from_json, hyper, layers, parse, phase_of, resolve
 from harness.errors import ConfigError
+from harness.method.hyper import as_json, from_json, hyper, layers, parse, phase_of, resolve
 
 
 @dataclass(frozen=True)

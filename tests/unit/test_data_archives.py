@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.archives import archive_in, contents, members, sniff, tar_members
 from harness.errors import DataError
+from harness.images.sources.archives import archive_in, contents, members, sniff, tar_members
 
 FILES = {"a/one.txt": b"one", "a/b/two.bin": bytes(range(256)) * 40, "three": b""}
 LEFT_OUT = {"a/._one.txt": b"resource fork", "__MACOSX/a/one.txt": b"resource fork"}

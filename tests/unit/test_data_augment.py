@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.data.augment import augment
-from harness.data.augmentations import AUGMENTATIONS, TRAINING, Augmentation, augmentation
-from harness.data.boxes import RATIO, SCALE, Boxes, crop_resize, resized_boxes, scaled, window_boxes
-from harness.data.colour import draw_jitter, jitter
-from harness.data.pipelines import PIPELINES
-from harness.data.views import to_float
-from harness.data.vision import import_torchvision
+from harness.backbones.torchvision_import import import_torchvision
 from harness.errors import ConfigError
+from harness.images.augment import augment
+from harness.images.augmentations import AUGMENTATIONS, TRAINING, Augmentation, augmentation
+from harness.images.colour import draw_jitter, jitter
+from harness.images.crops import RATIO, SCALE, Boxes, crop_resize, resized_boxes, scaled, window_boxes
+from harness.images.inputs import to_float
+from harness.images.pipelines import PIPELINES
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ from picture_files import encoded, zip_of
 from python2_pickles import python2
 
 from harness import benchmarks
-from harness.data import splits
-from harness.data.prepare import plans, prepare
-from harness.data.verify import verify
 from harness.errors import DataError
+from harness.images.prepare import plans, prepare
+from harness.images.sources import splits
+from harness.images.verify import verify
 
 REAL = splits.read("cifar100")
 NAMES = list(REAL["all"])

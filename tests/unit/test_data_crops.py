@@ -11,14 +11,14 @@ import pytest
 from picture_files import encoded, noise
 from PIL import Image
 
-from harness.data.crops import Crops, Grid, RandomCrops, grid_boxes, grid_interval
-from harness.data.images import ImageStore, store_of_arrays
-from harness.data.manifest import SourceFile
-from harness.data.originals import Picture
-from harness.data.pipelines import SQUASH_92
-from harness.data.plan import Plan
-from harness.data.prepare import write
 from harness.errors import DataError
+from harness.images.manifest import SourceFile
+from harness.images.originals import Picture
+from harness.images.patches import Crops, Grid, RandomCrops, grid_boxes, grid_interval
+from harness.images.pipelines import SQUASH_92
+from harness.images.plan import Plan
+from harness.images.prepare import write
+from harness.images.stores import ImageStore, store_of_arrays
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "deepemd" / "grid_locations.npz"
 SHAPES = [(60, 90), (90, 60), (61, 47), (100, 100)]  # height, width

@@ -11,11 +11,11 @@ from picture_files import MODES, encoded, jpeg, noise, tar_of, unpack
 from PIL import Image
 
 from harness import benchmarks
-from harness.data import splits
-from harness.data.cub import crop_to_box
-from harness.data.pipelines import SHORT_92, decode
-from harness.data.prepare import plans, prepare
 from harness.errors import DataError
+from harness.images.pipelines import SHORT_92, decode
+from harness.images.prepare import plans, prepare
+from harness.images.sources import splits
+from harness.images.sources.cub import crop_to_box
 
 CLASSES = {"001.Black_footed_Albatross": 3, "002.Laysan_Albatross": 2, "200.Common_Yellowthroat": 2}
 BOX = (4.0, 3.0, 17.0, 12.0)

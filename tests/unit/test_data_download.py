@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.download import download
 from harness.errors import DataError
+from harness.images.sources.download import download
 
 CONTENT = random.Random(0).randbytes(700_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()

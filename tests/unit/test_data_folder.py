@@ -11,11 +11,11 @@ import pytest
 from picture_files import encoded, jpeg, noise, tar_of, unpack, zip_of
 from PIL import Image
 
-from harness.data.generated import ensure
-from harness.data.pipelines import SQUASH_96, decode
-from harness.data.prepare import import_folder
-from harness.data.verify import verify
 from harness.errors import ConfigError, DataError
+from harness.images.pipelines import SQUASH_96, decode
+from harness.images.prepare import import_folder
+from harness.images.sources.generated import ensure
+from harness.images.verify import verify
 
 
 def sixteen_bit() -> bytes:

@@ -19,9 +19,9 @@ from PIL import Image
 from python2_pickles import python2
 
 from harness import benchmarks
-from harness.data import splits
-from harness.data.prepare import import_folder, prepare
 from harness.errors import DataError
+from harness.images.prepare import import_folder, prepare
+from harness.images.sources import splits
 
 CIFAR = {"apple": 1, "train": 1}
 BIRDS = {"001.Black_footed_Albatross": 2, "002.Laysan_Albatross": 1}

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from harness.data import generated
-from harness.data.generated import ensure, upsample_digits
-from harness.data.glyphs import draw
 from harness.errors import DataError
+from harness.images.sources import generated
+from harness.images.sources.generated import ensure, upsample_digits
+from harness.images.sources.glyphs import draw
 
 
 def interpolated(image: np.ndarray) -> np.ndarray:

@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data import maps, prepare
-from harness.data.images import PreparedSet, store_of_arrays
-from harness.data.manifest import SourceFile
-from harness.data.originals import Picture
-from harness.data.pipelines import encode_png
-from harness.data.plan import Plan
-from harness.data.prepare import write
-from harness.data.verify import verify
 from harness.errors import DataError
+from harness.images import maps, prepare
+from harness.images.manifest import SourceFile
+from harness.images.originals import Picture
+from harness.images.pipelines import encode_png
+from harness.images.plan import Plan
+from harness.images.prepare import write
+from harness.images.stores import PreparedSet, store_of_arrays
+from harness.images.verify import verify
 
 CLASSES = {"apple": 5, "birch": 3, "cedar": 4}
 
@@ -314,7 +314,7 @@ KILLED = """
     from dataclasses import replace
     from pathlib import Path
     from harness.data import originals, maps
-    from harness.data.prepare import write
+    from harness.images.prepare import write
     sys.path.insert(0, {here!r})
     from test_data_images import CLASSES, plan_of
     originals._FLUSH_EVERY, maps._CHUNK = 2, 2

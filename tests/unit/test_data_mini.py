@@ -15,12 +15,12 @@ from PIL import Image
 from python2_pickles import python2
 
 from harness import benchmarks
-from harness.data import splits
-from harness.data.mini import RAVI, REBUILT
-from harness.data.pipelines import STRAIGHT, decode, pipeline
-from harness.data.prepare import plans, prepare
-from harness.data.verify import verify
 from harness.errors import DataError
+from harness.images.pipelines import STRAIGHT, decode, pipeline
+from harness.images.prepare import plans, prepare
+from harness.images.sources import splits
+from harness.images.sources.mini import RAVI, REBUILT
+from harness.images.verify import verify
 
 CLASSES = {"base": ["n01532829", "n01558993"], "validation": ["n01855672"], "novel": ["n01930112"]}
 IMAGES = {

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from omniglot_zips import N_DRAWINGS, SMALL1, SMALL2, page, register, write_background, write_runs
 
-from harness.data import omniglot
-from harness.data.pipelines import STRAIGHT, decode
-from harness.data.prepare import plans, prepare
 from harness.errors import ConfigError, DataError
+from harness.images.pipelines import STRAIGHT, decode
+from harness.images.prepare import plans, prepare
+from harness.images.sources import omniglot
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from python2_pickles import python2
 
-from harness.data.pickles import load, text
 from harness.errors import DataError
+from harness.images.sources.pickles import load, text
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
 CONTENT = {

@@ -7,7 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from harness.data.pipelines import (
+from harness.errors import ConfigError, DataError
+from harness.images.inputs import normalise, to_float
+from harness.images.pipelines import (
     PIPELINES,
     SHORT_92,
     SQUASH_115,
@@ -18,8 +20,6 @@ from harness.data.pipelines import (
     encode_png,
     pipeline,
 )
-from harness.data.views import normalise, to_float
-from harness.errors import ConfigError, DataError
 
 
 def random_pixels(*shape: int) -> np.ndarray:

@@ -16,9 +16,9 @@ from picture_files import encoded, jpeg, noise, tar_of, unpack
 from python2_pickles import python2
 
 from harness import benchmarks
-from harness.data import splits
-from harness.data.prepare import plans, prepare
 from harness.errors import DataError
+from harness.images.prepare import plans, prepare
+from harness.images.sources import splits
 
 SIZES = {"n01530575": 3, "n01531178": 2, "n02099601": 2, "n03314780": 1}
 ORDER = {"base": ["n01531178", "n01530575"], "validation": ["n02099601"], "novel": ["n03314780"]}

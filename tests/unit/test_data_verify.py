@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from harness import benchmarks
-from harness.data import splits
-from harness.data.images import PreparedSet
-from harness.data.manifest import ClassCard, Manifest, SourceFile
-from harness.data.originals import Picture
-from harness.data.pipelines import encode_png
-from harness.data.plan import Plan
-from harness.data.prepare import write
-from harness.data.roles import Problem, RoleClasses, problems
-from harness.data.verify import verify
+from harness.images.manifest import ClassCard, Manifest, SourceFile
+from harness.images.originals import Picture
+from harness.images.pipelines import encode_png
+from harness.images.plan import Plan
+from harness.images.prepare import write
+from harness.images.roles import Problem, RoleClasses, problems
+from harness.images.sources import splits
+from harness.images.stores import PreparedSet
+from harness.images.verify import verify
 
 
 def a_set(classes: dict[str, tuple[int, str]], dataset: str = "trees") -> PreparedSet:
@@ -110,7 +110,7 @@ def test_verify_looks_at_the_benchmarks_that_use_the_set(
 
 
 def test_the_embedded_set_is_as_its_benchmark_says(tmp_path: Path) -> None:
-    from harness.data.generated import ensure
+    from harness.images.sources.generated import ensure
 
     ensure("digits", tmp_path)
     last = verify("digits", tmp_path)[-1]

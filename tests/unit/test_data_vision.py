@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from harness.data import vision
+from harness.backbones import torchvision_import
 
-IMPORT = "from harness.data.vision import import_torchvision; "
+IMPORT = "from harness.backbones.torchvision_import import import_torchvision; "
 USE = (
     "import_torchvision(); from torchvision import models, transforms, datasets; print(models.resnet18().fc)"
 )
@@ -30,7 +30,7 @@ def test_where_the_operators_exist_nothing_is_declared() -> None:
     # declared beforehand, as a build that fits does; a second declaration would raise
     declare = (
         "import torch; lib = torch.library.Library('torchvision', 'DEF'); "
-        + "; ".join(f"lib.define('{n}{vision._SCHEMA}')" for n in ("nms", "qnms"))
+        + "; ".join(f"lib.define('{n}{torchvision_import._SCHEMA}')" for n in ("nms", "qnms"))
         + "; "
     )
     assert "out_features=1000" in run(declare + IMPORT + USE)
@@ -40,6 +40,6 @@ def test_another_failure_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(vision.importlib, "import_module", fail)
+    monkeypatch.setattr(torchvision_import.importlib, "import_module", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
-        vision.import_torchvision()
+        torchvision_import.import_torchvision()

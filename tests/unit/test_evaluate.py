@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness import evaluate, metrics
+from harness.benchmarks.episodes import EpisodeBatch, EpisodeList, IntArray, Support
+from harness.benchmarks.sampling import sample
 from harness.errors import PluginError
-from harness.sampling import sample
-from harness.types import EpisodeBatch, EpisodeList, IntArray, Support
+from harness.evaluation import counting, predict
 
 N_CLASSES, N_IMAGES, D = 8, 20, 6
 
@@ -58,8 +58,8 @@ def episodes() -> EpisodeList:
 
 
 def test_the_fast_path_equals_the_loop(episodes: EpisodeList) -> None:
-    loop = evaluate.predict(Loop(), episodes, Table(), seed=5)
-    fast = evaluate.predict(Fast(), episodes, Table(), seed=5)
+    loop = predict.predict(Loop(), episodes, Table(), seed=5)
+    fast = predict.predict(Fast(), episodes, Table(), seed=5)
     assert (loop == fast).all()
     assert loop.shape == (50, 12)
     assert loop.dtype == np.int64
@@ -68,20 +68,20 @@ def test_the_fast_path_equals_the_loop(episodes: EpisodeList) -> None:
 @pytest.mark.parametrize("method", [Loop(), Fast()])
 @pytest.mark.parametrize("batch", [1, 7, 16, 50, 1000])
 def test_the_episode_batch_changes_no_prediction(episodes: EpisodeList, method: Any, batch: int) -> None:
-    expected = evaluate.predict(method, episodes, Table(), seed=5)
-    assert (evaluate.predict(method, episodes, Table(), seed=5, batch=batch) == expected).all()
+    expected = predict.predict(method, episodes, Table(), seed=5)
+    assert (predict.predict(method, episodes, Table(), seed=5, batch=batch) == expected).all()
 
 
 @pytest.mark.parametrize("method", [Loop(), Fast()])
 @pytest.mark.parametrize("first", [1, 16, 33, 49])
 def test_an_evaluation_may_go_on_from_any_episode(episodes: EpisodeList, method: Any, first: int) -> None:
-    whole = evaluate.predict(method, episodes, Table(), seed=5)
-    rest = evaluate.predict(method, episodes[first:], Table(), seed=5, first=first)
+    whole = predict.predict(method, episodes, Table(), seed=5)
+    rest = predict.predict(method, episodes[first:], Table(), seed=5, first=first)
     assert (rest == whole[first:]).all()
 
 
 def test_the_run_seed_reaches_the_episodes_generators(episodes: EpisodeList) -> None:
-    predictions = [evaluate.predict(Loop(), episodes, Table(), seed=seed) for seed in (5, 6)]
+    predictions = [predict.predict(Loop(), episodes, Table(), seed=seed) for seed in (5, 6)]
     assert (predictions[0] != predictions[1]).any()
 
 
@@ -93,8 +93,8 @@ def test_the_generators_are_those_of_run_seed_and_episode(episodes: EpisodeList)
             seeds.append(support.rng.initial_seed())
             return super().adapt(support)
 
-    evaluate.predict(Notes(), episodes[10:13], Table(), seed=5, first=10)
-    assert seeds == [evaluate.torch_generator(5, "episode", i).initial_seed() for i in (10, 11, 12)]
+    predict.predict(Notes(), episodes[10:13], Table(), seed=5, first=10)
+    assert seeds == [predict.torch_generator(5, "episode", i).initial_seed() for i in (10, 11, 12)]
 
 
 def test_predictions_come_back_in_the_order_of_the_list(episodes: EpisodeList) -> None:
@@ -107,9 +107,9 @@ def test_predictions_come_back_in_the_order_of_the_list(episodes: EpisodeList) -
         def predict(self, state: Tensor, query: Tensor) -> Tensor:
             return (query[:, -1:] // N_IMAGES == state).float()
 
-    given = evaluate.predict(Oracle(), episodes, Table(), seed=0)
+    given = predict.predict(Oracle(), episodes, Table(), seed=0)
     assert (given == episodes.query_label).all()
-    assert (metrics.n_correct(given, episodes.query_label) == episodes.n_query).all()
+    assert (counting.n_correct(given, episodes.query_label) == episodes.n_query).all()
 
 
 class Notes(Loop):
@@ -125,7 +125,7 @@ class Notes(Loop):
 
 def test_the_order_of_queries_says_nothing_about_labels(episodes: EpisodeList) -> None:
     method = Notes()
-    evaluate.predict(method, episodes, Table(), seed=0)
+    predict.predict(method, episodes, Table(), seed=0)
     given = [e.query.tolist() for e in episodes]
     assert all(a != b for a, b in zip(method.rows, given, strict=True))
     assert [sorted(rows) for rows in method.rows] == [sorted(rows) for rows in given]
@@ -139,8 +139,8 @@ def test_the_order_of_queries_says_nothing_about_labels(episodes: EpisodeList) -
 
 def test_the_order_of_queries_depends_on_the_episode_alone(episodes: EpisodeList) -> None:
     one, other = Notes(), Notes()
-    evaluate.predict(one, episodes, Table(), seed=0, batch=50)
-    evaluate.predict(other, episodes[20:30], Table(), seed=9, first=20, batch=3)
+    predict.predict(one, episodes, Table(), seed=0, batch=50)
+    predict.predict(other, episodes[20:30], Table(), seed=9, first=20, batch=3)
     assert one.rows[20:30] == other.rows
 
 
@@ -152,7 +152,7 @@ def test_adapt_is_given_the_support_and_its_labels_alone(episodes: EpisodeList) 
             supports.append(support)
             return super().adapt(support)
 
-    evaluate.predict(Keeps(), episodes[:2], Table(), seed=0)
+    predict.predict(Keeps(), episodes[:2], Table(), seed=0)
     assert supports[1].x[:, -1].long().tolist() == episodes[1].support.tolist()
     assert supports[1].y.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert (supports[1].n_way, supports[1].n_base) == (4, 0)
@@ -162,7 +162,7 @@ def test_adapt_is_given_the_support_and_its_labels_alone(episodes: EpisodeList) 
 
 def test_progress_is_told_after_each_batch(episodes: EpisodeList) -> None:
     told: list[tuple[int, Any]] = []
-    whole = evaluate.predict(
+    whole = predict.predict(
         Loop(),
         episodes,
         Table(),
@@ -180,7 +180,7 @@ def test_gradients_are_off(episodes: EpisodeList) -> None:
             assert not torch.is_grad_enabled()
             return super().predict(state, query)
 
-    evaluate.predict(Asks(), episodes[:1], Table(), seed=0)
+    predict.predict(Asks(), episodes[:1], Table(), seed=0)
 
 
 def test_a_method_may_turn_gradients_on_for_itself(episodes: EpisodeList) -> None:
@@ -192,7 +192,7 @@ def test_a_method_may_turn_gradients_on_for_itself(episodes: EpisodeList) -> Non
             assert w.grad is not None
             return super().adapt(support)
 
-    evaluate.predict(Optimises(), episodes[:1], Table(), seed=0)
+    predict.predict(Optimises(), episodes[:1], Table(), seed=0)
 
 
 def test_of_equal_scores_the_lowest_label_wins(episodes: EpisodeList) -> None:
@@ -200,7 +200,7 @@ def test_of_equal_scores_the_lowest_label_wins(episodes: EpisodeList) -> None:
         def predict(self, state: Any, query: Tensor) -> Tensor:
             return torch.zeros(len(query), 4)
 
-    assert (evaluate.predict(Blind(), episodes, Table(), seed=0) == 0).all()
+    assert (predict.predict(Blind(), episodes, Table(), seed=0) == 0).all()
 
 
 @dataclass
@@ -249,14 +249,14 @@ def test_bad_scores_are_refused_with_what_was_expected(
     episodes: EpisodeList, kind: type[Spoils], change: Callable[[Tensor], Any], message: str
 ) -> None:
     with pytest.raises(PluginError, match=message):
-        evaluate.predict(kind(change), episodes, Table(), seed=0)
+        predict.predict(kind(change), episodes, Table(), seed=0)
 
 
 def test_a_bad_score_names_the_function_and_the_episode(episodes: EpisodeList) -> None:
     with pytest.raises(PluginError, match=r"^Spoils\.predict for episode 30 "):
-        evaluate.predict(Spoils(poke(float("nan"))), episodes[30:], Table(), seed=0, first=30)
+        predict.predict(Spoils(poke(float("nan"))), episodes[30:], Table(), seed=0, first=30)
     with pytest.raises(PluginError, match=r"^SpoilsBatch\.predict_batch for episodes from 32 "):
-        evaluate.predict(SpoilsBatch(poke(float("nan"))), episodes[32:], Table(), seed=0, first=32)
+        predict.predict(SpoilsBatch(poke(float("nan"))), episodes[32:], Table(), seed=0, first=32)
 
 
 class ChangesSupport(Loop):
@@ -293,7 +293,7 @@ def test_a_method_that_changes_its_input_in_place_is_refused(
     with pytest.raises(
         PluginError, match=f"{type(method).__name__} changed its {what} in place; work on a copy"
     ):
-        evaluate.predict(method, episodes, Table(), seed=0)
+        predict.predict(method, episodes, Table(), seed=0)
 
 
 def test_a_methods_own_error_is_not_hidden(episodes: EpisodeList) -> None:
@@ -302,4 +302,4 @@ def test_a_methods_own_error_is_not_hidden(episodes: EpisodeList) -> None:
             raise ZeroDivisionError("mine")
 
     with pytest.raises(ZeroDivisionError, match="mine"):
-        evaluate.predict(Breaks(), episodes, Table(), seed=0)
+        predict.predict(Breaks(), episodes, Table(), seed=0)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.backbones import build
-from harness.data.images import ImageStore, store_of_arrays
 from harness.errors import PluginError, StoreError
-from harness.features import FeatureTable
+from harness.evaluation.features import FeatureTable
+from harness.images.stores import ImageStore, store_of_arrays
 
 CPU = torch.device("cpu")
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from harness import switches
-from harness.checkpoints import load_tensors, save_tensors
 from harness.errors import ConfigError, PluginError, StoreError
-from harness.fitting import Fit, FitContext
-from harness.progress import Silent
 from harness.seeding import torch_generator
-from harness.selection import select
+from harness.system import process
+from harness.system.progress import Silent
+from harness.training.checkpoints import load_tensors, save_tensors
+from harness.training.fit_context import Fit, FitContext
+from harness.training.selection import select
 
 CPU = torch.device("cpu")
 
@@ -257,8 +257,8 @@ def test_curves_reach_tensorboard_where_they_are_asked_for(
 ) -> None:
     written: list[tuple[str, float, int]] = []
     writer = SimpleNamespace(add_scalar=lambda *point: written.append(point), flush=lambda: None)
-    monkeypatch.setattr(switches, "_writer", lambda folder, name: writer)
+    monkeypatch.setattr(process, "_writer", lambda folder, name: writer)
     context(tmp_path).log(1, loss=0.5)
-    monkeypatch.setenv(switches.TENSORBOARD, str(tmp_path))
+    monkeypatch.setenv(process.TENSORBOARD, str(tmp_path))
     context(tmp_path).log(2, loss=0.25)
     assert written == [("loss", 0.25, 2)]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness.data import glyphs
-from harness.data.glyphs import GlyphSet, draw, pixels_digest, rasterise
 from harness.errors import DataError
+from harness.images.sources import glyphs
+from harness.images.sources.glyphs import GlyphSet, draw, pixels_digest, rasterise
 
 Floats = NDArray[np.float64]
 Curve = tuple[tuple[int, int], ...]

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness import hardness, stats
-from harness.report import hardness as shown
-from harness.report.leaderboard import tables
-from harness.sampling import sample
+from harness import stats
+from harness.benchmarks.episodes import IntArray
+from harness.benchmarks.sampling import sample
+from harness.jobs import hardness
+from harness.report.board import hardness as shown
+from harness.report.board.tables import tables
 from harness.store import Hardness, Store
-from harness.types import IntArray
 
 DIGEST, IMAGES = made.result().spec.episode_digest, "d" * 64
 

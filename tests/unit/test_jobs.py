@@ -14,20 +14,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import pieces, slurm_options
-from harness.claims import claim, is_claimed
 from harness.errors import ConfigError
-from harness.executors import LocalProcesses
-from harness.groups import Batch
-from harness.job import Job, Ready
-from harness.pieces import Piece
-from harness.progress import Silent
-from harness.progress_file import Recorded, seconds_left
+from harness.evaluation import partial
+from harness.evaluation.partial import Piece
+from harness.jobs import slurm_options
+from harness.jobs.batches import Batch
+from harness.jobs.executors import LocalProcesses
+from harness.jobs.run import Job, Ready
+from harness.system.locks import claim, is_claimed
+from harness.system.progress import Silent
+from harness.system.progress_file import Recorded, seconds_left
 
 HOLD = """
 import sys
 from pathlib import Path
-from harness.claims import claim
+from harness.system.locks import claim
 with claim(Path(sys.argv[1]), "it"):
     print("held", flush=True)
     sys.stdin.read()
@@ -70,20 +71,20 @@ def test_a_claim_on_a_file_that_was_removed_meanwhile_is_made_on_the_new_one(
 def test_missing_stretches_and_pieces_cover_the_list(held: list[tuple[int, int]], n: int) -> None:
     kept = [Piece(first, np.zeros((length, 2), dtype=np.int64), 1.0) for first, length in held]
     there = {i for piece in kept for i in piece.episodes}
-    stretches = list(pieces.missing(kept, range(n)))
+    stretches = list(partial.missing(kept, range(n)))
     assert [i for stretch in stretches for i in stretch] == [i for i in range(n) if i not in there]
-    assert (pieces.whole(kept, n) is None) == bool(stretches)
+    assert (partial.whole(kept, n) is None) == bool(stretches)
 
 
 def test_pieces_come_together_and_damaged_ones_do_not_count(tmp_path: Path) -> None:
     whole = np.arange(20).reshape(10, 2)
     for first, end in ((0, 4), (4, 10)):
-        pieces.save(tmp_path, Piece(first, whole[first:end], 1.5))
-    found = pieces.load(tmp_path)
-    assert np.array_equal(pieces.whole(found, 10), whole) and sum(p.seconds for p in found) == 3.0
+        partial.save(tmp_path, Piece(first, whole[first:end], 1.5))
+    found = partial.load(tmp_path)
+    assert np.array_equal(partial.whole(found, 10), whole) and sum(p.seconds for p in found) == 3.0
     (tmp_path / "predictions-4.npz").write_bytes(b"half")
-    assert pieces.whole(pieces.load(tmp_path), 10) is None
-    assert list(pieces.missing(pieces.load(tmp_path), range(10))) == [range(4, 10)]
+    assert partial.whole(partial.load(tmp_path), 10) is None
+    assert list(partial.missing(partial.load(tmp_path), range(10))) == [range(4, 10)]
 
 
 def test_progress_is_a_file_that_tells_the_time_left(tmp_path: Path) -> None:
@@ -107,11 +108,11 @@ def test_out_of_memory_halves_the_batch_and_goes_on(tmp_path: Path, monkeypatch:
         for start in range(0, len(episodes), batch):
             after_batch(start, np.full((len(episodes[start : start + batch]), 3), first))
 
-    monkeypatch.setattr("harness.job.evaluate.predict", predict)
-    monkeypatch.setattr("harness.job.evaluate.episodes_at_once", lambda *_: 16)
+    monkeypatch.setattr("harness.jobs.run.evaluate.predict", predict)
+    monkeypatch.setattr("harness.jobs.run.evaluate.episodes_at_once", lambda *_: 16)
     monkeypatch.setattr(Job, "_episodes", range(40))
     job = Job(_Spec(), None, torch.device("cpu"), Silent())  # type: ignore[arg-type]
-    piece = pieces.Growing(tmp_path, range(8, 40), (3,), Silent())
+    piece = partial.Growing(tmp_path, range(8, 40), (3,), Silent())
     job._predict(Ready(None, None, None, {}, {}), piece, range(8, 40))  # type: ignore[arg-type]
     assert tried == [(8, 16), (8, 8), (8, 4)] and piece.n_done == 32
 

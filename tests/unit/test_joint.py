@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from harness import benchmarks, joint_evaluation, metrics
+from harness import benchmarks
+from harness.benchmarks.episodes import JointList, Support
+from harness.benchmarks.experiments import JointClasses
 from harness.errors import ConfigError, DataError, PluginError
-from harness.joint import JointClasses
-from harness.run_results import counts_of, table_of
-from harness.types import JointList, Support
+from harness.evaluation import counting, predict_jointly
+from harness.evaluation.run_results import counts_of, table_of
 
 TWINS = ("glyphs-lowshot", "omniglot-small-lowshot", "imagenet-lowshot")
 
@@ -127,14 +128,14 @@ def test_the_label_counted_agrees_with_sorting(seed: int, n_way: int, k: int) ->
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, 3, (20, n_way)).astype(np.float32)  # many ties
     label = rng.integers(0, n_way, 20)
-    found = metrics.counted(torch.from_numpy(scores), torch.from_numpy(label), k)
+    found = counting.counted(torch.from_numpy(scores), torch.from_numpy(label), k)
     assert found.tolist() == [plain_counted(s, int(y), k) for s, y in zip(scores, label, strict=True)]
     if k == 1:
-        assert found.tolist() == metrics.predicted(torch.from_numpy(scores)).tolist()
+        assert found.tolist() == counting.predicted(torch.from_numpy(scores)).tolist()
 
 
 def joint_numbers(given: np.ndarray[Any, Any], label: np.ndarray[Any, Any], n_base: int) -> dict[str, float]:
-    counts = metrics.joint_counts(given, label, n_base)
+    counts = counting.joint_counts(given, label, n_base)
     return {name: float((c.n_correct / c.n_query).mean()) for name, c in counts.items()}
 
 
@@ -182,7 +183,7 @@ LABEL = np.repeat(np.arange(8), CLASSES.counts)
 
 def test_a_method_is_given_novel_images_and_all_base_images() -> None:
     found, method = CLASSES.experiments(3, seed=5), Perfect()
-    given_ = joint_evaluation.predict(method, found, Rows(LABEL, 8), seed=0)
+    given_ = predict_jointly.predict(method, found, Rows(LABEL, 8), seed=0)
     assert (given_ == found.query_label).all()
     support = method.support
     assert (support.n_way, support.n_base) == (8, 4)
@@ -209,7 +210,7 @@ def test_untrained_outputs_compete() -> None:
             return scores
 
     found = CLASSES.experiments(1, seed=5)
-    given_ = joint_evaluation.predict(Astray(), found, Rows(LABEL, 8), seed=0)
+    given_ = predict_jointly.predict(Astray(), found, Rows(LABEL, 8), seed=0)
     assert (given_[:, 0] == 0).all() and (given_[:, 1] == found.query_label).all()
 
 
@@ -231,7 +232,7 @@ def test_chance_level_is_one_and_five_of_all_labels() -> None:
     rows = Rows(np.repeat(np.arange(160), classes.counts), 160)
     rows.features[:, -1] %= 5000
     numbers = joint_numbers(
-        joint_evaluation.predict(Guess(), found, rows, seed=1), found.query_label, found.n_base
+        predict_jointly.predict(Guess(), found, rows, seed=1), found.query_label, found.n_base
     )
     for k, name in ((1, "top1/all"), (5, "top5/all")):
         chance = k / 160
@@ -241,11 +242,11 @@ def test_chance_level_is_one_and_five_of_all_labels() -> None:
 
 def test_batches_of_queries_and_stretches_of_experiments_do_not_show() -> None:
     found, rows = CLASSES.experiments(2, seed=5), Rows(LABEL, 8)
-    whole = joint_evaluation.predict(Guess(), found, rows, seed=3)
-    assert (joint_evaluation.predict(Guess(), found, rows, seed=3, query_batch=3) == whole).all()
-    parts = [joint_evaluation.predict(Guess(), found[i : i + 1], rows, seed=3, first=i) for i in range(5)]
+    whole = predict_jointly.predict(Guess(), found, rows, seed=3)
+    assert (predict_jointly.predict(Guess(), found, rows, seed=3, query_batch=3) == whole).all()
+    parts = [predict_jointly.predict(Guess(), found[i : i + 1], rows, seed=3, first=i) for i in range(5)]
     assert (np.concatenate(parts) == whole).all()
-    assert not (joint_evaluation.predict(Guess(), found, rows, seed=4) == whole).all()
+    assert not (predict_jointly.predict(Guess(), found, rows, seed=4) == whole).all()
 
 
 def test_queries_come_in_an_order_of_their_own() -> None:
@@ -257,7 +258,7 @@ def test_queries_come_in_an_order_of_their_own() -> None:
             return super().predict(state, query)
 
     found = CLASSES.experiments(1, seed=5)
-    joint_evaluation.predict(Watches(), found, Rows(LABEL, 8), seed=0)
+    predict_jointly.predict(Watches(), found, Rows(LABEL, 8), seed=0)
     assert all(sorted(seen) == found.query.ravel().tolist() for seen in shown)
     assert len({tuple(seen) for seen in shown}) == 5
 
@@ -277,13 +278,13 @@ def test_wrong_scores_are_refused(wrong: Any, message: str) -> None:
             return wrong(query)
 
     with pytest.raises(PluginError, match=message):
-        joint_evaluation.predict(Wrong(), CLASSES.experiments(1, seed=5), Rows(LABEL, 8), seed=0)
+        predict_jointly.predict(Wrong(), CLASSES.experiments(1, seed=5), Rows(LABEL, 8), seed=0)
 
 
 def test_what_is_stored_explains_itself() -> None:
     """Counts derive from the stored predictions and the stored list alone."""
     found = CLASSES.experiments(2, seed=5)
-    given_ = joint_evaluation.predict(Guess(), found, Rows(LABEL, 8), seed=3)
+    given_ = predict_jointly.predict(Guess(), found, Rows(LABEL, 8), seed=3)
     counts = counts_of(found, given_)
     table = table_of(found, tuple("abcdefgh"), ("",) * 8)
     assert table.is_joint and next(iter(counts)) == "top1/novel"

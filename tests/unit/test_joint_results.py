@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from harness import stats
+from harness.benchmarks.experiments import JointClasses
 from harness.errors import StoreError
-from harness.joint import JointClasses
-from harness.report import by_class, comparison, exports, joint, setting_page
-from harness.report.leaderboard import Table, tables
-from harness.report.rows import Row
-from harness.run_results import counts_of, table_of
+from harness.evaluation.run_results import counts_of, table_of
+from harness.report import exports
+from harness.report.board import by_class, joint, pairs
+from harness.report.board.rows import Row
+from harness.report.board.tables import Table, tables
+from harness.report.pages import setting_page
 from harness.runs import MethodReference, RunResult, RunSpec
 from harness.seeding import numpy_generator
 from harness.store import Store
@@ -131,7 +133,7 @@ def test_by_class_counts_only_the_half_that_was_asked(tmp_path: Path) -> None:
 
 def test_rows_are_compared_over_classes_not_over_experiments(tmp_path: Path) -> None:
     store, table = board(tmp_path, made("good", 0.9), made("bad", 0.2))
-    (pair,) = comparison.compare(store, "good", "bad", None, 0.005)
+    (pair,) = pairs.compare(store, "good", "bad", None, 0.005)
     good, bad = row_of(table, "good"), row_of(table, "bad")
     assert good.joint is not None and bad.joint is not None
     difference = (good.joint.by_class - bad.joint.by_class).mean(axis=(0, 1))  # (C,)
@@ -146,7 +148,7 @@ def test_rows_are_compared_over_classes_not_over_experiments(tmp_path: Path) -> 
 def test_three_seeds_are_crossed_with_classes(tmp_path: Path) -> None:
     results = [made(m, p, seed) for m, p in (("good", 0.9), ("bad", 0.5)) for seed in range(3)]
     store, table = board(tmp_path, *results)
-    (pair,) = comparison.compare(store, "good", "bad", None, 0.005)
+    (pair,) = pairs.compare(store, "good", "bad", None, 0.005)
     assert row_of(table, "good").units(5).shape == (3, 4) and pair.comparison.scope == "training"
     store.close()
 
@@ -155,7 +157,7 @@ def test_fewer_experiments_are_a_prefix_and_a_partial_row_is_not_ranked(tmp_path
     store, table = board(tmp_path, made("whole", 0.9), made("part", 0.9, n=2), made("other", 0.5))
     assert row_of(table, "part").n_episodes == 2
     assert {row.method for row in table.ranked} == {"whole", "other"}
-    (pair,) = comparison.compare(store, "part", "whole", None, 0.005)
+    (pair,) = pairs.compare(store, "part", "whole", None, 0.005)
     assert pair.comparison.difference == pytest.approx(
         float(row_of(table, "part").units(2).mean() - row_of(table, "whole").units(2).mean())
     )

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness import keepsakes, registry, thumbnails
-from harness.data.images import ImageStore, store_of_arrays
-from harness.report.pictures import PNG, of_episode
+from harness.evaluation import thumbnails
+from harness.images.stores import ImageStore, store_of_arrays
+from harness.method import about, registry
+from harness.report.pages.pictures import PNG, of_episode
 from harness.runs import RunResult
-from harness.switches import PICTURES
+from harness.system.process import PICTURES
 
 
 def _store(size: int, channels: int) -> ImageStore:
@@ -32,7 +33,7 @@ def _pictures(run: RunResult, store: ImageStore) -> dict[str, str]:
 @pytest.mark.parametrize("name", ["neg-cosine", "protonet"])
 def test_a_method_brings_its_words_its_paper_and_what_differs(name: str, tmp_path: Path) -> None:
     loaded = registry.load(name)
-    told = keepsakes.about(loaded.cls, loaded.reference, tmp_path)
+    told = about.about(loaded.cls, loaded.reference, tmp_path)
     assert told["deviations"].startswith("What differs from the authors' code")
     assert "arXiv:" in told["docstring"] and "What differs" not in told["docstring"]
     assert told["reference"].startswith("@") and told["reference"].endswith("}")
@@ -54,13 +55,13 @@ def test_a_contract_belongs_to_one_text_of_a_method(tmp_path: Path) -> None:
     path.write_text(text)
     first = registry.load(str(path))
     outcomes = [{"promise": "It fits.", "passed": True, "message": ""}]
-    keepsakes.keep_contract(first.cls, first.reference, outcomes, tmp_path / "cache")
-    told = keepsakes.about(first.cls, first.reference, tmp_path / "cache")
+    about.keep_contract(first.cls, first.reference, outcomes, tmp_path / "cache")
+    told = about.about(first.cls, first.reference, tmp_path / "cache")
     assert told["contract"] == [{"name": "It fits.", "passed": True, "detail": ""}] and told["checked"]
     assert told["docstring"] == ""
     path.write_text(text + "# edited\n")
     edited = registry.load(str(path))
-    assert "contract" not in keepsakes.about(edited.cls, edited.reference, tmp_path / "cache")
+    assert "contract" not in about.about(edited.cls, edited.reference, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (84, 3)])

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import leaks, planning
-from harness.benchmarks import Benchmark, every
-from harness.data import splits
+from harness.benchmarks import Benchmark, every, leaks
 from harness.errors import ConfigError, DataError
+from harness.images.sources import splits
+from harness.runs import planning
 
 BENCHMARKS = {b.key: b for b in every()}
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from harness import config
 from harness.backbones import build
 from harness.backbones.drop import DropBlock
-from harness.baseset import BaseSet
 from harness.errors import ConfigError
-from harness.fitting import FitContext
-from harness.progress import Silent
+from harness.method import hyper
 from harness.seeding import torch_generator
+from harness.system.progress import Silent
 from harness.testing import tiny_store
+from harness.training.base_set import BaseSet
+from harness.training.fit_context import FitContext
 from methods.bml import Bml, BmlGlobal, BmlLocal
 
 CPU = torch.device("cpu")
@@ -68,13 +68,13 @@ def test_pooled_and_root_features_and_their_lengths() -> None:
 
 
 def test_the_schedule_of_tiered_imagenet_is_its_own() -> None:
-    c = config.resolve(
-        Bml.Config, [Bml.DEFAULTS], config.layers("tiered", "tiered-5w1s", "resnet12"), {}, method="bml"
+    c = hyper.resolve(
+        Bml.Config, [Bml.DEFAULTS], hyper.layers("tiered", "tiered-5w1s", "resnet12"), {}, method="bml"
     ).config
     assert (c.epochs, c.decay_epochs, c.decay_factors) == (200, (40, 80, 120, 160), (0.1,) * 4)
     for cls in (BmlLocal, BmlGlobal):
-        keys = config.layers("tiered", "tiered-5w1s", "resnet12")
-        c = config.resolve(cls.Config, [cls.DEFAULTS], keys, {}, method=cls.name).config
+        keys = hyper.layers("tiered", "tiered-5w1s", "resnet12")
+        c = hyper.resolve(cls.Config, [cls.DEFAULTS], keys, {}, method=cls.name).config
         assert (c.epochs, c.decay_epochs) == (100, (40, 80))
 
 

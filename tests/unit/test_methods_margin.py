@@ -9,16 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness import config
 from harness.backbones import build
 from harness.backbones.drop import DropBlock
-from harness.baseset import BaseSet
 from harness.errors import ConfigError
-from harness.fitting import FitContext
-from harness.method import recipes
-from harness.progress import Silent
+from harness.method import hyper, recipes
 from harness.seeding import torch_generator
+from harness.system.progress import Silent
 from harness.testing import tiny_store
+from harness.training.base_set import BaseSet
+from harness.training.fit_context import FitContext
 from methods.margin import Cosine, NegCosine, NegSoftmax, Softmax
 
 CPU = torch.device("cpu")
@@ -28,8 +27,8 @@ METHODS = (Softmax, Cosine, NegSoftmax, NegCosine)
 def settled(cls: Any, backbone: str, setting: str, recipe: str = "clean", **overrides: str) -> Any:
     benchmark = setting.partition("-5w")[0]
     layered = [cls.DEFAULTS, recipes(cls)[recipe]]
-    keys = config.layers(benchmark, setting, backbone)
-    return config.resolve(cls.Config, layered, keys, overrides, method=cls.name).config
+    keys = hyper.layers(benchmark, setting, backbone)
+    return hyper.resolve(cls.Config, layered, keys, overrides, method=cls.name).config
 
 
 def fit(method: Any, folder: Path, validate: Any = None) -> FitContext:

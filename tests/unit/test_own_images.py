@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness import benchmarks, image_commands, own_images
+from harness import benchmarks
+from harness.benchmarks import own
+from harness.cli import images
 from harness.errors import ConfigError, DataError
-from harness.places import Places, places
+from harness.system.folders import Places, places
 
 CLASSES = [f"kind{i:02d}" for i in range(15)]
 
@@ -44,7 +46,7 @@ def pictures(tmp_path: Path) -> Path:
 def imported(
     source: Path, where: Places, ratio: str = "2/1/2", n_query: int = 3, name: str = "my-birds"
 ) -> list[str]:
-    return list(image_commands.import_folder(source, name, None, ratio, 0, n_query, 16, where))
+    return list(images.import_folder(source, name, None, ratio, 0, n_query, 16, where))
 
 
 def test_a_folder_becomes_a_benchmark_with_locked_lists(pictures: Path, where: Places) -> None:
@@ -77,7 +79,7 @@ def test_a_csv_of_roles_is_followed(tmp_path: Path) -> None:
     path.write_text(
         "class,role\nkind00,base\nkind01,base\nkind02,validation\nkind05,validation\nkind03,novel\nkind04,novel\n"
     )
-    roles = own_images.read_splits(path, CLASSES)
+    roles = own.read_splits(path, CLASSES)
     assert roles == {
         "base": ["kind00", "kind01"],
         "validation": ["kind02", "kind05"],
@@ -89,7 +91,7 @@ def test_every_problem_of_a_csv_is_named_at_once(tmp_path: Path) -> None:
     path = tmp_path / "splits.csv"
     path.write_text("class,role\nkind0,base\nkind01,train\nkind02,novel\nkind02,novel\n")
     with pytest.raises(DataError) as caught:
-        own_images.read_splits(path, CLASSES)
+        own.read_splits(path, CLASSES)
     for part in (
         "`kind0` is not a class",
         "`train` is not a role",
@@ -99,16 +101,16 @@ def test_every_problem_of_a_csv_is_named_at_once(tmp_path: Path) -> None:
         assert part in str(caught.value)
     path.write_text("name,part\n")
     with pytest.raises(DataError, match="base needs at least 2 classes"):
-        own_images.read_splits(path, CLASSES)
+        own.read_splits(path, CLASSES)
 
 
 @pytest.mark.parametrize("ratio", ["64/16", "a/b/c", "1/0/1", "1/100/100"])
 def test_a_ratio_that_leaves_a_role_empty_is_refused(ratio: str) -> None:
     with pytest.raises(ConfigError, match="--split"):
-        own_images.split_by_ratio(CLASSES, ratio, 0)
+        own.split_by_ratio(CLASSES, ratio, 0)
 
 
 def test_the_deal_depends_on_the_seed_alone() -> None:
-    first = own_images.split_by_ratio(CLASSES, "2/1/2", 0)
-    assert first == own_images.split_by_ratio(CLASSES[::-1], "2/1/2", 0)
-    assert first != own_images.split_by_ratio(CLASSES, "2/1/2", 1)
+    first = own.split_by_ratio(CLASSES, "2/1/2", 0)
+    assert first == own.split_by_ratio(CLASSES[::-1], "2/1/2", 0)
+    assert first != own.split_by_ratio(CLASSES, "2/1/2", 1)

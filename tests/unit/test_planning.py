@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from made_up_results import result
 
-from harness import benchmarks, dispatch, estimates, planning
+from harness import benchmarks
 from harness.errors import ConfigError
-from harness.groups import Batch, Group, JobState
-from harness.packing import split
-from harness.places import Places
-from harness.planning import Options
+from harness.jobs import dispatch
+from harness.jobs.batches import Batch, Group, JobState
+from harness.jobs.packing import split
+from harness.runs import estimates, planning
+from harness.runs.planning import Options
 from harness.store import Store
+from harness.system.folders import Places
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from harness import benchmarks, published
-from harness.published import Habits, Ours, Published
+from harness import benchmarks
+from harness.report.board import published
+from harness.report.board.published import Habits, Ours, Published
 
 OURS = Ours("mini-5w1s", "top1", "neg-cosine", "resnet12", 84, 15)
 THEIRS = Published(

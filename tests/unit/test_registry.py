@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from harness import registry
 from harness.errors import ConfigError, PluginError
-from harness.method import check_method, defaults, recipes, traits
+from harness.method import check_method, defaults, recipes, registry, traits
 
 METHOD = """
 from dataclasses import dataclass

@@ -14,8 +14,9 @@ import pytest
 
 from harness import stats
 from harness.errors import ConfigError, StoreError
-from harness.report import comparison, serve
-from harness.report.leaderboard import tables
+from harness.report import serve
+from harness.report.board import pairs
+from harness.report.board.tables import tables
 from harness.store import Store
 
 
@@ -27,7 +28,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 def test_one_seed_gives_the_paired_t_test_about_these_trained_models(store: Store) -> None:
-    (pair,) = comparison.compare(store, "method-4", "method-3", ["glyphs-5w1s"], 0.005)
+    (pair,) = pairs.compare(store, "method-4", "method-3", ["glyphs-5w1s"], 0.005)
     rows = {row.method: row for row in tables(store, ["glyphs-5w1s"])[0].rows}
     d = (rows["method-4"].accuracy - rows["method-3"].accuracy)[0]
     assert pair.comparison.t == pytest.approx(
@@ -38,14 +39,14 @@ def test_one_seed_gives_the_paired_t_test_about_these_trained_models(store: Stor
 
 
 def test_three_common_seeds_are_paired_seed_by_seed(store: Store) -> None:
-    (pair,) = comparison.compare(store, "method-0", "method-1", ["glyphs-5w1s"], 0.005)
+    (pair,) = pairs.compare(store, "method-0", "method-1", ["glyphs-5w1s"], 0.005)
     expected = stats.compare(pair.a.accuracy, pair.b.accuracy, ("a", "b"), n_flips=1)
     assert (pair.comparison.n_seeds, pair.comparison.scope) == (3, "training")
     assert pair.comparison.p == expected.p
 
 
 def test_fewer_common_seeds_use_all_of_each_as_the_page_does(store: Store) -> None:
-    (pair,) = comparison.compare(store, "method-0", "method-4", ["glyphs-5w1s"], 0.005)
+    (pair,) = pairs.compare(store, "method-0", "method-4", ["glyphs-5w1s"], 0.005)
     table = next(t for t in tables(store, ["glyphs-5w1s"]))
     i, j = (
         next(k for k, row in enumerate(table.ranked) if row.method == name)
@@ -57,7 +58,7 @@ def test_fewer_common_seeds_use_all_of_each_as_the_page_does(store: Store) -> No
 
 
 def test_unequal_lengths_pair_on_the_common_prefix(store: Store) -> None:
-    (pair,) = comparison.compare(store, "partial", "method-4", ["glyphs-5w1s"], 0.005)
+    (pair,) = pairs.compare(store, "partial", "method-4", ["glyphs-5w1s"], 0.005)
     assert pair.comparison.n_episodes == 100
     assert pair.comparison.mean_b == pytest.approx(pair.b.accuracy[:, :100].mean())
 
@@ -67,8 +68,7 @@ def test_a_wider_margin_ties_what_was_undecided(tmp_path: Path) -> None:
         for name in ("a", "b"):
             store.ingest(made.result(name, skill=0.6))
         verdicts = [
-            comparison.compare(store, "a", "b", None, margin)[0].comparison.verdict
-            for margin in (0.001, 0.05)
+            pairs.compare(store, "a", "b", None, margin)[0].comparison.verdict for margin in (0.001, 0.05)
         ]
     assert verdicts == ["undecided", "tied"]
 
@@ -78,7 +78,7 @@ def test_runs_on_different_images_are_not_paired(tmp_path: Path) -> None:
         store.ingest(made.result("a"))
         store.ingest(made.result("b", changes={"data_digest": {"novel": "f" * 64}}))
         with pytest.raises(StoreError, match="no setting, images and episodes in common"):
-            comparison.compare(store, "a", "b", None, 0.005)
+            pairs.compare(store, "a", "b", None, 0.005)
 
 
 def test_a_name_that_means_several_rows_or_none_is_refused(tmp_path: Path) -> None:
@@ -87,17 +87,17 @@ def test_a_name_that_means_several_rows_or_none_is_refused(tmp_path: Path) -> No
         store.ingest(made.result("method-a", changes={"backbone": "resnet12"}))
         store.ingest(made.result("other"))
         with pytest.raises(ConfigError, match="means 2 rows"):
-            comparison.compare(store, "method-a", "other", None, 0.005)
+            pairs.compare(store, "method-a", "other", None, 0.005)
         with pytest.raises(ConfigError, match="Did you mean `method-a`"):
-            comparison.compare(store, "methd-a", "other", None, 0.005)
+            pairs.compare(store, "methd-a", "other", None, 0.005)
         run_id = next(row.runs[0].id for row in tables(store)[0].rows if row.backbone == "resnet12")
-        (pair,) = comparison.compare(store, run_id, "other", None, 0.005)
+        (pair,) = pairs.compare(store, run_id, "other", None, 0.005)
     assert pair.a.backbone == "resnet12"
 
 
 def test_a_row_is_not_compared_with_itself(store: Store) -> None:
     with pytest.raises(ConfigError, match="are the same row"):
-        comparison.compare(store, "method-0", "method-0", None, 0.005)
+        pairs.compare(store, "method-0", "method-0", None, 0.005)
 
 
 def test_the_server_answers_this_machine_only_and_tells_of_a_new_build(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_taken_port_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_the_overlap_of_errors_counts_every_query(store: Store) -> None:
-    (pair,) = comparison.compare(store, "method-4", "partial", ["glyphs-5w1s"], 0.005)
+    (pair,) = pairs.compare(store, "method-4", "partial", ["glyphs-5w1s"], 0.005)
     o = pair.overlap
     assert o is not None and o.both_right + o.only_a_wrong + o.only_b_wrong + o.both_wrong == 100 * 75
     wrong_b = 100 * 75 - store.counts(pair.b.runs[0].pk)[0].sum()

@@ -13,19 +13,10 @@ import pytest
 
 from harness import stats
 from harness.errors import ConfigError, StoreError
-from harness.report import (
-    by_class,
-    comparison,
-    counts_script,
-    figures,
-    index_page,
-    method_page,
-    pictures,
-    power,
-    run_page,
-)
-from harness.report import setting_page as setting
-from harness.report.leaderboard import Table, stored_runs, tables
+from harness.report.board import by_class, pairs, power
+from harness.report.board.tables import Table, stored_runs, tables
+from harness.report.pages import counts_script, figures, index_page, method_page, pictures, run_page
+from harness.report.pages import setting_page as setting
 from harness.runs import ConfigValue
 from harness.store import Store
 
@@ -60,7 +51,7 @@ def test_ranks_agree_with_pairwise_tests_done_one_by_one(pages: list[setting.Set
     rows, p, difference = table.ranked, [], []
     for i in range(len(rows)):
         for j in range(i + 1, len(rows)):
-            first, second = comparison.paired_accuracy(rows[i], rows[j])
+            first, second = pairs.paired_accuracy(rows[i], rows[j])
             found = stats.compare(first, second, ("a", "b"), n_flips=1)
             p.append(found.p)
             difference.append(found.difference)

@@ -18,7 +18,8 @@ import made_up_results as made
 import pytest
 
 from harness.errors import ConfigError, StoreError
-from harness.report import exports, names, render, site, svg
+from harness.report import exports, names, render, site
+from harness.report.pages import svg
 from harness.store import Store
 
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness import sampling
+from harness.benchmarks import sampling
+from harness.benchmarks.episodes import EpisodeList
+from harness.benchmarks.sampling import bounded, one_per_group, sample
 from harness.errors import DataError
-from harness.sampling import bounded, one_per_group, sample
-from harness.types import EpisodeList
 
 # A fair sampler is refused by a test with this probability; the lists are fixed, so it either passes or never does.
 P_UNLUCKY = 1e-4

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import pytest
 
-from harness.data.splits import ROLES, mini_csv, mini_images, read
+from harness.images.sources.splits import ROLES, mini_csv, mini_images, read
 
 PUBLISHED = {  # classes and images of base, validation and novel
     ("mini", ""): ((64, 16, 20), (38_400, 9_600, 12_000)),

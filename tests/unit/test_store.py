@@ -94,7 +94,7 @@ def test_the_provenance_of_the_run_that_finished_last_is_kept(store: Store) -> N
 def test_the_time_that_workers_record_is_the_one_that_decides(store: Store) -> None:
     import torch
 
-    from harness.provenance import describe  # here, since it loads torch
+    from harness.system.provenance import describe  # here, since it loads torch
 
     provenance = describe(torch.device("cpu"))
     store.ingest(run_of(provenance=provenance))

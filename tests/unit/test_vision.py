@@ -14,7 +14,7 @@ def answer(code: str) -> str:
 
 def test_transforms_work_whatever_the_build() -> None:
     code = """
-from harness.data.vision import import_torchvision
+from harness.backbones.torchvision_import import import_torchvision
 assert import_torchvision() is import_torchvision()
 import torch
 from torchvision import transforms

@@ -13,7 +13,7 @@ from torch import nn
 
 from harness.backbones import build
 from harness.errors import ConfigError
-from harness.weights import file_sha256, import_weights
+from harness.method.official_weights import file_sha256, import_weights
 from methods.bml import Bml
 from methods.margin import Cosine
 from methods.protonet import ProtoNet

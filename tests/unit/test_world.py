@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.baseset import BaseSet
-from harness.data.augmentations import TRAINING
 from harness.errors import ConfigError, PluginError
-from harness.world import World
+from harness.images.augmentations import TRAINING
+from harness.training.base_set import BaseSet
+from harness.training.processes import World
 
 
 class Store:

@@ -1,0 +1,220 @@
+"""What travels between the harness and a method: episodes as indices here, supports and batches in ``supports``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.method.support import BaseSupport as BaseSupport
+from harness.method.support import EpisodeBatch as EpisodeBatch
+from harness.method.support import Support as Support
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One few-shot problem, as rows of an ImageStore; no pixels.
+
+    Attributes:
+        index: position in its list.
+        n_way: number of classes in the label space.
+        support: (n_support,) int64 rows, class-major in balanced episodes.
+        support_label: (n_support,) int64 in [0, n_way).
+        query: (n_query,) int64 rows.
+        query_label: (n_query,) int64 in [0, n_way).
+        classes: (n_way,) int64, the class of the store behind each label.
+        n_base: labels below it are base classes (0 in episodic benchmarks).
+    """
+
+    index: int
+    n_way: int
+    support: IntArray
+    support_label: IntArray
+    query: IntArray
+    query_label: IntArray
+    classes: IntArray
+    n_base: int = 0
+
+
+@dataclass(frozen=True)
+class EpisodeList(Sequence[Episode]):
+    """A fixed list of balanced episodes, held as three arrays.
+
+    Attributes:
+        classes: (E, W) int64, the class of the store behind each label.
+        support: (E, W, S) int64 rows of the store.
+        query: (E, W, Q) int64 rows of the store, where Q is the number of queries per class.
+
+    Any prefix of a list is the list of that length: ``episodes[:600]`` is the 600-episode list.
+    """
+
+    classes: IntArray
+    support: IntArray
+    query: IntArray
+
+    def __post_init__(self) -> None:
+        shapes = {self.classes.shape[:2], self.support.shape[:2], self.query.shape[:2]}
+        if len(shapes) != 1 or self.support.ndim != 3 or self.query.ndim != 3:
+            raise ValueError(f"classes, support and query disagree in (E, W): {sorted(shapes)}")
+
+    @property
+    def n_way(self) -> int:
+        """Classes per episode."""
+        return int(self.support.shape[1])
+
+    @property
+    def shot(self) -> int:
+        """Support images per class."""
+        return int(self.support.shape[2])
+
+    @property
+    def n_query(self) -> int:
+        """Queries per episode (all classes together)."""
+        return int(self.query.shape[1] * self.query.shape[2])
+
+    @property
+    def query_label(self) -> IntArray:
+        """(n_query,) int64: the label of each query, class-major, the same in every episode."""
+        return np.repeat(np.arange(self.n_way), self.query.shape[2])
+
+    @property
+    def predicted_shape(self) -> tuple[int, ...]:
+        """Shape of one episode's predictions: a label per query."""
+        return (self.n_query,)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over the shapes and the little-endian int64 bytes of classes, support and query."""
+        return _sha256(b"fsbench episodes v1", self.classes, self.support, self.query)
+
+    def __len__(self) -> int:
+        return int(self.support.shape[0])
+
+    @overload
+    def __getitem__(self, index: int) -> Episode: ...
+    @overload
+    def __getitem__(self, index: slice) -> EpisodeList: ...
+    def __getitem__(self, index: int | slice) -> Episode | EpisodeList:
+        if isinstance(index, slice):
+            return EpisodeList(self.classes[index], self.support[index], self.query[index])
+        i = range(len(self))[index]
+        return Episode(
+            index=i,
+            n_way=self.n_way,
+            support=self.support[i].ravel(),
+            support_label=np.repeat(np.arange(self.n_way), self.shot),
+            query=self.query[i].ravel(),
+            query_label=self.query_label,
+            classes=self.classes[i],
+        )
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (self[i] for i in range(len(self)))
+
+    def rows(self) -> IntArray:
+        """Every row of the store that the list touches, sorted, each once."""
+        return np.union1d(self.support, self.query)
+
+
+@dataclass(frozen=True)
+class JointList(Sequence[Episode]):
+    """The experiments of the joint protocol: base and novel classes asked together, in one label space.
+
+    Labels are the classes of the store, base classes first. Training images of the base classes and the queries
+    are the same in every experiment; what is drawn is the n support images of each novel class.
+
+    Attributes:
+        n_way: labels in all; those of the half that is not asked have neither support nor queries.
+        n_base: labels below it are base classes.
+        asked: (A,) int64 labels that have queries, ascending, so base classes first.
+        base: (N,) int64 rows, every training image of the base classes asked.
+        base_label: (N,) int64 label of each.
+        support: (E, C, S) int64 rows, S images of each novel class asked, the last C of ``asked``.
+        query: (A, Q) int64 rows, the held-out images of each class asked.
+    """
+
+    n_way: int
+    n_base: int
+    asked: IntArray
+    base: IntArray
+    base_label: IntArray
+    support: IntArray
+    query: IntArray
+
+    @property
+    def shot(self) -> int:
+        """Support images per novel class."""
+        return int(self.support.shape[2])
+
+    @property
+    def novel(self) -> IntArray:
+        """(C,) int64: the novel labels asked."""
+        return self.asked[len(self.asked) - self.support.shape[1] :]
+
+    @property
+    def n_query(self) -> int:
+        """Queries per experiment."""
+        return int(self.query.size)
+
+    @property
+    def query_label(self) -> IntArray:
+        """(n_query,) int64: the label of each query, class-major, the same in every experiment."""
+        return np.repeat(self.asked, self.query.shape[1])
+
+    @property
+    def predicted_shape(self) -> tuple[int, ...]:
+        """Shape of one experiment's predictions: the label counted for top-1 and for top-5, per query."""
+        return (2, self.n_query)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over the label space and the shapes and bytes of all rows."""
+        size = np.array([self.n_way, self.n_base])
+        parts = (self.asked, self.base, self.base_label, self.support, self.query)
+        return _sha256(b"fsbench experiments v1", size, *parts)
+
+    def __len__(self) -> int:
+        return int(self.support.shape[0])
+
+    @overload
+    def __getitem__(self, index: int) -> Episode: ...
+    @overload
+    def __getitem__(self, index: slice) -> JointList: ...
+    def __getitem__(self, index: int | slice) -> Episode | JointList:
+        if isinstance(index, slice):
+            return replace(self, support=self.support[index])
+        i = range(len(self))[index]
+        return Episode(
+            index=i,
+            n_way=self.n_way,
+            support=np.concatenate([self.base, self.support[i].ravel()]),
+            support_label=np.concatenate([self.base_label, np.repeat(self.novel, self.shot)]),
+            query=self.query.ravel(),
+            query_label=self.query_label,
+            classes=np.arange(self.n_way),
+            n_base=self.n_base,
+        )
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (self[i] for i in range(len(self)))
+
+    def rows(self) -> IntArray:
+        """Every row of the store that the list touches, sorted, each once."""
+        return np.unique(np.concatenate([self.base, self.support.ravel(), self.query.ravel()]))
+
+
+AnyList = EpisodeList | JointList
+
+
+def _sha256(rule: bytes, *arrays: IntArray) -> str:
+    digest = hashlib.sha256(rule)
+    for array in arrays:
+        digest.update(str(array.shape).encode())
+        digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+    return digest.hexdigest()

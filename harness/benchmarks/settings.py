@@ -1,0 +1,345 @@
+"""Benchmarks and their settings: who is base, validation and novel, and which episodes are asked.
+
+A benchmark is a file in ``benchmarks/``; its class counts come from a split file, so episode lists are known
+before any image is there.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from harness.benchmarks import sampling
+from harness.benchmarks.episodes import AnyList
+from harness.benchmarks.experiments import N_EXPERIMENTS, JointClasses
+from harness.benchmarks.roles import Role as Role
+from harness.benchmarks.roles import read_joint, read_role
+from harness.errors import ConfigError, DataError, nearest
+from harness.images.sources.generated import ensure
+from harness.images.stores import ImageStore
+from harness.system.folders import benchmarks_folder, places
+
+FOLDER = benchmarks_folder()
+RoleName = Literal["base", "validation", "novel"]
+ROLES: tuple[RoleName, ...] = ("base", "validation", "novel")
+_AMBIGUOUS = FOLDER / "ambiguous.toml"
+_closed: list[bool] = []  # not a context variable: threads started by a method must meet it too
+_SETTING = re.compile(r"(?P<stem>.+)-(?P<way>\d+)w(?P<shot>\d+)s(?P<rest>(-[a-z0-9]+)*)")
+_JOINT_SETTING = re.compile(r"(?P<key>.+)-n(?P<shot>\d+)")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Images, roles and rules that make numbers comparable; a file in ``benchmarks/``.
+
+    Attributes:
+        name, variant: ``omniglot-lake`` and ``small1``: the setting is ``omniglot-lake-20w1s-small1``.
+        title, about: for people.
+        roles: base, novel and, where there is one, validation.
+        image_size, channels, pipeline, backbone: defaults of the benchmark; channels 0 takes what the set has.
+        seed: of the episode lists.
+        n_query, n_episodes: per class; the field's standard count.
+        standard: the settings listed by ``fsbench benchmarks``, like "5w1s".
+        fixed_episodes: "sampled", or "groups" where published episodes are the groups of the novel set.
+        protocol: "episodic", or "joint": base and novel classes are asked together, and a setting is named by n.
+        joint: its classes, where the protocol is joint.
+        folder: where its file is.
+    """
+
+    name: str
+    title: str
+    about: str
+    roles: Mapping[str, Role]
+    image_size: int
+    channels: int
+    pipeline: str
+    backbone: str
+    seed: int
+    n_query: int
+    n_episodes: int
+    standard: tuple[str, ...]
+    variant: str = ""
+    fixed_episodes: Literal["sampled", "groups"] = "sampled"
+    protocol: str = "episodic"
+    joint: JointClasses | None = None
+    folder: Path = FOLDER
+
+    @property
+    def key(self) -> str:
+        """Name and variant, unique among benchmarks."""
+        return f"{self.name}-{self.variant}" if self.variant else self.name
+
+    def setting(
+        self, way: int, shot: int, n_query: int | None = None, list_seed: int | None = None
+    ) -> Setting:
+        """One way × shot of this benchmark."""
+        return Setting(self, way, shot, n_query or self.n_query, list_seed)
+
+    def settings(self) -> tuple[Setting, ...]:
+        """The standard settings."""
+        if self.joint:
+            return tuple(self.at(int(text.removeprefix("n"))) for text in self.standard)
+        pairs = (re.fullmatch(r"(\d+)w(\d+)s", text) for text in self.standard)
+        return tuple(self.setting(int(m[1]), int(m[2])) for m in pairs if m)
+
+    def at(self, n: int) -> Setting:
+        """The setting of the joint protocol with n images of each novel class."""
+        assert self.joint is not None, f"{self.key} is not joint"
+        return self.setting(len(self.joint.counts), n)
+
+    def open(
+        self, role: RoleName, data_home: Path, pipeline: str | None = None, image_size: int | None = None
+    ) -> ImageStore:
+        """Open the images of one role; of the joint protocol's "novel" all images of base and novel classes.
+
+        Raises:
+            DataError: when the set is not prepared, saying how, or does not hold what the split lists.
+        """
+        if role == "novel" and _closed:
+            raise DataError("Novel images are not open while a method trains on base classes.")
+        part = self.roles[role]
+        counts, names, images = part.counts, list(part.classes), part.images
+        if self.joint and role == "novel":
+            counts, names, images = self.joint.counts, [*self.joint.base, *self.joint.novel], None
+        store = ensure(part.dataset, data_home).select(
+            names,
+            pipeline or self.pipeline,
+            image_size or self.image_size,
+            images=slice(*images) if images else None,
+            rotations=part.rotations,
+        )
+        if not np.array_equal(store.counts, counts):
+            raise DataError(
+                f"The prepared set `{part.dataset}` does not hold the images that the split of {self.key} lists for its "
+                f"{role} classes. `fsbench verify {part.dataset}` says what is missing."
+            )
+        if self.channels not in (0, store.shape[2]):
+            raise DataError(
+                f"{self.key} has {self.channels} channels; the prepared set `{part.dataset}` has {store.shape[2]}."
+            )
+        return store
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A benchmark at one way and shot; the unit of a leaderboard column.
+
+    Attributes:
+        benchmark: the benchmark.
+        way, shot: classes per episode, support images per class.
+        n_query: queries per class.
+        list_seed: seed of another evaluation list ("-e3"); None for the benchmark's own.
+    """
+
+    benchmark: Benchmark
+    way: int
+    shot: int
+    n_query: int
+    list_seed: int | None = None
+
+    @property
+    def name(self) -> str:
+        """``mini-5w1s``, and what differs from the benchmark's rule: ``mini-5w1s-q16``; jointly ``glyphs-lowshot-n1``."""
+        b = self.benchmark
+        if b.joint:
+            return f"{b.key}-n{self.shot}"
+        parts = [b.name, f"{self.way}w{self.shot}s", b.variant]
+        parts += [f"q{self.n_query}" if self.n_query != b.n_query else ""]
+        parts += [f"e{self.list_seed}" if self.list_seed is not None else ""]
+        return "-".join(p for p in parts if p)
+
+    @property
+    def n_episodes(self) -> int:
+        """The number evaluated unless ``--episodes`` says otherwise."""
+        return min(self.benchmark.n_episodes, self.list_length)
+
+    @property
+    def list_length(self) -> int:
+        """Episodes in the whole list."""
+        if self.benchmark.joint:
+            return N_EXPERIMENTS
+        is_grouped = self.benchmark.fixed_episodes == "groups"
+        return len(self.benchmark.roles["novel"].counts) // self.way if is_grouped else sampling.LIST_LENGTH
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the whole list: the locked one where there is one (the list is checked when it is drawn)."""
+        return locked_digests().get(self.name) or self.episodes.digest
+
+    @cached_property
+    def episodes(self) -> AnyList:
+        """The whole list, checked against ``benchmarks/episodes.lock`` where it is locked.
+
+        Raises:
+            DataError: when this setting cannot be sampled, or the list is not the locked one.
+        """
+        drawn = self._draw()
+        locked = locked_digests().get(self.name)
+        if locked is not None and drawn.digest != locked:
+            raise DataError(
+                f"The episode list of {self.name} has digest {drawn.digest[:12]}, but benchmarks/episodes.lock "
+                f"says {locked[:12]}. The split file or the sampler was changed; restore it, or give the new "
+                "benchmark a new name."
+            )
+        return drawn
+
+    def _draw(self) -> AnyList:
+        b, novel = self.benchmark, self.benchmark.roles["novel"]
+        if b.joint:
+            return b.joint.experiments(self.shot, b.seed)
+        if b.fixed_episodes == "groups":
+            groups = [name.rpartition("/")[0] for name in novel.classes]
+            drawn = sampling.one_per_group(novel.counts, groups, self.shot)
+            if drawn.n_way != self.way or drawn.query.shape[2] != self.n_query:
+                raise DataError(f"{b.key} has published episodes: {b.standard[0]} is its only setting.")
+            return drawn
+        seed = b.seed if self.list_seed is None else b.seed + 1_000_003 * (self.list_seed + 1)
+        return sampling.sample(novel.counts, self.way, self.shot, self.n_query, self.list_length, seed)
+
+
+def load(name: str) -> Setting:
+    """Find a setting by name.
+
+    Raises:
+        ConfigError: with the nearest names.
+
+    >>> load("glyphs-5w1s").name
+    'glyphs-5w1s'
+    """
+    match = _SETTING.fullmatch(name)
+    table = {(b.name, b.variant): b for b in every()}
+    if match:
+        query = list_seed = None
+        variant = []
+        for part in filter(None, match["rest"].split("-")):
+            if re.fullmatch(r"q\d+", part):
+                query = int(part[1:])
+            elif re.fullmatch(r"e\d+", part):
+                list_seed = int(part[1:])
+            else:
+                variant.append(part)
+        benchmark = table.get((match["stem"], "-".join(variant)))
+        if benchmark and benchmark.joint:
+            raise ConfigError(
+                f"`{name}`: {benchmark.key} asks all classes jointly; its settings are {_names(benchmark)}."
+            )
+        if benchmark:
+            return benchmark.setting(int(match["way"]), int(match["shot"]), query, list_seed)
+        if match["stem"] in ambiguous():
+            raise ConfigError(f"`{name}` is not one setting: {ambiguous()[match['stem']]}")
+    if found := _JOINT_SETTING.fullmatch(name):
+        joint = next((b for b in every() if b.joint and b.key == found["key"]), None)
+        if joint:
+            return _at(joint, int(found["shot"]))
+    known = standard_names()
+    raise ConfigError(
+        f"`{name}` is not a setting.{nearest(name, known)} A setting is BENCHMARK-<way>w<shot>s, like "
+        f"{known[0]}; `fsbench benchmarks` lists them all."
+    )
+
+
+def _at(benchmark: Benchmark, n: int) -> Setting:
+    assert benchmark.joint is not None
+    if not 1 <= n <= benchmark.joint.most_shots:
+        raise ConfigError(
+            f"`{benchmark.key}-n{n}`: its experiments draw 1 to {benchmark.joint.most_shots} images of each novel "
+            f"class. Settings: {_names(benchmark)}."
+        )
+    return benchmark.at(n)
+
+
+def _names(benchmark: Benchmark) -> str:
+    return ", ".join(setting.name for setting in benchmark.settings())
+
+
+def expand(pattern: str) -> list[Setting]:
+    """Find the settings that a name or a glob over the standard names means.
+
+    Raises:
+        ConfigError: when nothing matches.
+    """
+    if not any(c in pattern for c in "*?["):
+        return [load(pattern)]
+    import fnmatch
+
+    found = [name for name in standard_names() if fnmatch.fnmatchcase(name, pattern)]
+    if not found:
+        raise ConfigError(f"No setting matches `{pattern}`. `fsbench benchmarks` lists them all.")
+    return [load(name) for name in found]
+
+
+def standard_names() -> list[str]:
+    """Names of all standard settings, sorted by benchmark."""
+    return [setting.name for benchmark in every() for setting in benchmark.settings()]
+
+
+@contextmanager
+def novel_closed() -> Iterator[None]:
+    """Refuse, in the whole process, to open novel images meanwhile: training must not see them."""
+    _closed.append(True)
+    try:
+        yield
+    finally:
+        _closed.pop()
+
+
+@cache
+def every() -> tuple[Benchmark, ...]:
+    """Every benchmark of ``benchmarks/*.toml``, sorted by file name, then the user's own."""
+    paths = [
+        p for folder in (FOLDER, user_folder()) for p in sorted(folder.glob("*.toml")) if p != _AMBIGUOUS
+    ]
+    return tuple(benchmark for path in paths for benchmark in _read(path))
+
+
+def user_folder() -> Path:
+    """Where ``fsbench import-folder`` keeps the user's own benchmarks: FSBENCH_DATA/benchmarks."""
+    return places().data / "benchmarks"
+
+
+@cache
+def ambiguous() -> Mapping[str, str]:
+    """Name that means several benchmarks → what to say, from ``benchmarks/ambiguous.toml``."""
+    return {name: entry["says"] for name, entry in tomllib.loads(_AMBIGUOUS.read_text()).items()}
+
+
+@cache
+def locked_digests() -> Mapping[str, str]:
+    """Setting → sha256 of its list, from ``benchmarks/episodes.lock`` and the user's own."""
+    files = [FOLDER / "episodes.lock", *sorted(user_folder().glob("*.lock"))]
+    lines = [line for file in files for line in file.read_text().splitlines()]
+    return dict(line.split() for line in lines if line and not line.startswith("#"))
+
+
+def _read(path: Path) -> Iterator[Benchmark]:
+    """One benchmark a file, and one more for each ``[variants.NAME]`` table, which overrides it."""
+    data = tomllib.loads(path.read_text())
+    variants: dict[str, dict[str, Any]] = data.pop("variants", {})
+    yield _build(data, path)
+    for name, changes in variants.items():
+        merged = {**data, **changes, "variant": name}
+        for role in ROLES:
+            if role in changes and role in data:
+                merged[role] = {**data[role], **changes[role]}
+        yield _build(merged, path)
+
+
+def _build(data: Mapping[str, Any], path: Path) -> Benchmark:
+    fields = dict(data)
+    try:
+        fields["roles"] = {role: read_role(fields.pop(role), path.parent) for role in ROLES if role in fields}
+        fields["standard"] = tuple(fields.pop("settings"))
+        fields["folder"] = path.parent
+        if fields.get("protocol") == "joint":
+            fields["joint"] = read_joint(fields, path.parent / "splits")
+        return Benchmark(**fields)
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: {error} in the benchmark's definition.") from error

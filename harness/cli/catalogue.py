@@ -1,0 +1,266 @@
+"""What exists: methods and their hyper-parameters, settings and whether their images are there, lists, contracts."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import keyword
+import re
+import sys
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from harness import benchmarks as known
+from harness.benchmarks.episodes import JointList
+from harness.cli import tables
+from harness.errors import ConfigError, DataError, FsbenchError, PluginError
+from harness.images.datasets import how_to_prepare
+from harness.images.stores import PreparedSet
+from harness.method import about, defaults, recipes, registry, traits
+from harness.system.folders import Places
+
+
+def methods() -> list[dict[str, Any]]:
+    """Every registered method; one that does not import is listed with the reason and breaks only itself."""
+    found: list[dict[str, Any]] = []
+    for name, target in sorted(registry.installed().items()):
+        try:
+            cls = registry.load(name).cls
+        except PluginError as error:
+            found.append({"name": name, "version": "", "from": target, "about": "", "problem": str(error)})
+            continue
+        found.append({
+            "name": name, "version": cls.version, "from": target, "about": _first_line(cls),
+            "transductive": traits(cls).transductive, "protocols": sorted(traits(cls).protocols), "problem": "",
+        })  # fmt: skip
+    return found
+
+
+def show_methods(rows: Sequence[dict[str, Any]]) -> None:
+    """Print them."""
+    tables.show_table(
+        ("method", "version", "protocols", "from", "what it does"),
+        [
+            (
+                r["name"],
+                r["version"],
+                ", ".join(r.get("protocols", [])),
+                r["from"],
+                r["about"] or f"DOES NOT IMPORT: {r['problem']}",
+            )
+            for r in rows
+        ],
+    )
+
+
+def method(name: str) -> dict[str, Any]:
+    """One method: its docstring, hyper-parameters and the layers of defaults."""
+    loaded = registry.load(name)
+    cls = loaded.cls
+    fields = [
+        {
+            "name": f.name,
+            "type": str(f.type),
+            "default": repr(f.default),
+            "phase": f.metadata.get("phase", "fit"),
+            "doc": f.metadata.get("doc", ""),
+        }
+        for f in dataclasses.fields(cls.Config)
+    ]
+    return {
+        "name": cls.name, "version": cls.version, "about": about.description(cls),
+        "config": fields, "defaults": {k: dict(v) for k, v in defaults(cls).items()}, "recipes": sorted(recipes(cls)),
+    }  # fmt: skip
+
+
+def show_method(found: dict[str, Any]) -> None:
+    """Print it."""
+    sys.stdout.write(f"{found['name']} {found['version']}\n\n{found['about']}\n\n")
+    columns = ("hyper-parameter", "type", "default", "phase", "meaning")
+    tables.show_table(
+        columns, [(f["name"], f["type"], f["default"], f["phase"], f["doc"]) for f in found["config"]]
+    )
+    for key, values in found["defaults"].items():
+        sys.stdout.write(f"on {key}: {', '.join(f'{k}={v}' for k, v in values.items())}\n")
+    sys.stdout.write(f"recipes: {', '.join(found['recipes'])}\n")
+
+
+def benchmarks(where: Places) -> list[dict[str, Any]]:
+    """Every standard setting: its size, whether its images are prepared, and how to get them."""
+    rows = []
+    for benchmark in known.every():
+        state, missing = _state(benchmark, where)
+        for setting in benchmark.settings():
+            rows.append({
+                "setting": setting.name, "title": benchmark.title, "about": benchmark.about,
+                "classes": {role: len(part.counts) for role, part in benchmark.roles.items()},
+                "queries": setting.n_query, "episodes": setting.n_episodes, "image_size": benchmark.image_size,
+                "state": state, "how": missing,
+            })  # fmt: skip
+    return rows
+
+
+def show_benchmarks(rows: Sequence[dict[str, Any]]) -> None:
+    """Print them, then how to get what is missing."""
+    columns = ("setting", "base/validation/novel classes", "queries", "episodes", "pixels", "images")
+    tables.show_table(
+        columns,
+        [
+            (
+                r["setting"], "/".join(str(r["classes"].get(role, "–")) for role in known.ROLES), str(r["queries"]),
+                f"{r['episodes']:,}", str(r["image_size"]), r["state"],
+            )
+            for r in rows
+        ],
+        right=(2, 3, 4),
+    )  # fmt: skip
+    for how in dict.fromkeys(line for r in rows for line in r["how"].splitlines()):
+        sys.stdout.write(f"{how}\n")
+    sys.stdout.write("Any other way, shot or number of queries is a setting too: glyphs-10w2s-q8.\n")
+
+
+def episode_list(name: str, n: int | None) -> dict[str, Any]:
+    """One list as JSON types: class names, and per episode the rows of support and query images."""
+    setting = known.load(name)
+    n = n or setting.n_episodes
+    if not 1 <= n <= setting.list_length:
+        raise ConfigError(f"--episodes {n}: the list of {name} has {setting.list_length} episodes.")
+    chosen = setting.episodes[:n]
+    if isinstance(chosen, JointList):
+        return _joint_list(setting, chosen)
+    role = setting.benchmark.roles["novel"]
+    return {
+        "setting": setting.name, "digest": setting.digest, "list_length": setting.list_length, "n_way": setting.way, "shot": setting.shot,
+        "n_query": setting.n_query, "classes": list(role.classes), "rotations": role.rotations, "counts": role.counts.tolist(),
+        "episodes": [
+            {"classes": e.tolist(), "support": s.tolist(), "query": q.tolist()}
+            for e, s, q in zip(chosen.classes, chosen.support, chosen.query, strict=True)
+        ],
+    }  # fmt: skip
+
+
+def _joint_list(setting: known.Setting, chosen: JointList) -> dict[str, Any]:
+    """The experiments of the joint protocol as JSON types; rows number the images of all classes."""
+    classes = setting.benchmark.joint
+    assert classes is not None, "a joint list belongs to a joint benchmark"
+    return {
+        "setting": setting.name, "digest": setting.digest, "list_length": setting.list_length, "n_way": chosen.n_way,
+        "n_base": chosen.n_base, "shot": chosen.shot, "n_query": setting.n_query,
+        "classes": [*classes.base, *classes.novel], "counts": classes.counts.tolist(), "asked": chosen.asked.tolist(),
+        "base_support": chosen.base.tolist(), "query": chosen.query.tolist(),
+        "episodes": [{"classes": chosen.novel.tolist(), "support": rows.tolist()} for rows in chosen.support],
+    }  # fmt: skip
+
+
+def show_episode_list(found: dict[str, Any]) -> None:
+    """Say what the list is, and show its first episode."""
+    first = found["episodes"][0]
+    if "asked" in found:
+        n_base, n_novel = len(found["asked"]) - len(first["classes"]), len(first["classes"])
+        sys.stdout.write(
+            f"{found['setting']}: {found['list_length']} experiments with {found['shot']} images of each of {n_novel} novel "
+            f"classes and all {len(found['base_support']):,} training images of {n_base} base classes; {found['n_query']} "
+            f"queries a class, {found['n_way']} labels; sha256 {found['digest']}\nfirst experiment: novel labels "
+            f"{first['classes'][:5]} …, support rows {first['support'][:5]} …\n--json prints them all.\n"
+        )
+        return
+    sys.stdout.write(
+        f"{found['setting']}: {found['list_length']:,} episodes, {found['n_way']}-way {found['shot']}-shot, {found['n_query']} "
+        f"queries a class; sha256 {found['digest']}\nfirst episode: classes {first['classes']}, support rows {first['support']}\n"
+        "--json prints them all.\n"
+    )
+
+
+def check_lists() -> str:
+    """Draw every standard list and compare it with episodes.lock.
+
+    Raises:
+        DataError: when one differs or a standard setting is not locked.
+    """
+    locked = known.locked_digests()
+    missing = [name for name in known.standard_names() if name not in locked]
+    if missing:
+        raise DataError(
+            f"benchmarks/episodes.lock does not know {', '.join(missing)}; `make lock` adds new settings."
+        )
+    for name in known.standard_names():
+        assert known.load(name).episodes.digest == locked[name]  # drawing it compares, and says what differs
+    return f"{len(locked)} lists are as locked"
+
+
+def contract(reference: str, where: Places) -> list[dict[str, Any]]:
+    """Run the method contract; later runs of the method show how it came out."""
+    from harness.testing import MethodContract
+
+    outcomes = [dataclasses.asdict(outcome) for outcome in MethodContract(reference).run_all()]
+    loaded = registry.load(reference)
+    about.keep_contract(loaded.cls, loaded.reference, outcomes, where.cache)
+    return outcomes
+
+
+def show_contract(outcomes: Sequence[dict[str, Any]]) -> None:
+    """Print each promise with pass or fail, and why."""
+    word = {True: "pass", False: "FAIL", None: "–"}
+    tables.show_table(
+        ("", "promise", "", "s"),
+        [(word[o["passed"]], o["promise"], o["message"], f"{o['seconds']:.1f}") for o in outcomes],
+        right=(3,),
+    )
+    n_failed = sum(o["passed"] is False for o in outcomes)
+    sys.stdout.write(
+        f"{n_failed} of {len(outcomes)} promises are broken\n" if n_failed else "the contract holds\n"
+    )
+
+
+def new_method(name: str, folder: Path) -> str:
+    """Write NAME.py from the template.
+
+    Raises:
+        ConfigError: when the name cannot be one, or the file exists.
+    """
+    stem = name.removesuffix(".py").replace("-", "_")
+    if not stem.isidentifier() or keyword.iskeyword(stem):
+        raise ConfigError(f"`{name}` cannot name a method; use letters, digits and dashes, like my-method.")
+    path = folder / f"{stem}.py"
+    if stem.replace("_", "-") in registry.installed():
+        raise ConfigError(
+            f"`{name}` is the name of a method that exists (`fsbench methods`); choose another."
+        )
+    if path.exists():
+        raise ConfigError(f"{path} exists already; choose another name.")
+    template = (resources.files("harness.method") / "method.py.txt").read_text()
+    class_name = "".join(part.capitalize() for part in re.split(r"_+", stem))
+    path.write_text(template.replace("CLASS_NAME", class_name).replace("METHOD_NAME", stem.replace("_", "-")))
+    return f"{path} is written. Next:\n  fsbench check ./{path}\n  fsbench run --method ./{path} --bench glyphs-5w1s"
+
+
+def _state(benchmark: known.Benchmark, where: Places) -> tuple[str, str]:
+    """Whether the images are prepared, and what to type if not."""
+    missing = []
+    for dataset in dict.fromkeys(part.dataset for part in benchmark.roles.values()):
+        if dataset in _generated() or _is_prepared(dataset, where):
+            continue
+        missing.append(dataset)
+    if missing:
+        return f"missing: {', '.join(missing)}", "\n".join(how_to_prepare(dataset) for dataset in missing)
+    return "ready", ""
+
+
+def _generated() -> tuple[str, ...]:
+    from harness.images.sources.generated import GENERATED
+
+    return GENERATED
+
+
+def _is_prepared(dataset: str, where: Places) -> bool:
+    try:
+        PreparedSet.open(where.data / dataset)
+    except FsbenchError:
+        return False
+    return True
+
+
+def _first_line(cls: type[Any]) -> str:
+    return (inspect.getdoc(cls) or "").split("\n")[0]

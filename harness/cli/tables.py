@@ -1,0 +1,197 @@
+"""Tables for people: drawn on a terminal, plain aligned text when piped."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from harness.report.board import joint
+from harness.report.board.labels import told_apart
+from harness.report.board.pairs import Pair
+from harness.report.board.rows import Row, partial_badge, standard_episodes
+from harness.report.board.tables import Table
+from harness.store import StoredRun
+
+Cells = Sequence[str]
+
+
+def show_table(columns: Cells, rows: Iterable[Cells], *, title: str = "", right: Sequence[int] = ()) -> None:
+    """Print a table; the columns numbered in ``right`` are aligned to the right."""
+    is_terminal = sys.stdout.isatty()
+    console = Console(width=None if is_terminal else 200, highlight=False)
+    table = RichTable(
+        title=title or None, title_justify="left", title_style="bold",
+        box=box.SIMPLE_HEAD if is_terminal else None, pad_edge=False, header_style="bold",
+    )  # fmt: skip
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(cell.replace("[", r"\[") for cell in row))
+    console.print(table)
+
+
+def say(sentence: str) -> None:
+    """Print a sentence."""
+    sys.stdout.write(sentence + "\n")
+
+
+def percent(fraction: float | None, digits: int = 2) -> str:
+    """Write a fraction in percent; a dash where there is none."""
+    return "–" if fraction is None else f"{100 * fraction:.{digits}f}"
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as people say them.
+
+    >>> duration(5.04), duration(75)
+    ('5.0 s', '1:15 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = int(seconds) // 60
+    if minutes < 60:
+        return f"{minutes}:{int(seconds) % 60:02d} min"
+    return f"{minutes // 60}:{minutes % 60:02d} h"
+
+
+def leaderboard(table: Table) -> None:
+    """Print the rows of one setting."""
+    title = f"{table.setting}" + (f" ({table.note})" if table.note else "")
+    told = told_apart([row.spec for row in table.rows], [(row.label, row.backbone) for row in table.rows])
+    leaderboard_rows(table.rows, told, title=title)
+    for run in table.failed:
+        last = run.traceback.strip().splitlines()[-1:] or ["no message"]
+        show_table(("failed", "run", "reason"), [(run.spec.method.name, run.id, last[0])])
+
+
+def leaderboard_rows(
+    rows: Sequence[Row], apart: Cells = (), *, title: str = "", with_setting: bool = False
+) -> None:
+    """Print rows; those of the joint protocol have six numbers, so they stand in a table of their own.
+
+    Args:
+        rows: any rows.
+        apart: what to add to each label; empty for nothing.
+        title: above the table.
+        with_setting: whether the setting is the first column.
+    """
+    more = ("setting",) if with_setting else ()
+    told = list(zip(rows, apart or [""] * len(rows), strict=True))
+    is_joint = [row.joint is not None for row in rows]
+    for wanted, columns, right in (
+        (False, EPISODIC, (2, 3, 5, 7)),
+        (True, JOINT, (2, 3, 4, 5, 6, 7, 8, 9, 11)),
+    ):
+        cells = [
+            ((row.setting,) if with_setting else ()) + tuple(leaderboard_cells(row, text))
+            for (row, text), found in zip(told, is_joint, strict=True)
+            if found is wanted
+        ]
+        if cells:
+            show_table((*more, *columns), cells, title=title, right=[i + len(more) for i in right])
+    if True in is_joint:
+        metric = rows[is_joint.index(True)].metric
+        say(f"Percent of the queries of novel, of base and of all classes; ±95% is that of {metric}.")
+
+
+EPISODIC = (
+    "method",
+    "backbone",
+    "accuracy %",
+    "±95%",
+    "interval",
+    "episodes",
+    "seeds",
+    "fit",
+    "badges",
+    "run",
+)
+JOINT = ("method", "backbone", *joint.METRICS, "±95%", "experiments", "seeds", "fit", "badges", "run")
+
+
+def leaderboard_cells(row: Row, apart: str = "") -> Cells:
+    """One line of a leaderboard."""
+    label = f"{row.label} ({apart})" if apart else row.label
+    numbers: tuple[str, ...] = (percent(row.mean), percent(row.half_width), row.interval.kind)
+    if row.joint is not None:
+        numbers = (*(percent(row.joint.means[name]) for name in joint.METRICS), percent(row.half_width))
+    return (
+        label, row.backbone, *numbers, f"{row.n_episodes:,}", ",".join(map(str, row.seeds)),
+        duration(row.seconds["fit"]), ", ".join(row.badges), row.runs[0].id,
+    )  # fmt: skip
+
+
+def comparison(pairs: Sequence[Pair]) -> None:
+    """Print paired verdicts as a table and in words."""
+    columns = ("setting", "A %", "B %", "A − B", "95% interval", "p", "p flips", "p Wilcoxon", "verdict")
+    rows = []
+    for pair in pairs:
+        c = pair.comparison
+        low, high = c.interval.low, c.interval.high
+        rows.append((
+            pair.setting, percent(c.mean_a), percent(c.mean_b), f"{100 * c.difference:+.2f}",
+            "–" if low is None or high is None else f"[{100 * low:+.2f}, {100 * high:+.2f}]",
+            _small(c.p), _small(c.p_permutation), _small(c.p_wilcoxon), c.verdict,
+        ))  # fmt: skip
+    show_table(
+        columns, rows, title=f"A = {pairs[0].a.label}, B = {pairs[0].b.label}", right=(1, 2, 3, 5, 6, 7)
+    )
+    for pair in pairs:
+        say(" ".join(filter(None, (pair.sentence, pair.overlap_sentence))))
+
+
+def _small(p: float) -> str:
+    return f"{p:.2g}" if p >= 1e-4 else "<0.0001"
+
+
+def run_details(
+    run: StoredRun, accuracy: Mapping[str, float], class_means: Mapping[str, float] | None = None
+) -> None:
+    """Print all that is known of one run."""
+    spec = run.spec
+    facts = {
+        "run": f"{run.id} ({run.status})",
+        "method": f"{spec.method.name} {spec.method.version} ({spec.method.reference})",
+        "setting": f"{spec.setting}, {spec.n_query} queries a class, {spec.n_episodes:,} episodes",
+        "accuracy %": ", ".join(f"{name} {percent(value)}" for name, value in accuracy.items()) or "–",
+        "backbone": f"{spec.backbone}, {spec.image_size}×{spec.image_size}×{spec.channels}, pipeline {spec.pipeline}, {spec.precision}"
+        + (f", training crops of whole pictures at {spec.cut_from} pixels" if spec.cut_from else ""),
+        "recipe, seed": f"{spec.recipe}, {spec.seed}",
+        "episodes": spec.episode_digest[:16],
+        "images": ", ".join(f"{role} {digest[:12]}" for role, digest in spec.data_digest.items()),
+    }
+    if class_means:
+        facts["class means %"] = ", ".join(f"{name} {percent(value)}" for name, value in class_means.items())
+    badges = sorted({*run.badges, *partial_badge(spec.n_episodes, standard_episodes(spec.setting))})
+    if badges:
+        facts["badges"] = ", ".join(badges)
+    if run.rechecks:
+        told = (
+            f"{c.n_differing} of {c.n_episodes} differed ({c.device}, {c.checked[:10]})" for c in run.rechecks
+        )
+        facts["rechecks"] = "; ".join(told)
+    if len(run.replicates) > 1:
+        facts["replicates"] = ", ".join(digest[:12] for digest in run.replicates)
+    show_table(("", ""), list(facts.items()))
+    config = [
+        (name, str(entry.value), entry.origin, entry.phase) for name, entry in sorted(spec.config.items())
+    ]
+    if config:
+        show_table(("hyper-parameter", "value", "from", "phase"), config)
+    known = sorted((k, v) for k, v in run.provenance.items() if k not in ("badges", "about", "thumbnails"))
+    show_table(("provenance", ""), [(k, _flat(v)) for k, v in known])
+    if run.traceback:
+        sys.stdout.write(run.traceback.rstrip() + "\n")
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {_flat(v)}" for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_flat, value)) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,1 +1,0 @@
-"""Images: from the sources users really have to one on-disk form."""

@@ -1,0 +1,271 @@
+"""`fsbench prepare`: from what a user has to a prepared set, whole or not at all."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from itertools import chain, groupby
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from harness.errors import DataError
+from harness.images import originals
+from harness.images.datasets import how_to_prepare, reader
+from harness.images.manifest import FILE, ClassCard, Manifest
+from harness.images.maps import Progress, ensure_map
+from harness.images.originals import Entry, OriginalsWriter, Picture
+from harness.images.pipelines import pipeline
+from harness.images.plan import Plan
+from harness.images.stores import PreparedSet
+from harness.system.locking import held
+
+_LOG = logging.getLogger("fsbench.data")
+_WORK, _OLD, _SOURCES = ".preparing", ".replaced", "sources.json"
+
+
+class Prepared(NamedTuple):
+    """A data set that is ready, and whether it is new, was extended, or was there already."""
+
+    dataset: PreparedSet
+    change: Literal["new", "extended", "unchanged"]
+
+
+def prepare(
+    dataset: str,
+    sources: Sequence[Path],
+    data_home: Path,
+    *,
+    accept_terms: bool = False,
+    progress: Progress | None = None,
+) -> list[Prepared]:
+    """Prepare a data set from archives or folders; a killed call is taken up by the next.
+
+    Memory is constant; the set appears by rename when it is whole. ``omniglot`` prepares every kind
+    of Omniglot set the sources hold, so the result is a list.
+
+    Args:
+        dataset: its name.
+        sources: archives, or folders that hold them; without any, a public set is downloaded.
+        data_home: the folder of all prepared sets.
+        accept_terms: whether the user accepts the terms of a set that asks for it.
+        progress: told (steps done, steps in all); a step is one picture read or decoded.
+
+    Raises:
+        ConfigError: when the data set is unknown.
+        DataError: when sources are missing, broken or other than expected, when the terms are not accepted, or
+            when the disk is too small. Nothing of it is left under the data set's name.
+    """
+    return [
+        write(plan, data_home, progress)
+        for plan in plans(dataset, sources, data_home, accept_terms, progress)
+    ]
+
+
+def import_folder(
+    dataset: str,
+    source: Path,
+    data_home: Path,
+    *,
+    pipeline: str = "easyfsl",
+    size: int = 84,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Prepare a user's own pictures, a folder or archive with a subfolder for each class.
+
+    Args:
+        dataset: the name it gets.
+        source: the folder or archive.
+        data_home: the folder of all prepared sets.
+        pipeline: name of the default pipeline.
+        size: default edge in pixels.
+        progress: as for ``prepare``.
+
+    Raises:
+        ConfigError: when the name cannot be one, or the pipeline is unknown.
+        DataError: as ``prepare``.
+    """
+    from harness.images.sources import folder
+
+    if not source.exists():
+        raise DataError(f"{source} does not exist; give the folder or archive of the pictures of {dataset}.")
+    return write(folder.plans(dataset, [source], pipeline, size)[0], data_home, progress)
+
+
+def plans(
+    dataset: str,
+    sources: Sequence[Path],
+    data_home: Path,
+    accept_terms: bool = False,
+    progress: Progress | None = None,
+) -> list[Plan]:
+    """Say what ``prepare`` would do, reading sources but writing nothing but downloads.
+
+    Raises:
+        ConfigError: when the data set is unknown.
+        DataError: as ``prepare``.
+    """
+    chosen = reader(dataset)
+    if chosen.must_accept and not accept_terms:
+        raise DataError(f"{dataset} has terms of use: {chosen.terms}. Accept them: {how_to_prepare(dataset)}")
+    if missing := [str(s) for s in sources if not s.exists()]:
+        raise DataError(f"{', '.join(missing)} does not exist. {how_to_prepare(dataset)}")
+    if not chosen.module:
+        from harness.images.sources.generated import plan
+
+        return [plan(dataset)]
+    module = importlib.import_module(chosen.module)
+    found: list[Plan] = module.plans(
+        dataset, sources or module.fetch(dataset, data_home / ".downloads", progress)
+    )
+    return found
+
+
+def write(plan: Plan, data_home: Path, progress: Progress | None = None) -> Prepared:
+    """Carry out a plan: read the pictures, decode them, rename.
+
+    Where the set exists from other sources, the plan says whether the two are united (pictures of equal
+    class and file name are taken once), whether the new one replaces it, or whether that is refused.
+
+    Raises:
+        DataError: as ``prepare``.
+    """
+    target = data_home / plan.dataset
+    try:
+        with held(data_home / _WORK / f"{plan.dataset}.lock"):
+            _recover(target)
+            existing = PreparedSet.open(target) if (target / FILE).exists() else None
+            if existing and set(plan.sources) <= set(existing.manifest.sources):
+                return Prepared(existing, "unchanged")
+            if existing:
+                plan = _beside(plan, existing)
+            work = _open_work(plan, data_home)
+            if plan.build:
+                plan.build(work, _teller(progress, plan.n_images))
+            else:
+                _decode(plan, work, _read(plan, work, progress), progress)
+            _swap(plan, work, target)
+    except OSError as error:
+        raise DataError(
+            f"{plan.dataset} could not be written to {data_home}: {error}. What is done is kept: free space or "
+            "choose another place with FSBENCH_DATA, then type the same again."
+        ) from error
+    return Prepared(PreparedSet.open(target), "extended" if existing else "new")
+
+
+def _teller(progress: Progress | None, n: int) -> Callable[[int], None]:
+    """Adds up what was done, for ``progress``."""
+    done = [0]
+
+    def tell(more: int) -> None:
+        done[0] += more
+        if progress is not None:
+            progress(done[0], n)
+
+    return tell
+
+
+def _beside(plan: Plan, existing: PreparedSet) -> Plan:
+    """What becomes of a plan where the set exists from other sources."""
+    card = existing.manifest
+    if plan.if_other == "replace":
+        return plan
+    if plan.if_other == "refuse" or not card.has_originals:
+        raise DataError(
+            f"{plan.dataset} is already prepared from {', '.join(s.file for s in card.sources)} "
+            f"({card.population}); {', '.join(s.file for s in plan.sources)} is another source "
+            f"({plan.population}). Remove {existing.folder} first, or use another FSBENCH_DATA."
+        )
+    return replace(
+        plan,
+        population="+".join(sorted({*card.population.split("+"), *plan.population.split("+")})),
+        sources=card.sources + tuple(s for s in plan.sources if s not in card.sources),
+        n_images=plan.n_images + card.n_images,
+        n_bytes=plan.n_bytes + (existing.folder / originals.BYTES).stat().st_size,
+        pictures=lambda: chain(_kept(existing), plan.pictures()),
+    )
+
+
+def _kept(existing: PreparedSet) -> Iterator[Picture]:
+    groups = dict(zip(existing.class_names, existing.groups, strict=True))
+    with existing.originals() as kept:
+        for row, (name, file, author) in enumerate(existing.files()):
+            yield Picture(name, file, partial(kept.read, row), groups[name], author, row)
+
+
+def _open_work(plan: Plan, data_home: Path) -> Path:
+    """The folder where the set grows; what a killed call with equal sources left in it is kept."""
+    work = data_home / _WORK / plan.dataset
+    identity = json.dumps([plan.population, [asdict(s) for s in plan.sources]])
+    record = work / _SOURCES
+    if not record.exists() or record.read_text(encoding="utf-8") != identity:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+    done = sum(p.stat().st_size for p in work.rglob("*") if p.is_file())
+    free, need = shutil.disk_usage(work).free, plan.disk_bytes - done
+    _LOG.info("%s: %d images, %.1f MB of disk", plan.dataset, plan.n_images, plan.disk_bytes / 1e6)
+    if need > free:
+        raise DataError(
+            f"{plan.dataset} needs {need / 1e6:,.1f} MB more, {data_home} has {free / 1e6:,.1f} MB free. "
+            "Free space, or choose another place with FSBENCH_DATA."
+        )
+    record.write_text(identity, encoding="utf-8")
+    return work
+
+
+def _read(plan: Plan, work: Path, progress: Progress | None) -> list[Entry]:
+    """Copy the source bytes; gives the entries in row order: by class, order within it, file."""
+    with OriginalsWriter(work) as writer:
+        for n_read, picture in enumerate(plan.pictures(), start=1):
+            writer.add(picture)
+            if progress is not None:
+                progress(n_read, 2 * plan.n_images)
+    if not writer.entries:
+        raise DataError(f"{', '.join(s.file for s in plan.sources)}: no picture of {plan.dataset} is in it.")
+    return sorted(writer.entries.values(), key=lambda e: (e.class_name, e.order, e.file))
+
+
+def _decode(plan: Plan, work: Path, entries: list[Entry], progress: Progress | None) -> None:
+    """Write manifest, index and the default map into the work folder."""
+    by_class = [list(group) for _, group in groupby(entries, key=lambda e: e.class_name)]
+    manifest = Manifest(
+        dataset=plan.dataset,
+        population=plan.population,
+        mode=plan.mode,
+        classes=tuple(ClassCard(group[0].class_name, group[0].group, len(group)) for group in by_class),
+        sources=plan.sources,
+        terms=plan.terms,
+        pipeline=plan.pipeline,
+        size=plan.size,
+        note=plan.note,
+    )
+    originals.write_index(work, entries)
+    n_read = plan.n_images
+    tell = None if progress is None else lambda done, n: progress(n_read + done, n_read + n)
+    ensure_map(work, manifest, pipeline(plan.pipeline).geometry, plan.size, tell)
+    replace(manifest, has_originals=plan.has_originals).write(work)
+
+
+def _swap(plan: Plan, work: Path, target: Path) -> None:
+    """Put the finished set in its place; a set that was there stays until then."""
+    unneeded = () if plan.has_originals else (originals.BYTES, originals.INDEX)
+    for name in (_SOURCES, originals.JOURNAL, *unneeded):
+        (work / name).unlink(missing_ok=True)
+    old = target.parent / _OLD / target.name
+    if target.exists():
+        old.parent.mkdir(exist_ok=True)
+        shutil.rmtree(old, ignore_errors=True)
+        target.replace(old)
+    work.replace(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _recover(target: Path) -> None:
+    """Undo a swap that was killed between its two renames."""
+    old = target.parent / _OLD / target.name
+    if old.exists() and not target.exists():
+        old.replace(target)

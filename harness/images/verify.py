@@ -1,0 +1,141 @@
+"""`fsbench verify`: whether a prepared set still is what was prepared."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from harness.errors import DataError
+from harness.images import maps
+from harness.images.pipelines import PIPELINES, Geometry, pipeline
+from harness.images.roles import RoleClasses, problems
+from harness.images.stores import PreparedSet
+
+
+class Finding(NamedTuple):
+    """One thing that was checked.
+
+    Attributes:
+        level: "ok", "warning" (worth knowing), "repaired", or "error" (do not use the set).
+        check: what was checked.
+        detail: what was found, and what to type where that helps.
+    """
+
+    level: Literal["ok", "warning", "repaired", "error"]
+    check: str
+    detail: str
+
+
+def verify(dataset: str, data_home: Path) -> list[Finding]:
+    """Check a prepared set: counts, originals, pixel digests, equal pictures, and the benchmarks' splits over it.
+
+    What can be rebuilt is: a map whose pixels differ from their digests is decoded again where the originals are intact.
+
+    Raises:
+        DataError: when the set is not prepared or its manifest is broken.
+    """
+    prepared = PreparedSet.open(data_home / dataset)
+    findings = [_counts(prepared), *_originals(prepared)]
+    can_rebuild = prepared.manifest.has_originals and all(f.level == "ok" for f in findings)
+    findings += [_map(prepared, geometry, size, can_rebuild) for geometry, size in _stored(prepared)]
+    if all(f.level != "error" for f in findings):
+        findings.append(_duplicates(prepared))
+    return [*findings, *_splits(prepared)]
+
+
+def _counts(prepared: PreparedSet) -> Finding:
+    try:
+        rows = [name for name, _, _ in prepared.files()]
+    except (OSError, ValueError) as error:
+        return Finding("error", "counts", f"images.csv cannot be read: {error}")
+    expected = [prepared.class_names[c] for c in prepared.labels]
+    if rows != expected:
+        return Finding("error", "counts", f"images.csv has {len(rows)} rows that do not fit the manifest")
+    return Finding("ok", "counts", f"{len(prepared.class_names)} classes, {len(rows):,} images")
+
+
+def _originals(prepared: PreparedSet) -> Iterator[Finding]:
+    if not prepared.manifest.has_originals:
+        return
+    try:
+        with prepared.originals() as kept:
+            n = prepared.manifest.n_images
+            broken = (
+                [row for row in range(n) if not kept.is_intact(row)] if len(kept.index) == n else range(n)
+            )
+    except DataError as error:
+        yield Finding("error", "originals", str(error))
+        return
+    if broken:
+        yield Finding("error", "originals", f"{len(broken):,} of {n:,} changed; prepare the set again")
+    else:
+        yield Finding("ok", "originals", f"{n:,} files, checksums agree")
+
+
+def _stored(prepared: PreparedSet) -> list[tuple[Geometry, int]]:
+    geometries = {p.geometry.name: p.geometry for p in PIPELINES.values()}
+    pairs = (stem.rsplit("-", 1) for stem in maps.stored(prepared.folder))
+    return [(geometries[name], int(size)) for name, size in pairs if name in geometries and size.isdigit()]
+
+
+def _map(prepared: PreparedSet, geometry: Geometry, size: int, can_rebuild: bool) -> Finding:
+    check = f"pixels of {geometry.name}-{size}"
+    problem = _map_problem(prepared, geometry, size)
+    if not problem:
+        return Finding("ok", check, "digests agree")
+    if not can_rebuild:
+        return Finding("error", check, f"{problem}; prepare the set again")
+    maps.map_path(prepared.folder, geometry, size).unlink()
+    maps.ensure_map(prepared.folder, prepared.manifest, geometry, size)
+    return Finding("repaired", check, f"{problem}; decoded again from the originals")
+
+
+def _map_problem(prepared: PreparedSet, geometry: Geometry, size: int) -> str:
+    try:
+        recorded = maps.recorded_digests(prepared.folder, geometry, size)
+        maps.open_map(prepared.folder, prepared.manifest, geometry, size)
+        found = maps.map_digests(maps.map_path(prepared.folder, geometry, size), prepared.counts.tolist())
+    except DataError as error:
+        return str(error)
+    changed = [n for n, a, b in zip(prepared.class_names, recorded, found, strict=False) if a != b]
+    if changed or len(recorded) != len(found):
+        return f"the pixels of {len(changed)} classes changed ({', '.join(changed[:3])} …)"
+    return ""
+
+
+def _splits(prepared: PreparedSet) -> Iterator[Finding]:
+    """Whether the set can play its roles in the benchmarks, and which groups lie in several roles."""
+    from harness import benchmarks
+
+    dataset = prepared.manifest.dataset
+    roles = [
+        RoleClasses(benchmark.key, name, role.classes, is_part=role.images is not None)
+        for benchmark in benchmarks.every()
+        for name, role in benchmark.roles.items()
+        if role.dataset == dataset
+    ]
+    found = [Finding(*problem) for problem in problems(prepared, roles)]
+    if roles and not found:
+        names = ", ".join(dict.fromkeys(r.benchmark for r in roles))
+        yield Finding("ok", "splits", f"classes, counts and groups are those of {names}")
+    yield from found
+
+
+def _duplicates(prepared: PreparedSet) -> Finding:
+    """Equal pictures in different classes: no classifier can tell them apart."""
+    card = prepared.manifest
+    pixels = prepared.map(card.pipeline, card.size)
+    rows = defaultdict(list)
+    for row in range(len(pixels)):
+        rows[hashlib.blake2b(pixels[row].tobytes(), digest_size=16).digest()].append(row)
+    shared = [r for r in rows.values() if len(set(prepared.labels[r])) > 1]
+    where = f"{pipeline(card.pipeline).geometry.name}-{card.size}"
+    if not shared:
+        return Finding("ok", "equal pictures", f"none in two classes at {where}")
+    names = sorted({" = ".join(prepared.class_names[prepared.labels[i]] for i in r) for r in shared})
+    return Finding(
+        "warning", "equal pictures", f"{len(shared)} in two classes at {where}: {'; '.join(names[:5])}"
+    )

@@ -1,0 +1,190 @@
+"""Plan → run → collect: what is already known is skipped, what was written is ingested exactly once.
+
+Jobs write folders; this side alone opens the database. It may die at any moment: the folders stay, and ``collect``,
+``status`` and ``resume`` need nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from harness.jobs import executors, status
+from harness.jobs.batches import Batch
+from harness.jobs.packing import Ways, pack
+from harness.jobs.waiting import Waiting
+from harness.runs import RunResult, RunSpec, folders, planning
+from harness.system.folders import Places
+
+if TYPE_CHECKING:
+    from harness.store import Store
+    from harness.system.progress import Progress
+
+log = logging.getLogger("fsbench.dispatch")
+State = Literal["stored", "written", "new"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run and where it stands: in the database, in ``runs/`` only, or still to do."""
+
+    spec: RunSpec
+    state: State
+
+
+def classify(
+    specs: Sequence[RunSpec], places: Places, store: Store | None, *, force: bool = False
+) -> list[Planned]:
+    """Tell which specs are in the database or in ``runs/`` already; with ``force`` all are new."""
+    ids = [spec.id for spec in specs]
+    stored = store.known_ids(ids) if store and not force else set()
+
+    def state(run_id: str) -> State:
+        if run_id in stored:
+            return "stored"
+        return "written" if not force and folders.is_done(places.runs, run_id) else "new"
+
+    return [Planned(spec, state(run_id)) for spec, run_id in zip(specs, ids, strict=True)]
+
+
+def run_inline(planned: Sequence[Planned], places: Places, store: Store, progress: Progress, *, device: str = "auto",
+               force: bool = False) -> Iterator[RunResult]:  # fmt: skip
+    """Carry out what is new in this process, ingest it as it ends, and collect what was only written.
+
+    Yields:
+        Results in the order in which they reach the database.
+    """
+    yield from _collect_written(planned, places, store)
+    todo = [entry.spec for entry in planned if entry.state == "new"]
+    if force:
+        folders.start_over(todo, places)
+    for group in planning.grouped(todo):
+        from harness.jobs import worker
+
+        for result in worker.carry_out(group, places, device, progress):
+            yield _ingest(result, places, store)
+
+
+def run_jobs(planned: Sequence[Planned], places: Places, store: Store, ways: Ways, *,
+             force: bool = False) -> Iterator[RunResult]:  # fmt: skip
+    """Give what is new to jobs, wait, and ingest each result as its folder appears.
+
+    Yields:
+        Results in the order in which they reach the database; a job that ended without one gives a failed result
+        that is in no database.
+
+    Raises:
+        DispatchError: when the engine does not take the jobs.
+    """
+    yield from _collect_written(planned, places, store)
+    todo = [entry.spec for entry in planned if entry.state == "new"]
+    if not todo:
+        return
+    if force:
+        folders.start_over(todo, places)
+    for folder in (places.runs, places.data, places.cache):
+        folder.mkdir(parents=True, exist_ok=True)
+    options = {"jobs": ways.jobs, "slurm": dict(ways.slurm)}
+    batch = Batch.create(places.runs, ways.executor, pack(todo, places, ways), options)
+    yield from _submit_and_wait(batch, batch.numbers, places, store)
+
+
+def resume(places: Places, store: Store) -> Iterator[RunResult]:
+    """Give to jobs again what failed, was stopped or vanished, in the batches as they were planned.
+
+    Yields:
+        Results as ``run_jobs`` does.
+    """
+    collect(places, store)
+    waiting: list[Iterator[RunResult]] = []
+    for batch in Batch.every(places.runs):
+        numbers = lost_groups(batch, places)
+        if numbers:
+            for number in numbers:
+                batch.group_path(number).with_suffix(".state").unlink(missing_ok=True)
+            (batch.path / "cancelled").unlink(missing_ok=True)
+            waiting.append(_submit_and_wait(batch, numbers, places, store))
+    for results in waiting:
+        yield from results
+
+
+def lost_groups(batch: Batch, places: Places) -> list[int]:
+    """Groups of a batch with runs that are not done and no job that is alive."""
+    mine = {
+        s.spec.id
+        for s in status.statuses(places.runs)
+        if s.batch == batch and s.state in (*status.UNFINISHED, "queued")
+    }
+    if not mine:
+        return []
+    alive = executors.engine(batch).alive(batch)
+    numbers = [
+        n for n in batch.numbers if n not in alive and mine & {spec.id for spec in batch.group(n).specs}
+    ]
+    return numbers
+
+
+def cancel(places: Places, prefixes: Sequence[str] = ()) -> int:
+    """End the jobs of every batch that is not finished, or of those that hold the named runs.
+
+    Returns:
+        The number of runs given up; their work is saved, and ``resume`` goes on with it.
+    """
+    n = 0
+    found = [s for s in status.statuses(places.runs) if s.state in ("queued", "running")]
+    chosen = [s for s in found if not prefixes or any(s.spec.id.startswith(p) for p in prefixes)]
+    for batch in {s.batch.path: s.batch for s in chosen}.values():
+        batch.cancel()
+        executors.engine(batch).cancel(batch)
+        n += sum(s.batch == batch for s in found)
+    return n
+
+
+def collect(places: Places, store: Store) -> dict[str, int]:
+    """Ingest every run folder; known ones change nothing.
+
+    Returns:
+        How many were "new", "known", "replicate" or "replaced".
+    """
+    outcomes: dict[str, int] = {}
+    for folder in folders.complete(places.runs):
+        outcome = store.ingest(RunResult.load(folder))
+        folders.mark_collected(folder, places.db)
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+    return outcomes
+
+
+def _collect_written(planned: Sequence[Planned], places: Places, store: Store) -> Iterator[RunResult]:
+    for entry in planned:
+        if entry.state == "written":
+            yield _ingest(RunResult.load(places.runs / entry.spec.id), places, store)
+
+
+def _ingest(result: RunResult, places: Places, store: Store) -> RunResult:
+    if store.ingest(result) == "replicate":
+        log.warning(
+            "run %s is in the database with other counts; both are kept, and `fsbench show %s` lists them",
+            result.spec.id,
+            result.spec.id,
+        )
+    folders.mark_collected(places.runs / result.spec.id, places.db)
+    return result
+
+
+def _submit_and_wait(
+    batch: Batch, numbers: Sequence[int], places: Places, store: Store
+) -> Iterator[RunResult]:
+    """Submit groups at once; the iterator returned waits for them and ingests what they leave."""
+    engine = executors.engine(batch)
+    waiting = Waiting(batch, numbers, engine, places)
+    engine.submit(batch, numbers)
+    log.info("%d jobs given to %s (%s)", len(numbers), batch.executor, batch.path)
+    return _stored(waiting, places, store)
+
+
+def _stored(waiting: Waiting, places: Places, store: Store) -> Iterator[RunResult]:
+    for result in waiting.results():
+        has_folder = (places.runs / result.spec.id).is_dir()
+        yield _ingest(result, places, store) if result.status == "done" or has_folder else result

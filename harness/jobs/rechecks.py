@@ -1,0 +1,94 @@
+"""Look again at a stored run: count a sample of its episodes from the checkpoint, and keep what was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from harness.errors import ConfigError
+from harness.jobs.recount import Recount, sample
+from harness.jobs.worker import choose_device
+from harness.store import Recheck, Store
+from harness.system.folders import Places
+from harness.system.progress import Progress
+
+if TYPE_CHECKING:
+    from harness.store import StoredRun
+
+
+class Differing(NamedTuple):
+    """An episode that gave another count: its number, and the correct predictions stored and found, of one metric."""
+
+    episode: int
+    metric: str
+    stored: int
+    found: int
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a recheck found.
+
+    Attributes:
+        run: what was looked at.
+        check: as it was stored.
+        differing: the episodes that gave other counts.
+        made_on: kind of device that the stored counts are from; empty when it was not recorded.
+    """
+
+    run: StoredRun
+    check: Recheck
+    differing: tuple[Differing, ...]
+    made_on: str
+
+
+def recheck(store: Store, places: Places, prefix: str, replicate: str, n: int, seed: int, device: str,
+            progress: Progress, source: str = "") -> Looked:  # fmt: skip
+    """Count a sample of episodes again, compare, and store the outcome.
+
+    Args:
+        store: has the run.
+        places: where its checkpoint and images are.
+        prefix, replicate: beginnings of a run id and, where several results are stored, of the digest meant.
+        n: episodes to count again, ≥ 1.
+        seed: of the sample.
+        device: "auto", "cpu" or "cuda".
+        progress: told how far it is.
+        source: file of the method, where it is not where it was.
+
+    Raises:
+        ConfigError: when the run failed, was made elsewhere and only scored here, or by another version.
+        DataError: when the checkpoint or the images are not here.
+    """
+    run = store.run(prefix, replicate)
+    _refuse_uncountable(run)
+    where = choose_device(device)
+    chosen = sample(run.id, run.spec.n_episodes, n, seed)
+    found = Recount(run.spec, places, where, progress, source).counts(chosen)
+    differing = tuple(
+        Differing(i, metric, int(stored[i]), count)
+        for metric, counts in found.items()
+        for stored in (store.counts(run.pk, metric)[0],)
+        for i, count in zip(chosen.tolist(), counts.tolist(), strict=True)
+        if stored[i] != count
+    )
+    checked = datetime.now(UTC).isoformat(timespec="seconds")
+    n_differing = len({entry.episode for entry in differing})
+    check = Recheck(checked, where.type, seed, len(chosen), n_differing)
+    store.add_recheck(run.id, run.replicate, check)
+    return Looked(
+        store.run(run.id, run.replicate), check, differing, str(run.provenance.get("device_type", ""))
+    )
+
+
+def _refuse_uncountable(run: StoredRun) -> None:
+    if run.status == "failed":
+        raise ConfigError(
+            f"Run {run.id} failed, so there is nothing to count again. `fsbench show {run.id}` says why."
+        )
+    if run.spec.is_scored:
+        raise ConfigError(
+            f"Run {run.id} was scored from predictions made elsewhere: there is no checkpoint to count again from, and it "
+            "stays self-reported. Write the method for fsbench and run it here."
+        )

@@ -1,0 +1,190 @@
+"""Try hyper-parameters on the validation classes; every try is stored, so that the board can say how many there were."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import tempfile
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness import benchmarks
+from harness.benchmarks import Setting
+from harness.errors import ConfigError, FsbenchError, PluginError
+from harness.jobs.run import Job
+from harness.jobs.worker import choose_device, keep_freed_memory
+from harness.method import registry
+from harness.runs import planning
+from harness.runs.spec import RunSpec
+from harness.store import Trial
+from harness.system.folders import Places
+from harness.system.locks import claim
+from harness.system.progress import Progress
+from harness.training.fit_context import Fit
+from harness.training.validation import Validator
+
+if TYPE_CHECKING:
+    from harness.store import Store
+
+log = logging.getLogger("fsbench.tuning")
+JOINT_METRIC = "top5/novel"  # by which the joint protocol's papers choose
+VALIDATION_HALF = "val"  # variant of a joint benchmark whose novel classes are those for tuning
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One configuration and its trials.
+
+    Attributes:
+        overrides: what the grid says, as typed.
+        trials: one per seed.
+    """
+
+    overrides: Mapping[str, str]
+    trials: tuple[Trial, ...]
+
+    @property
+    def accuracy(self) -> float | None:
+        """Mean over the seeds, a fraction; None when one of them failed."""
+        found = [trial.accuracy for trial in self.trials]
+        whole = [accuracy for accuracy in found if accuracy is not None]
+        return sum(whole) / len(whole) if len(whole) == len(found) else None
+
+
+def read_grid(texts: Sequence[str]) -> list[dict[str, str]]:
+    """Every combination of what ``--grid`` lists, the last name changing fastest.
+
+    Values are separated by commas, or by semicolons where the values have commas themselves.
+
+    >>> read_grid(["lr=0.1,0.01", "sizes=2,3;4,5"])[1]
+    {'lr': '0.1', 'sizes': '4,5'}
+
+    Raises:
+        ConfigError: for texts that are not key=value,value, and for a name given twice.
+    """
+    choices: dict[str, list[str]] = {}
+    for text in texts:
+        key, is_there, listed = text.partition("=")
+        values = [part.strip() for part in listed.split(";" if ";" in listed else ",")]
+        if not is_there or not all(values):
+            raise ConfigError(f"--grid {text}: expected key=value,value, like --grid lr=0.1,0.01.")
+        if key.strip() in choices:
+            raise ConfigError(f"--grid {text}: {key.strip()} is there already; list all its values at once.")
+        choices[key.strip()] = list(dict.fromkeys(values))
+    return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+
+
+def plan(method: str, bench: str, grid: Sequence[Mapping[str, str]], seeds: Sequence[int],
+         options: planning.Options, data: Path) -> list[list[RunSpec]]:  # fmt: skip
+    """Resolve every configuration before anything is trained.
+
+    Returns:
+        For each entry of the grid, one spec per seed.
+
+    Raises:
+        ConfigError: for a hyper-parameter or value that the method does not have, or a setting without validation classes.
+    """
+    loaded, setting, images = registry.load(method), benchmarks.load(bench), planning.Images(data)
+    _refuse_untunable(setting)
+    specs = []
+    for overrides in grid:
+        chosen = replace(options, overrides={**options.overrides, **overrides})
+        template = planning.make_spec(loaded, setting, chosen, images)
+        specs.append([replace(template, seed=seed) for seed in seeds])
+    return specs
+
+
+def tune(store: Store, places: Places, specs: Sequence[Sequence[RunSpec]], grid: Sequence[Mapping[str, str]], device: str,
+         progress: Progress) -> Iterator[Tried]:  # fmt: skip
+    """Train every configuration, score it on the validation classes, and store each trial as it ends.
+
+    What was tried before, and did not fail, is not tried again; trainings are shared with runs by their fit key.
+
+    Yields:
+        What became of each entry of the grid, in its order.
+    """
+    keep_freed_memory()
+    where = choose_device(device)
+    known = {trial.spec.id: trial for trial in store.trials() if trial.n_query}
+    for overrides, same in zip(grid, specs, strict=True):
+        trials = []
+        for spec in same:
+            if spec.id not in known:
+                known[spec.id] = TrialJob(spec, places, where, progress).trial()
+                store.add_trial(known[spec.id])
+            trials.append(known[spec.id])
+        yield Tried(overrides, tuple(trials))
+
+
+@dataclass
+class TrialJob(Job):
+    """A run that stops before the novel images: trained, then scored on validation classes."""
+
+    def trial(self) -> Trial:
+        """Train and score; a method's own failure becomes a failed trial, what a user can mend is raised."""
+        try:
+            return self._trial(*(self._joint() if self.setting.benchmark.joint else self._episodic()))
+        except PluginError as error:
+            return self._failed(str(error))
+        except FsbenchError:
+            raise
+        except Exception:  # noqa: BLE001 -- a plugin may raise anything
+            return self._failed(traceback.format_exc())
+
+    def _episodic(self) -> tuple[int, int, float]:
+        """Correct predictions and queries of the validation episodes, and seconds of the training."""
+        spec, setting = self.spec, self.setting
+        with benchmarks.novel_closed(), claim(self._lock, f"the training of {spec.method.name}"):
+            method = self._build()
+            record = self._fit(method)
+            validate = Validator(spec, self._open("validation"), setting.benchmark.seed, self.device)
+            n_correct, n_query = validate.counts(method, setting.way, setting.shot)
+        return int(n_correct.sum()), len(n_correct) * n_query, record["seconds"]
+
+    def _joint(self) -> tuple[int, int, float]:
+        """The same of the experiments of a validation half."""
+        with tempfile.TemporaryDirectory() as scratch:
+            result = Job(
+                self.spec, replace(self.places, home=Path(scratch)), self.device, self.progress, self.source
+            ).run()
+        assert result is not None, "a whole run has a result"
+        counts = result.counts[JOINT_METRIC]
+        seconds = result.provenance["seconds"]["fit"]
+        return int(counts.n_correct.sum()), int(counts.n_query.sum()), seconds
+
+    @property
+    def _lock(self) -> Path:
+        return Fit(self.places.cache, self.spec.fit_key).folder / "lock"
+
+    def _trial(self, n_correct: int, n_query: int, seconds: float) -> Trial:
+        return Trial(self.spec, n_correct, n_query, round(seconds), "", _now())
+
+    def _failed(self, text: str) -> Trial:
+        log.error("%s", text)
+        return Trial(self.spec, 0, 0, 0, text, _now())
+
+
+def best(tried: Sequence[Tried]) -> Tried | None:
+    """The highest accuracy, the earliest of equals; None when everything failed."""
+    whole = [entry for entry in tried if entry.accuracy is not None]
+    return max(whole, key=lambda entry: entry.accuracy or 0.0, default=None)
+
+
+def _refuse_untunable(setting: Setting) -> None:
+    benchmark = setting.benchmark
+    if benchmark.joint and benchmark.variant != VALIDATION_HALF:
+        raise ConfigError(
+            f"{setting.name} is what results are reported on; tune on {benchmark.name}-{VALIDATION_HALF}-n{setting.shot}."
+        )
+    if not benchmark.joint and "validation" not in benchmark.roles:
+        raise ConfigError(
+            f"{benchmark.key} has no validation classes, so nothing can be tuned on it: its novel classes are for results."
+        )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,28 @@
+"""What a method is: its protocol, where it is found, its hyper-parameters, and what ``adapt`` sees.
+
+No run, no training loop and no store: a method can be described without any of them.
+"""
+
+from harness.method.protocol import (
+    REQUIRED,
+    Batched,
+    Embeds,
+    Method,
+    Traits,
+    check_method,
+    defaults,
+    recipes,
+    traits,
+)
+
+__all__ = [
+    "REQUIRED",
+    "Batched",
+    "Embeds",
+    "Method",
+    "Traits",
+    "check_method",
+    "defaults",
+    "recipes",
+    "traits",
+]

@@ -1,0 +1,95 @@
+"""What a run of the joint protocol says class by class: the units over which its rows are compared.
+
+All classes are in every experiment, and five experiments are too few to test anything, so rows are paired over
+classes: each class's accuracy is averaged over the experiments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.evaluation.counting import GROUPS, TOPS
+from harness.runs import EpisodeTable
+from harness.store import Store, StoredRun
+
+FloatArray = npt.NDArray[np.float64]
+METRICS = tuple(f"top{k}/{group}" for group in GROUPS for k in TOPS)  # in the order of the published tables
+
+
+@dataclass(frozen=True)
+class JointNumbers:
+    """The numbers of one row, its seeds pooled; all fractions.
+
+    Attributes:
+        by_class: (S, X, C) accuracies of the classes that the row's metric counts: seeds × experiments × classes.
+        means: by metric, over the queries of each experiment, averaged over experiments and seeds.
+        class_means: by metric, over classes.
+    """
+
+    by_class: FloatArray
+    means: Mapping[str, float]
+    class_means: Mapping[str, float]
+
+
+def is_joint(run: StoredRun) -> bool:
+    """Whether a run was made by the joint protocol."""
+    return set(METRICS) <= set(run.metrics)
+
+
+def read(store: Store, runs: Sequence[StoredRun], metric: str) -> JointNumbers | None:
+    """Read the numbers of a row; None where a run kept no predictions or its list is not stored.
+
+    Args:
+        store: the database.
+        runs: one stored run a seed, of one list.
+        metric: the one that ranks the row, such as "top5/novel".
+    """
+    n = min(run.spec.n_episodes for run in runs)
+    tables = [class_table(store, run) for run in runs]
+    if any(table is None for table in tables):
+        return None
+    found = [{name: values[:n] for name, values in table.items()} for table in tables if table]
+    totals = [{name: _example_mean(store, run, name, n) for name in METRICS} for run in runs]
+    return JointNumbers(
+        np.stack([table[metric] for table in found]),
+        {name: float(np.mean([total[name] for total in totals])) for name in METRICS},
+        {name: float(np.mean([table[name].mean() for table in found])) for name in METRICS},
+    )
+
+
+def class_table(store: Store, run: StoredRun) -> dict[str, FloatArray] | None:
+    """Metric → (X, C) accuracies of the classes it counts; None without predictions or list."""
+    labels = {k: store.predictions(run.pk, f"top{k}/all") for k in TOPS}
+    if any(given is None for given in labels.values()):
+        return None
+    episodes = store.episode_list(run.spec.episode_digest)
+    found = {}
+    for k, given in labels.items():
+        assert given is not None
+        right = given == episodes.query_label  # (X, A·Q)
+        by_class = right.reshape(len(given), episodes.classes.shape[1], -1).mean(axis=2)  # (X, A)
+        for group in GROUPS:
+            found[f"top{k}/{group}"] = by_class[:, members(episodes, group)]
+    return found
+
+
+def members(episodes: EpisodeTable, group: str) -> slice:
+    """Which of the classes asked belong to "novel", "base" or "all"."""
+    n_base = episodes.classes.shape[1] - episodes.support.shape[1]
+    return {"novel": slice(n_base, None), "base": slice(0, n_base), "all": slice(None)}[group]
+
+
+def predictions_of(store: Store, run: StoredRun, metric: str) -> npt.NDArray[np.unsignedinteger[Any]] | None:
+    """Labels predicted for all queries of an experiment, as a metric of any group counts them: (X, n_query)."""
+    top, slash, _ = metric.partition("/")
+    return store.predictions(run.pk, f"{top}/all" if slash else metric)
+
+
+def _example_mean(store: Store, run: StoredRun, metric: str, n: int) -> float:
+    n_correct, n_query = store.counts(run.pk, metric)
+    return float((n_correct[:n] / n_query[:n]).mean())

@@ -1,0 +1,208 @@
+"""From stored runs to the rows of one setting: seeds pooled, one interval each, badges."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from harness import benchmarks, stats
+from harness.errors import FsbenchError
+from harness.report.board import joint
+from harness.runs import RunSpec
+from harness.seeding import numpy_generator
+from harness.store import Store, StoredRun
+from harness.store.trials import Family, config_text, family_of
+
+Matrix = npt.NDArray[np.float64]
+Tried = Mapping[Family, Set[str]]
+HEADLINES = ("top1", "top5/novel", "top1/novel")  # the metric that ranks a setting: the first a run has
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a leaderboard: method + backbone + configuration + recipe, its seeds pooled.
+
+    Attributes:
+        method, backbone, recipe: names.
+        config: what differs from the method's defaults, as "key=value, …"; empty when nothing does.
+        setting: name of the setting.
+        metric: what ``accuracy`` counts, such as "top1".
+        runs: one stored run per seed, by seed.
+        accuracy: (S, T) fractions on the episodes all seeds share.
+        interval: the headline interval.
+        badges: "transductive", "resized", "partial", "tuned (12)", …, sorted.
+        joint: the numbers of the joint protocol; None in episodic settings.
+    """
+
+    method: str
+    backbone: str
+    recipe: str
+    config: str
+    setting: str
+    metric: str
+    runs: tuple[StoredRun, ...]
+    accuracy: Matrix
+    interval: stats.Interval
+    badges: tuple[str, ...]
+    joint: joint.JointNumbers | None = None
+
+    def units(self, n: int) -> Matrix:
+        """What tests pair: (S, n) accuracies of the first n episodes; jointly (S, C) of classes, over n experiments."""
+        return self.accuracy[:, :n] if self.joint is None else self.joint.by_class[:, :n].mean(axis=1)
+
+    @property
+    def unit(self) -> str:
+        """What those are."""
+        return "episodes" if self.joint is None else "classes"
+
+    @property
+    def spec(self) -> RunSpec:
+        """Specification of the first seed."""
+        return self.runs[0].spec
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy, a fraction."""
+        return self.interval.mean
+
+    @property
+    def half_width(self) -> float | None:
+        """Half-width of the 95% interval, a fraction; None where it is undefined."""
+        return self.interval.half_width
+
+    @property
+    def n_episodes(self) -> int:
+        """Episodes that every seed has."""
+        return int(self.accuracy.shape[1])
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Training seeds."""
+        return tuple(run.spec.seed for run in self.runs)
+
+    @property
+    def label(self) -> str:
+        """Method and whatever sets this row apart from its default."""
+        told = ", ".join(filter(None, (self.config, self.recipe if self.recipe != "clean" else "")))
+        return f"{self.method} ({told})" if told else self.method
+
+    @property
+    def key(self) -> str:
+        """The ids of its runs: a name of the row for random streams."""
+        return "+".join(run.id for run in self.runs)
+
+    @cached_property
+    def seconds(self) -> dict[str, float]:
+        """Mean seconds of fit, embed and evaluate over the seeds."""
+        laps = [run.provenance.get("seconds", {}) for run in self.runs]
+        return {k: float(np.mean([lap.get(k, 0.0) for lap in laps])) for k in ("fit", "embed", "evaluate")}
+
+
+def standard_episodes(setting: str) -> int | None:
+    """The benchmark's number of episodes; None when there is no such benchmark any more."""
+    try:
+        return benchmarks.load(setting).n_episodes
+    except FsbenchError:
+        return None
+
+
+def partial_badge(n_episodes: int, n_standard: int | None) -> set[str]:
+    """The badge of fewer episodes than the benchmark asks."""
+    return {"partial"} if n_standard and n_episodes < n_standard else set()
+
+
+def headline_metric(run: StoredRun) -> str:
+    """The metric that ranks a run."""
+    return next((name for name in HEADLINES if name in run.metrics), run.metrics[0])
+
+
+def row_key(spec: RunSpec) -> str:
+    """Digest of what makes a row: everything in the identity but seed, episodes and setting."""
+    identity = {
+        "method": [spec.method.name, spec.method.version, spec.method.source_sha256],
+        "config": spec.values(),
+        "images": [spec.backbone, spec.image_size, spec.pipeline, dict(spec.data_digest)],
+        "training": [
+            spec.recipe,
+            spec.weights_sha256,
+            spec.precision,
+            spec.world_size,
+            spec.per_rank_batch,
+            *spec.seen,
+            spec.select_on,
+            spec.is_compiled,
+            *([spec.cut_from] if spec.cut_from else []),
+        ],
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def by_row(runs: Sequence[StoredRun]) -> dict[str, list[StoredRun]]:
+    """Runs by row; of one seed the run with most episodes, of its replicates the one seen first."""
+    best: dict[tuple[str, int], StoredRun] = {}
+    for run in sorted(runs, key=lambda r: (-r.spec.n_episodes, r.created, r.replicate)):
+        best.setdefault((row_key(run.spec), run.spec.seed), run)
+    groups: dict[str, list[StoredRun]] = {}
+    for (key, _), run in sorted(best.items()):
+        groups.setdefault(key, []).append(run)
+    return groups
+
+
+def pooled(store: Store, setting: str, runs: list[StoredRun], n_standard: int | None, tried: Tried) -> Row:
+    """Pool the runs of one row, one a seed, of one episode list.
+
+    Args:
+        store: has their counts.
+        setting: its name.
+        runs: by seed.
+        n_standard: the benchmark's number of episodes; None when it no longer exists.
+        tried: configurations that were tuned, by family.
+    """
+    spec, metric = runs[0].spec, headline_metric(runs[0])
+    _, accuracy = store.accuracy_matrix([run.pk for run in runs], metric)
+    rng = numpy_generator(0, "bootstrap", *sorted(run.id for run in runs))
+    numbers = joint.read(store, runs, metric) if joint.is_joint(runs[0]) else None
+    badges = {badge for run in runs for badge in run.badges}
+    badges -= {"spot-checked"} if any(run.trust != "spot-checked" for run in runs) else set()
+    badges |= _tuned(spec, tried)
+    badges |= {"as-published"} if spec.recipe == "as-published" else set()
+    badges |= partial_badge(accuracy.shape[1], n_standard)
+    return Row(
+        method=spec.method.name,
+        backbone=spec.backbone,
+        recipe=spec.recipe,
+        config=changed(spec),
+        setting=setting,
+        metric=metric,
+        runs=tuple(runs),
+        accuracy=accuracy,
+        interval=stats.joint_interval(numbers.by_class.mean(axis=0), rng)
+        if numbers
+        else stats.headline_interval(accuracy, rng),
+        badges=tuple(sorted(badges)),
+        joint=numbers,
+    )
+
+
+def _tuned(spec: RunSpec, tried: Tried) -> set[str]:
+    """How many configurations were tried, on a row that is one of them."""
+    configs = tried.get(family_of(spec), set())
+    return {f"tuned ({len(configs)})"} if config_text(spec) in configs else set()
+
+
+def changed(spec: RunSpec) -> str:
+    """Name the hyper-parameters given with ``--set``, and what else is not the default."""
+    parts = [
+        f"{name}={entry.value}" for name, entry in sorted(spec.config.items()) if entry.origin == "--set"
+    ]
+    parts += [spec.precision] if spec.precision != "fp32" else []
+    parts += ["compiled"] if spec.is_compiled else []
+    parts += ["selected on novel"] if spec.select_on == "novel" else []
+    parts += [f"{spec.world_size} processes"] if spec.world_size != 1 else []
+    return ", ".join(parts)

@@ -1,0 +1,306 @@
+"""The pictures of a setting's page, drawn by matplotlib: intervals, costs, classes, seeds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from harness import stats
+from harness.cli.tables import duration, percent
+from harness.report.board.across import Across
+from harness.report.board.sweeps import Sweep
+from harness.report.pages.setting_page import Cost, Entry, SettingPage, mean_accuracy
+from harness.report.pages.svg import INK, LINE, MUTED, SERIES, draw, figure, style
+
+WIDTH = 7.6  # inches
+LABEL_SPACE = 0.34  # of the width, left of the axes
+MARKERS = "osD^v"
+LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
+MAX_CLASSES = 20
+MAX_SHOWN = 5  # rows told apart in the picture of classes
+MAX_NUMBERED = 12  # points of a front beyond which their numbers would cover each other
+MAX_SWEEPS = 8
+
+
+def forest(page: SettingPage) -> Markup:
+    """Means with their sampler and class intervals, best first."""
+    entries, tips = page.entries, {}
+    with style():
+        made, axes = _rows([e.row.label for e in entries])
+        for i, entry in enumerate(entries):
+            _whisker(axes, i, entry.by_class, 1.2, MUTED, f"c{i}")
+            _whisker(axes, i, entry.sampler, 4, SERIES[0], f"w{i}")
+            axes.plot([100 * entry.row.mean], [i], "o", ms=5, color=INK, gid=f"m{i}")
+            text = f"{entry.row.label}, {entry.row.backbone}: {percent(entry.row.mean)}%"
+            tips[f"m{i}"] = text
+            tips[f"w{i}"] = (
+                f"{entry.row.label}, other {'classes and experiments' if entry.row.joint else 'episodes'}: {_ends(entry.sampler)}"
+            )
+            tips[f"c{i}"] = f"{entry.row.label}, other classes: {_ends(entry.by_class)}"
+        axes.set_xlabel("accuracy %")
+        return draw(made, "forest", f"Accuracy of {len(entries)} rows with two intervals each", tips)
+
+
+def costs(page: SettingPage) -> Markup | None:
+    """Accuracy against what it costs, each with its Pareto front; None when no two rows recorded any cost."""
+    kinds: list[tuple[str, Callable[[Cost], float | None], Callable[[float], str]]] = [
+        ("training, seconds", lambda c: c.fit_seconds, duration),
+        ("evaluation, ms per episode", lambda c: c.episode_ms, lambda v: f"{v:.3g} ms"),
+        ("parameters, millions", lambda c: c.parameters and c.parameters / 1e6, lambda v: f"{v:.3g} M"),
+        ("peak memory, GB", lambda c: c.peak_bytes and c.peak_bytes / 1e9, lambda v: f"{v:.2f} GB"),
+    ]
+    found = []
+    for name, value, write in kinds:
+        known = [(i, e, v) for i, e in enumerate(page.entries) if (v := value(e.cost))]
+        if len(known) > 1:
+            found.append((name, known, write))
+    if not found:
+        return None
+    tips: dict[str, str] = {}
+    with style():
+        made = figure(WIDTH, 2.5 * -(-len(found) // 2))
+        grid = made.subplots(-(-len(found) // 2), 2, squeeze=False, sharey=True)
+        made.subplots_adjust(left=0.08, right=0.98, top=0.97, bottom=0.2 / len(grid), hspace=0.45, wspace=0.1)
+        for axes, (name, known, write) in zip(grid.flat, found, strict=False):
+            _cost_panel(axes, name, known, write, tips)
+        for axes in grid.flat[len(found) :]:
+            axes.set_visible(False)
+        for row in grid:
+            row[0].set_ylabel("accuracy %")
+        return draw(
+            made, "cost", "Accuracy against training time, evaluation time, parameters and memory", tips
+        )
+
+
+def classes(page: SettingPage) -> Markup | None:
+    """Accuracy per class: a bar for the mean of the best rows, a mark for each; None without predictions."""
+    shown = [(e, mean_accuracy(e.classes)) for e in page.entries if e.classes is not None][:MAX_SHOWN]
+    if not shown or not page.class_names:
+        return None
+    table = np.stack([accuracy for _, accuracy in shown])  # (M, C)
+    asked = np.flatnonzero(~np.isnan(table).any(axis=0))
+    if not len(asked):
+        return None
+    hardest_first = asked[np.argsort(table[:, asked].mean(axis=0), kind="stable")][:MAX_CLASSES]
+    names, tips = [page.class_names[c] for c in hardest_first], {}
+    labels = [_short(entry.row.label) for entry, _ in shown]
+    with style():
+        made, axes = _rows(names, labels)
+        for i, c in enumerate(hardest_first):
+            mean = 100 * table[:, c].mean()
+            told = "; ".join(f"{e.row.label} {100 * accuracy[c]:.1f}%" for e, accuracy in shown)
+            axes.barh([i], [mean], height=0.6, color=LINE, gid=f"b{i}")
+            tips[f"b{i}"] = f"{page.class_names[c]}: mean {mean:.1f}%; {told}"
+        for k, (entry, accuracy) in enumerate(shown):
+            axes.plot(
+                100 * accuracy[hardest_first], range(len(hardest_first)), MARKERS[k], ms=4.5, color=SERIES[k],
+                label=labels[k], gid=f"s{k}",
+            )  # fmt: skip
+            tips[f"s{k}"] = f"{entry.row.label}, {entry.row.backbone}"
+        axes.set_xlabel("accuracy %")
+        _legend(axes, labels)
+        return draw(made, "classes", f"Accuracy of {len(names)} classes, hardest first", tips)
+
+
+def hardness(page: SettingPage) -> Markup | None:
+    """Accuracy of the best rows in each tenth of the episodes, against its mean hardness; None where unmeasured."""
+    part, tips = page.hardness, {}
+    if part is None:
+        return None
+    shown = part.rows[:MAX_SHOWN]
+    labels = [_short(found.row.label) for found in shown]
+    with style():
+        made, axes = _wide(labels)
+        for k, found in enumerate(shown):
+            values = [100 * share for share in found.accuracy]
+            axes.plot(part.omega, values, "-", lw=1, color=SERIES[k])
+            for i, (omega, value) in enumerate(zip(part.omega, values, strict=True)):
+                label = None if i else labels[k]
+                axes.plot([omega], [value], MARKERS[k], ms=4.5, color=SERIES[k], gid=f"h{k}x{i}", label=label)
+                tips[f"h{k}x{i}"] = f"{found.row.label}, tenth {i + 1} of the episodes: {value:.1f}%"
+        axes.set_xlabel("hardness, nats")
+        axes.set_ylabel("accuracy %")
+        _legend(axes, labels)
+        return draw(made, "hardness", f"Accuracy of {len(shown)} rows against hardness", tips)
+
+
+def sweep(found: Sweep, number: int) -> Markup:
+    """Accuracy against a hyper-parameter: novel classes with their intervals, and the validation episodes."""
+    tips: dict[str, str] = {}
+    values = [point.value for point in found.points]
+    labels = ["novel", "validation, which chooses the epoch"]
+    has_validation = all(point.validation for point in found.points)
+    with style():
+        made, axes = _wide(labels if has_validation else labels[:1])
+        novel = [point.row.mean for point in found.points]
+        _curve(axes, values, novel, labels[0], 0, f"{found.name} {{}}: {{}}", tips)
+        for value, point in zip(values, found.points, strict=True):
+            half = point.row.half_width or 0.0
+            ends = [100 * (point.row.mean - half), 100 * (point.row.mean + half)]
+            axes.plot([value, value], ends, "-", lw=2, color=SERIES[0])
+        if has_validation:
+            means = [float(np.mean(point.validation)) for point in found.points]
+            _curve(axes, values, means, labels[1], 1, f"{found.name} {{}}: {{}} on validation", tips)
+        if min(values) > 0:
+            _perhaps_logarithmic(axes, values)
+        axes.set_xlabel(found.name)
+        axes.set_ylabel("accuracy %")
+        _legend(axes, labels if has_validation else labels[:1])
+        alt = f"Accuracy of {found.method} against {found.name}, {len(values)} values"
+        return draw(made, f"{'abcdefgh'[number]}sweep", alt, tips)
+
+
+def profiles(across: Across) -> Markup:
+    """Share of settings × seeds on which each of the best methods is above an accuracy."""
+    tips: dict[str, str] = {}
+    labels = [_short(profile.label) for profile in across.profiles[:MAX_SHOWN]]
+    with style():
+        made, axes = _wide(labels)
+        for k, profile in enumerate(across.profiles[:MAX_SHOWN]):
+            thresholds, shares = zip(*profile.points, strict=True)
+            axes.step(
+                [100 * x for x in thresholds], [100 * y for y in shares], where="post", lw=1.6, color=SERIES[k],
+                ls=LINES[k], label=labels[k], gid=f"f{k}",
+            )  # fmt: skip
+            tips[f"f{k}"] = profile.label
+        axes.set_xlabel("accuracy above, %")
+        axes.set_ylabel("share of scores, %")
+        _legend(axes, labels)
+        return draw(made, "profile", f"Performance profiles of {len(tips)} methods", tips)
+
+
+def seeds(page: SettingPage) -> Markup | None:
+    """Accuracy of every training seed; None when no row has two."""
+    entries, tips = [e for e in page.entries if len(e.row.seeds) > 1], {}
+    if not entries:
+        return None
+    with style():
+        made, axes = _rows([e.row.label for e in entries])
+        for i, entry in enumerate(entries):
+            for seed, accuracy in zip(entry.row.seeds, entry.row.accuracy.mean(axis=1), strict=True):
+                axes.plot([100 * accuracy], [i], "o", ms=6, mfc="none", color=SERIES[0], gid=f"p{i}x{seed}")
+                tips[f"p{i}x{seed}"] = f"{entry.row.label}, seed {seed}: {percent(accuracy)}%"
+            axes.plot([100 * entry.row.mean], [i], "|", ms=14, mew=2, color=INK, gid=f"m{i}")
+            tips[f"m{i}"] = f"{entry.row.label}: mean {percent(entry.row.mean)}%"
+        axes.set_xlabel("accuracy %")
+        return draw(made, "seeds", f"Accuracy of each training seed of {len(entries)} rows", tips)
+
+
+def _curve(
+    axes: Any, x: Sequence[float], y: Sequence[float], label: str, k: int, told: str, tips: dict[str, str]
+) -> None:
+    """A line of fractions with a mark on every point, and what the marks tell."""
+    axes.plot(x, [100 * value for value in y], LINES[k], lw=1, color=SERIES[k])
+    for i, (value, height) in enumerate(zip(x, y, strict=True)):
+        axes.plot(
+            [value], [100 * height], MARKERS[k], ms=4.5, color=SERIES[k], gid=f"{label[0]}{i}",
+            label=None if i else label,
+        )  # fmt: skip
+        tips[f"{label[0]}{i}"] = told.format(f"{value:g}", f"{percent(height)}%")
+
+
+def pareto(cost: Sequence[float], gain: Sequence[float]) -> list[int]:
+    """Positions, by rising cost, of those that nothing cheaper or equal in cost reaches.
+
+    >>> pareto([3, 1, 2], [0.9, 0.5, 0.4])
+    [1, 0]
+    """
+    order = sorted(range(len(cost)), key=lambda i: (cost[i], -gain[i]))
+    front: list[int] = []
+    for i in order:
+        if not front or gain[i] > gain[front[-1]]:
+            front.append(i)
+    return front
+
+
+def _columns(legend: Sequence[str]) -> int:
+    """Columns of a legend that fit the width."""
+    longest = max(map(len, legend), default=0)
+    return min(len(legend), 3 if longest <= 16 else 2 if longest <= 26 else 1)
+
+
+def _space(legend: Sequence[str]) -> float:
+    """Inches that a legend takes above the axes."""
+    return 0.22 * -(-len(legend) // _columns(legend)) + 0.06 if legend else 0.0
+
+
+def _legend(axes: Any, labels: Sequence[str]) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=_columns(labels), fontsize=9)
+
+
+def _wide(legend: Sequence[str]) -> tuple[Any, Any]:
+    """One axes over the whole width, with room for a legend above."""
+    above = _space(legend)
+    height = 2.9 + above
+    made = figure(WIDTH, height)
+    return made, made.add_axes((0.08, 0.48 / height, 0.9, 2.35 / height))
+
+
+def _rows(labels: Sequence[str], legend: Sequence[str] = ()) -> tuple[Any, Any]:
+    """One axes with a labelled line per row, the first on top."""
+    above = _space(legend)
+    height = 0.26 * len(labels) + 0.75 + above
+    made = figure(WIDTH, height)
+    axes = made.add_axes((LABEL_SPACE, 0.55 / height, 0.97 - LABEL_SPACE, 1 - (0.7 + above) / height))
+    axes.set_yticks(range(len(labels)), [_short(label) for label in labels])
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    return made, axes
+
+
+def _whisker(axes: Any, y: int, interval: stats.Interval | None, width: float, colour: str, gid: str) -> None:
+    if interval is not None and interval.low is not None and interval.high is not None:
+        ends = [100 * max(0.0, interval.low), 100 * min(1.0, interval.high)]
+        axes.plot(ends, [y, y], "-", lw=width, color=colour, solid_capstyle="butt", gid=gid)
+
+
+def _ends(interval: stats.Interval | None) -> str:
+    if interval is None or interval.low is None or interval.high is None:
+        return "unknown"
+    return f"{percent(interval.low)} to {percent(interval.high)}"
+
+
+def _cost_panel(
+    axes: Any,
+    name: str,
+    known: Sequence[tuple[int, Entry, float]],
+    write: Callable[[float], str],
+    tips: dict[str, str],
+) -> None:
+    cost, gain = [v for _, _, v in known], [100 * e.row.mean for _, e, _ in known]
+    front = pareto(cost, gain)
+    axes.plot(
+        [cost[i] for i in front], [gain[i] for i in front], "-", color=MUTED, lw=1, drawstyle="steps-post"
+    )
+    for k, (i, entry, value) in enumerate(known):
+        colour = SERIES[0] if k in front else MUTED
+        gid = re.sub(r"[^a-z]", "", name)[:8] + str(i)
+        axes.plot([value], [gain[k]], "o", ms=6, color=colour, mfc=colour if k in front else "none", gid=gid)
+        if k in front and len(front) <= MAX_NUMBERED:
+            axes.annotate(
+                str(i + 1), (value, gain[k]), (5, 2), textcoords="offset points", fontsize=8, color=MUTED
+            )
+        tips[gid] = (
+            f"{i + 1}. {entry.row.label}, {entry.row.backbone}: {percent(entry.row.mean)}%, {write(value)}"
+        )
+    _perhaps_logarithmic(axes, cost)
+    axes.margins(x=0.15, y=0.12)
+    axes.set_xlabel(name)
+
+
+def _perhaps_logarithmic(axes: Any, values: Sequence[float]) -> None:
+    """Make the axis of positive values logarithmic where they span much."""
+    if max(values) > 20 * min(values):
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter("")
+    else:
+        axes.locator_params(axis="x", nbins=5)
+    axes.xaxis.set_major_formatter("{x:,g}")
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= 34 else label[:33] + "…"

@@ -1,0 +1,285 @@
+"""What the page of one run says: where every value came from, how it went, and how to do it again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness import benchmarks
+from harness.errors import FsbenchError
+from harness.images.augmentations import is_cropped
+from harness.report.board.joint import is_joint
+from harness.report.names import method_file
+from harness.report.pages.pictures import ClassPictures, of_episode
+from harness.runs import EpisodeTable, RunSpec
+from harness.store import Store, StoredRun
+
+N_EXTREMES = 5
+N_BINS = 20
+N_POINTS = 60  # of a drawn training curve
+SHOWN_APART = ("badges", "seconds", "packages", "about", "thumbnails", "device_type")  # of the provenance
+N_NAMES = 10  # classes of an episode that are named
+
+
+@dataclass(frozen=True)
+class EpisodeLine:
+    """One episode: its number, its counts, the names of its classes, and its pictures where the run stored some."""
+
+    number: int
+    n_correct: int
+    n_query: int
+    classes: tuple[str, ...]
+    pictures: tuple[ClassPictures, ...] = ()
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A training curve: (step, value) pairs, at most ``N_POINTS`` of them, and the whole range."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    low: float
+    high: float
+    last: float
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that was verified: what, whether it held (None: not checked), and a word on it."""
+
+    what: str
+    passed: bool | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """Everything on the page of one run.
+
+    Attributes:
+        run: the run.
+        method_href: link to its method.
+        command: shell command that makes it again.
+        accuracies: (metric, fraction) pairs.
+        histogram: episodes per bin of accuracy, ``N_BINS`` equal bins over [0, 1].
+        worst, best: the extreme episodes.
+        curves: training curves.
+        checks: what was verified.
+        facts: provenance as (name, text).
+    """
+
+    run: StoredRun
+    method_href: str
+    command: str
+    accuracies: tuple[tuple[str, float], ...]
+    histogram: tuple[int, ...]
+    worst: tuple[EpisodeLine, ...]
+    best: tuple[EpisodeLine, ...]
+    curves: tuple[Curve, ...]
+    checks: tuple[Check, ...]
+    facts: tuple[tuple[str, str], ...]
+
+    @property
+    def unit(self) -> str:
+        """What was evaluated one after the other."""
+        return "experiment" if is_joint(self.run) else "episode"
+
+
+def build(
+    store: Store,
+    run: StoredRun,
+    metric: str,
+    episodes: EpisodeTable | None,
+    accuracy: npt.NDArray[np.float64] | None = None,
+) -> RunPage:
+    """Compute the page of one run.
+
+    Args:
+        store: the database.
+        run: the run.
+        metric: the one whose episodes are shown; empty for a failed run.
+        episodes: its list, where it is stored.
+        accuracy: (T,) of that metric where it has been read before; saves reading it again.
+    """
+    n_correct, n_query = _counts(store, run, metric, accuracy)
+    asked = n_query > 0
+    shares = n_correct[asked] / n_query[asked]
+    order = np.lexsort((np.arange(len(n_correct)), n_correct / np.maximum(n_query, 1)))
+    n_worst, n_best = min(N_EXTREMES, -(-len(order) // 2)), min(N_EXTREMES, len(order) // 2)
+    chosen = (*order[:n_worst], *order[::-1][:n_best])
+    lines = [_episode(int(i), n_correct, n_query, episodes) for i in chosen]
+    lines = _with_pictures(store, run, metric, episodes, lines)
+    return RunPage(
+        run=run,
+        method_href=method_file(run.spec.method.name),
+        command=command(run.spec),
+        accuracies=tuple(_accuracy(store, run, name, metric, shares) for name in run.metrics),
+        histogram=tuple(np.histogram(shares, N_BINS, (0, 1))[0].tolist()),
+        worst=tuple(lines[:n_worst]),
+        best=tuple(lines[n_worst:]),
+        curves=curves(run.curves),
+        checks=tuple(_checks(run)),
+        facts=tuple(_fact(k, v) for k, v in sorted(run.provenance.items()) if k not in SHOWN_APART and v),
+    )
+
+
+def command(spec: RunSpec) -> str:
+    """The shell command that makes a run again."""
+    if spec.is_scored:
+        words = ["fsbench", "score", "FILE", "--bench", spec.setting, "--name", spec.method.name]
+        return shlex.join([*words, "--seed", str(spec.seed)])
+    words = ["fsbench", "run", "--method", spec.method.reference, "--bench", spec.setting]
+    words += ["--seeds", str(spec.seed), "--episodes", str(spec.n_episodes)]
+    for name, entry in sorted(spec.config.items()):
+        if entry.origin == "--set":
+            value = ",".join(map(str, entry.value)) if isinstance(entry.value, list) else str(entry.value)
+            words += ["--set", f"{name}={value}"]
+    usual = _usual(spec.setting)
+    words += ["--backbone", spec.backbone] if spec.backbone not in ("none", usual[0]) else []
+    words += ["--pipeline", spec.pipeline] if usual[1] not in ("", spec.pipeline) else []
+    words += ["--stored-crops"] if is_cropped(spec.pipeline) and not spec.cut_from else []
+    words += ["--recipe", spec.recipe] if spec.recipe != "clean" else []
+    words += ["--select-on", spec.select_on] if spec.select_on != "validation" else []
+    words += ["--weights", "FILE", "--seen", ",".join(spec.seen)] if spec.weights_sha256 else []
+    words += ["--compile"] if spec.is_compiled else []
+    words += ["--gpus", str(spec.world_size)] if spec.world_size != 1 else []
+    words += ["--precision", spec.precision] if spec.precision != "fp32" else []
+    return shlex.join(words)
+
+
+def curves(points: Sequence[Mapping[str, Any]]) -> tuple[Curve, ...]:
+    """Make one curve of every name that was logged, thinned to ``N_POINTS``."""
+    names = dict.fromkeys(name for point in points for name in point if name != "step")
+    found = []
+    for name in names:
+        pairs = [
+            (float(p.get("step", i)), float(p[name])) for i, p in enumerate(points)
+            if isinstance(p.get(name), int | float) and np.isfinite(p[name])
+        ]  # fmt: skip
+        if not pairs:
+            continue
+        values = [value for _, value in pairs]
+        every = np.unique(np.linspace(0, len(pairs) - 1, min(N_POINTS, len(pairs))).round().astype(int))
+        thinned = tuple(pairs[i] for i in every)
+        found.append(Curve(name, thinned, min(values), max(values), values[-1]))
+    return tuple(found)
+
+
+def flat(value: Any) -> str:
+    """Write a JSON value in one line."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {flat(v)}" for k, v in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(flat, value)) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _fact(name: str, value: Any) -> tuple[str, str]:
+    """Name and text of one entry of the provenance; bytes as megabytes, whole numbers in groups of three."""
+    if name.endswith("_bytes"):
+        return name.removesuffix("_bytes").replace("_", " "), f"{value / 1e6:,.0f} MB"
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return name.replace("_", " "), f"{value:,}" if is_whole else flat(value)
+
+
+def _counts(
+    store: Store, run: StoredRun, metric: str, accuracy: npt.NDArray[np.float64] | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Correct predictions and queries per episode, from the accuracies where they are ratios of whole numbers."""
+    if not metric:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    n_query = run.spec.n_way * run.spec.n_query
+    if accuracy is not None and len(accuracy) == run.spec.n_episodes:
+        n_correct = np.rint(accuracy * n_query)
+        if metric == "top1" and np.allclose(n_correct, accuracy * n_query, rtol=0, atol=1e-6):
+            return n_correct.astype(np.int64), np.full(len(accuracy), n_query, np.int64)
+    return store.counts(run.pk, metric)
+
+
+def _usual(setting: str) -> tuple[str, str]:
+    """Backbone and pipeline of a benchmark; empty when it no longer exists."""
+    try:
+        benchmark = benchmarks.load(setting).benchmark
+    except FsbenchError:
+        return "", ""
+    return benchmark.backbone, benchmark.pipeline
+
+
+def _accuracy(
+    store: Store, run: StoredRun, name: str, metric: str, known: np.ndarray[Any, Any]
+) -> tuple[str, float]:
+    if name == metric:
+        return name, float(known.mean())
+    n_correct, n_query = store.counts(run.pk, name)
+    asked = n_query > 0
+    return name, float((n_correct[asked] / n_query[asked]).mean())
+
+
+def _episode(i: int, n_correct: Any, n_query: Any, episodes: EpisodeTable | None) -> EpisodeLine:
+    names: tuple[str, ...] = ()
+    if episodes is not None and i < len(episodes.classes) and not episodes.is_joint:
+        names = tuple(episodes.class_names[c] for c in episodes.classes[i])
+        names = (*names[:N_NAMES], f"{len(names) - N_NAMES} more") if len(names) > N_NAMES + 1 else names
+    return EpisodeLine(i, int(n_correct[i]), int(n_query[i]), names)
+
+
+def _with_pictures(
+    store: Store, run: StoredRun, metric: str, episodes: EpisodeTable | None, lines: list[EpisodeLine]
+) -> list[EpisodeLine]:
+    thumbnails = run.provenance.get("thumbnails")
+    if not thumbnails or episodes is None or episodes.is_joint:
+        return lines
+    given = store.predictions(run.pk, metric)
+    return [replace(line, pictures=of_episode(line.number, episodes, given, thumbnails)) for line in lines]
+
+
+def _checks(run: StoredRun) -> list[Check]:
+    spec = run.spec
+    locked = benchmarks.locked_digests().get(spec.setting)
+    checks = [
+        Check(
+            "The episode list is the locked one",
+            None if locked is None else locked == spec.episode_digest,
+            "this setting is not locked" if locked is None else spec.episode_digest[:12],
+        ),
+        Check(
+            "Run again, it gave the same counts",
+            False if len(run.replicates) > 1 else None,
+            f"{len(run.replicates)} different results are stored"
+            if len(run.replicates) > 1
+            else "one result stored",
+        ),
+    ]
+    for check in run.rechecks:
+        checks.append(
+            Check(
+                "Episodes counted again from the checkpoint gave the same counts",
+                not check.n_differing,
+                f"{check.n_differing} of {check.n_episodes} differed, {check.device}, {check.checked[:10]}",
+            )
+        )
+    return [*checks, *_contract(run)]
+
+
+def contract_checks(about: Mapping[str, Any]) -> tuple[Check, ...]:
+    """How the contract of a method came out, promise by promise; none where it was not checked."""
+    return tuple(
+        Check(str(c.get("name", "")), c.get("passed"), str(c.get("detail", "")))
+        for c in about.get("contract", [])
+    )
+
+
+def _contract(run: StoredRun) -> list[Check]:
+    """The contract in one line; the page of the method has it whole."""
+    found = contract_checks(run.provenance.get("about") or {})
+    broken = [check for check in found if check.passed is False]
+    kept = sum(check.passed is True for check in found)
+    told = f"{len(broken)} of {len(found)} broken" if broken else f"{kept} promises kept"
+    checked = str((run.provenance.get("about") or {}).get("checked", ""))[:10]
+    what = "The method keeps its contract"
+    return [Check(what, not broken, f"{told}, {checked}" if checked else told)] if found else []

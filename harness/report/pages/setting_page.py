@@ -1,0 +1,284 @@
+"""What the page of one setting says: rows with all their intervals, pairs, classes, costs, published numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from harness import benchmarks, stats
+from harness.errors import FsbenchError
+from harness.report.board import hardness, published
+from harness.report.board.joint import members, predictions_of
+from harness.report.board.labels import told_apart
+from harness.report.board.rows import Matrix, Row
+from harness.report.board.sweeps import Sweep, sweeps
+from harness.report.board.tables import Table
+from harness.runs import EpisodeTable
+from harness.store import Store
+
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a row costs, means over its seeds; None where a run did not record it.
+
+    Attributes:
+        fit_seconds: training.
+        episode_ms: evaluation, milliseconds per episode, features at hand.
+        parameters: number of weights.
+        peak_bytes: memory, of the GPU where one was used.
+    """
+
+    fit_seconds: float | None
+    episode_ms: float | None
+    parameters: float | None
+    peak_bytes: float | None
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A published number beside ours."""
+
+    entry: published.Published
+    gap: stats.PublishedGap
+    comparability: published.Comparability
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """Correct predictions and queries of each class over all episodes and seeds, (C,) each."""
+
+    n_correct: Counts
+    n_query: Counts
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row with everything that is said about it.
+
+    Attributes:
+        row: the row.
+        apart: what tells it from rows of the same label and backbone; empty where there is none.
+        rank: (lowest, highest) it may have; None for a partial row.
+        group: tie group, 1 the top; None for a partial row.
+        sampler, by_class: intervals of the seed-averaged accuracies over episodes (jointly: the headline one) and over
+            classes.
+        worst: the bad end of its episodes.
+        seeds: variance components; None for one seed.
+        cost: time and memory.
+        published: the same method in the literature.
+        classes: counts per class; None where a run kept no predictions.
+    """
+
+    row: Row
+    apart: str
+    rank: tuple[int, int] | None
+    group: int | None
+    sampler: stats.Interval
+    by_class: stats.Interval | None
+    worst: stats.WorstEpisodes
+    seeds: stats.Crossed | None
+    cost: Cost
+    published: tuple[Beside, ...]
+    classes: ClassCounts | None
+
+
+@dataclass(frozen=True)
+class PairCell:
+    """Row minus column of the pair matrix.
+
+    Attributes:
+        difference, detectable: fractions.
+        p: after Holm.
+        verdict: on the row.
+    """
+
+    difference: float
+    p: float
+    detectable: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class SettingPage:
+    """Everything on the page of one table.
+
+    Attributes:
+        table: its rows.
+        title, about: of the benchmark; empty when it no longer exists.
+        family: name of the benchmark.
+        entries: one per row, ranked rows first.
+        matrix: upper triangle over the ranked rows: ``matrix[i][j - i - 1]`` is row i minus row j.
+        episodes: the stored list; None when no run brought it.
+        ledger: every published number of the setting.
+        hardness: accuracy against the hardness of episodes; None where it was not measured.
+        sweeps: hyper-parameters that were varied among the ranked rows.
+        is_same_list: whether the stored list is the locked one; None when none is locked.
+    """
+
+    table: Table
+    title: str
+    about: str
+    family: str
+    entries: tuple[Entry, ...]
+    matrix: tuple[tuple[PairCell, ...], ...]
+    episodes: EpisodeTable | None
+    ledger: tuple[published.Published, ...]
+    hardness: hardness.HardnessPart | None
+    sweeps: tuple[Sweep, ...]
+    is_same_list: bool | None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the novel classes; empty when the list is not stored."""
+        return self.episodes.class_names if self.episodes else ()
+
+
+def build(store: Store, table: Table) -> SettingPage:
+    """Compute the page of one table."""
+    episodes = _episodes(store, table)
+    benchmark = _benchmark(table.setting)
+    rows = [*table.ranked, *(row for row in table.rows if row.key not in table.ranks)]
+    apart = told_apart([row.spec for row in rows], [(row.label, row.backbone) for row in rows])
+    first = next((run.spec for run in (*(r.runs[0] for r in table.rows), *table.failed)), None)
+    locked = benchmarks.locked_digests().get(table.setting)
+    return SettingPage(
+        table=table,
+        title=benchmark.title if benchmark else "",
+        about=benchmark.about if benchmark else "",
+        family=benchmark.key if benchmark else (first.benchmark if first else ""),
+        entries=tuple(
+            _entry(store, table, row, text, episodes) for row, text in zip(rows, apart, strict=True)
+        ),
+        matrix=_matrix(table),
+        episodes=episodes,
+        ledger=tuple(published.ledger_of(table.setting)),
+        hardness=hardness.build(store, table),
+        sweeps=sweeps(table.ranked),
+        is_same_list=None if locked is None or not table.list_digest else locked == table.list_digest,
+    )
+
+
+def ours(row: Row) -> published.Ours:
+    """The protocol of a row."""
+    spec = row.spec
+    return published.Ours(
+        row.setting, row.metric, row.method, row.backbone, spec.image_size, spec.n_query, row.badges
+    )
+
+
+def _episodes(store: Store, table: Table) -> EpisodeTable | None:
+    return store.episode_list(table.list_digest) if table.list_digest else None
+
+
+def _benchmark(setting: str) -> benchmarks.Benchmark | None:
+    try:
+        return benchmarks.load(setting).benchmark
+    except FsbenchError:
+        return None
+
+
+def _entry(store: Store, table: Table, row: Row, apart: str, episodes: EpisodeTable | None) -> Entry:
+    by_episode = row.accuracy.mean(axis=0)  # (T,)
+    rank = table.ranks.get(row.key)
+    return Entry(
+        row=row,
+        apart=apart,
+        rank=rank[:2] if rank else None,
+        group=rank[2] if rank else None,
+        sampler=row.interval if row.joint else stats.sampler_interval(by_episode),
+        by_class=_class_interval(by_episode, episodes),
+        worst=stats.worst_episodes(by_episode),
+        seeds=stats.crossed(row.accuracy) if len(row.seeds) > 1 else None,
+        cost=_cost(row),
+        published=tuple(_beside(row)),
+        classes=class_counts(store, row, episodes),
+    )
+
+
+def _class_interval(
+    by_episode: npt.NDArray[np.float64], episodes: EpisodeTable | None
+) -> stats.Interval | None:
+    """Leave classes out, all rotations of a character together."""
+    if episodes is None or len(episodes.classes) < len(by_episode):
+        return None
+    names = [re.sub(r"/rot\d+$", "", name) for name in episodes.class_names]
+    number = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    clusters = [number[name] for name in names] if len(number) < len(names) else None
+    return stats.class_interval(by_episode, episodes.classes[: len(by_episode)], clusters)
+
+
+def class_counts(store: Store, row: Row, episodes: EpisodeTable | None) -> ClassCounts | None:
+    """Count right answers by class over the seeds of a row; None where a run kept no predictions."""
+    if episodes is None:
+        return None
+    n_classes, n_way = len(episodes.class_names), episodes.classes.shape[1]
+    truth = episodes.query_label.reshape(n_way, -1)  # (W, Q): queries are ordered by class
+    asked = members(episodes, row.metric.partition("/")[2] or "all")
+    n_correct, n_query = np.zeros(n_classes, np.int64), np.zeros(n_classes, np.int64)
+    for run in row.runs:
+        labels = predictions_of(store, run, row.metric)
+        if labels is None or labels.shape[1] % n_way or len(labels) > len(episodes.classes):
+            return None
+        by_label = labels.reshape(len(labels), n_way, -1)[:, asked]  # (E, W, Q)
+        correct = (by_label == truth[asked].astype(labels.dtype)).sum(axis=2)  # (E, W)
+        classes = episodes.classes[: len(labels), asked].ravel()
+        n_correct += np.bincount(classes, correct.ravel(), n_classes).astype(np.int64)
+        n_query += np.bincount(classes, minlength=n_classes) * by_label.shape[2]
+    return ClassCounts(n_correct, n_query)
+
+
+def _cost(row: Row) -> Cost:
+    facts = [run.provenance for run in row.runs]
+
+    def mean(values: list[float | None]) -> float | None:
+        known = [value for value in values if value]
+        return float(np.mean(known)) if known else None
+
+    return Cost(
+        fit_seconds=mean([f.get("seconds", {}).get("fit") for f in facts]),
+        episode_ms=mean([
+            1000 * f.get("seconds", {}).get("evaluate", 0.0) / run.spec.n_episodes
+            for f, run in zip(facts, row.runs, strict=True)
+        ]),
+        parameters=mean([f.get("parameters") for f in facts]),
+        peak_bytes=mean([f.get("peak_gpu_bytes") or f.get("peak_rss_bytes") for f in facts]),
+    )  # fmt: skip
+
+
+def _beside(row: Row) -> Iterator[Beside]:
+    mine = ours(row)
+    for entry in published.matching(mine):
+        gap = stats.published_gap(
+            row.mean, row.interval.standard_error, entry.accuracy, entry.half_width
+        )  # its level is 95% everywhere in the ledger
+        yield Beside(entry, gap, published.comparability(entry, mine))
+
+
+def _matrix(table: Table) -> tuple[tuple[PairCell, ...], ...]:
+    pairs = table.pairs
+    if pairs is None:
+        return ()
+    verdicts, n = pairs.verdicts(), len(table.ranked)
+    return tuple(
+        tuple(
+            PairCell(
+                float(pairs.difference[i, j]), float(pairs.p_holm[i, j]),
+                stats.minimal_detectable_effect(float(pairs.standard_error[i, j])), str(verdicts[i, j]),
+            )
+            for j in range(i + 1, n)
+        )
+        for i in range(n)
+    )  # fmt: skip
+
+
+def mean_accuracy(counts: ClassCounts) -> Matrix:
+    """(C,) accuracies per class; NaN for a class that is never asked."""
+    return np.divide(
+        counts.n_correct, counts.n_query, out=np.full(len(counts.n_query), np.nan), where=counts.n_query > 0
+    )

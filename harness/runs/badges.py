@@ -1,0 +1,70 @@
+"""What a row has to say about itself: its badges, and where its weights come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.benchmarks import Benchmark, leaks
+from harness.images.stores import REHEARSAL
+from harness.runs.spec import RunSpec
+
+
+def badges(
+    spec: RunSpec, benchmark: Benchmark, *, is_transductive: bool, is_trained: bool, is_imported: bool
+) -> list[str]:
+    """The badges of a run, as they are stored with it and shown on every page.
+
+    Args:
+        spec: the run.
+        benchmark: its benchmark.
+        is_transductive: whether the method uses the queries of an episode together.
+        is_trained: whether the method has weights, which something has to select.
+        is_imported: whether the fit came in a bundle.
+    """
+    is_unselected = is_trained and spec.select_on == "validation" and "validation" not in spec.data_digest
+    is_leak = leaks.UNKNOWN in spec.seen or bool(leaks.of_run(spec.seen, benchmark))
+    found = {
+        "transductive": is_transductive,
+        "no validation": is_unselected,
+        "imported fit": is_imported or bool(spec.weights_sha256),
+        "leak": is_leak,
+        "test-selected": spec.select_on == "novel",
+        "extra data": bool(spec.seen) and leaks.is_more_than_base(spec.seen, benchmark),
+        "rehearsal": any(REHEARSAL in digest for digest in spec.data_digest.values()),
+        "resized": spec.image_size != benchmark.image_size,
+    }
+    return [name for name, is_true in found.items() if is_true]
+
+
+def origin(spec: RunSpec, benchmark: Benchmark, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Where imported weights come from and what was seen of the novel classes; empty as a rule.
+
+    Args:
+        spec: the run.
+        benchmark: its benchmark.
+        record: of the fit.
+
+    Returns:
+        ``weights`` (file, sha256, names set aside, what they saw) and ``leak`` (classes, pictures), as JSON types.
+    """
+    told: dict[str, Any] = {}
+    if "weights" in record:
+        told["weights"] = {**record["weights"], "seen": list(spec.seen)}
+    if leak := leaks.of_run(spec.seen, benchmark):
+        told["leak"] = {name: list(values) for name, values in leak._asdict().items()}
+    return told
+
+
+def saw(spec: RunSpec, benchmark: Benchmark) -> dict[str, Any]:
+    """Which images a training sees, for the record beside its checkpoint, as JSON types."""
+    if spec.weights_sha256:
+        return {"as the user says": list(spec.seen)}
+    return {
+        role: {
+            "dataset": part.dataset, "digest": spec.data_digest[role], "classes": dict(part.classes),
+            "images": part.images, "rotations": part.rotations,
+        }
+        for role, part in benchmark.roles.items()
+        if role != "novel"
+    }  # fmt: skip

@@ -1,0 +1,152 @@
+"""The base classes as a method trains on them: batches or episodes of float images on the training device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from harness.benchmarks.episodes import IntArray
+from harness.images.augment import augment as augmented
+from harness.images.augmentations import augmentation
+from harness.images.inputs import normalise, to_float
+from harness.images.pipelines import Pixels
+from harness.images.stores import ImageStore, WholePictures
+from harness.training.processes import ALONE, World
+
+
+class TrainingEpisode(NamedTuple):
+    """One training episode.
+
+    Attributes:
+        images: (W, S + Q, c, H, W) float32, normalised; the first ``shot`` of each class are its support.
+        classes: (W,) int64 base class behind each row.
+        shot: support images per class.
+    """
+
+    images: Tensor
+    classes: Tensor
+    shot: int
+
+
+class BaseSet:
+    """Images of the base classes, decoded once, gathered and normalised in batches.
+
+    Attributes:
+        n_classes: number of base classes (rotations counted).
+        n_images: number of base images (rotations counted).
+        class_names: names in label order.
+
+    All randomness comes from ``rng``, whose state the harness saves with every checkpoint. Random crops are cut from
+    ``whole`` pictures where there are some, as papers do, else from the stored squares.
+    """
+
+    def __init__(
+        self,
+        store: ImageStore,
+        pipeline: str,
+        device: torch.device,
+        rng: torch.Generator,
+        tick: Callable[[int], None] = lambda n_images: None,
+        world: World = ALONE,
+        whole: WholePictures | None = None,
+    ) -> None:
+        self._world, self._whole = world, whole
+        self._store, self._pipeline, self._device, self._rng, self._tick = store, pipeline, device, rng, tick
+        self._label = torch.from_numpy(store.label)
+        self._counts = torch.from_numpy(store.counts)
+        self._first_row = self._counts.cumsum(0) - self._counts
+        self.n_classes = len(store.counts)
+        self.n_images = len(store.label)
+        self.class_names = tuple(store.class_names)
+
+    def batches(self, size: int, *, augment: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+        """Go once through all images in random order.
+
+        Args:
+            size: images per batch; the last batch may be smaller, but never has fewer than two.
+            augment: whether each image is cropped, recoloured and mirrored at random, in the way that goes with
+                the pipeline; the grey pipelines have none.
+
+        Yields:
+            x (b, c, H, W) float32 normalised, y (b,) int64 in [0, n_classes). Several processes that train together
+            (``--gpus``) draw the same batches, and each yields its part of every one.
+
+        Raises:
+            ConfigError: when several processes cannot divide batches of this size.
+        """
+        order = torch.randperm(self.n_images, generator=self._rng)
+        self._world.check_batches(size)
+        for rows in order.split(size):
+            own = self._world.own(len(rows))
+            if own:  # batch statistics of one image are undefined
+                yield self._images(rows, augment, own), self._label[rows[own]].to(self._device)
+                self._tick(len(rows))
+
+    def n_batches(self, size: int) -> int:
+        """Batches of one pass."""
+        return self.n_images // size + (self._world.own(self.n_images % size) is not None)
+
+    def episodes(
+        self, n: int, way: int, shot: int, n_query: int, *, augment: bool = False
+    ) -> Iterator[TrainingEpisode]:
+        """Draw ``n`` training episodes.
+
+        Args:
+            n: number of episodes.
+            way: classes per episode; at most ``n_classes`` are used.
+            shot, n_query: support and query images per class.
+            augment: as in ``batches``; an image that occurs in several episodes is drawn anew each time.
+
+        Yields:
+            TrainingEpisode.
+
+        Raises:
+            ValueError: when a class has fewer than ``shot + n_query`` images.
+        """
+        self._world.refuse_episodes()
+        need = shot + n_query
+        if need > int(self._counts.min()):
+            raise ValueError(
+                f"training episodes of {shot} + {n_query} images need {need} images a class; "
+                f"the smallest base class has {int(self._counts.min())}"
+            )
+        way = min(way, self.n_classes)
+        for _ in range(n):
+            classes = torch.randperm(self.n_classes, generator=self._rng)[:way]
+            rows = torch.stack([self._draw(c, need) for c in classes.tolist()])  # (W, S + Q)
+            images = self._images(rows.flatten(), augment).unflatten(0, (way, need))
+            yield TrainingEpisode(images, classes.to(self._device), shot)
+            self._tick(len(rows.flatten()))
+
+    def all_images(self, size: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
+        """Go once through all images in order, as ``batches`` does; for statistics of the base features."""
+        for rows in torch.arange(self.n_images).split(size):
+            yield self._images(rows), self._label[rows].to(self._device)
+
+    def _draw(self, c: int, n: int) -> Tensor:
+        return self._first_row[c] + torch.randperm(int(self._counts[c]), generator=self._rng)[:n]
+
+    def _images(self, rows: Tensor, augment: bool = False, own: slice = slice(None)) -> Tensor:
+        """Those of ``own``; what an augmentation draws is drawn for all rows, so that every process draws the same."""
+        if not augment or augmentation(self._pipeline).name == "none":
+            return as_input(self._store, rows[own].numpy(), self._pipeline, self._device)
+        store, extents = self._whole or (self._store, None)
+        pixels = _sent(store.images(rows.numpy()), self._device)
+        edges = None if extents is None else torch.from_numpy(extents[rows.numpy()])
+        x = augmented(pixels, self._pipeline, self._store.shape[0], self._rng, extents=edges)[own]
+        return normalise(x, self._pipeline).contiguous(memory_format=torch.channels_last)
+
+
+def as_input(store: ImageStore, rows: IntArray, pipeline: str, device: torch.device) -> Tensor:
+    """Gather images and bring them to what a network sees: (n, c, H, W) float32, normalised, channels last."""
+    pixels = _sent(store.images(rows), device)
+    return normalise(to_float(pixels, pipeline), pipeline).contiguous(memory_format=torch.channels_last)
+
+
+def _sent(pixels: Pixels, device: torch.device) -> Tensor:
+    """Bring uint8 pixels to the device; to a GPU from pinned memory, so that the next batch is gathered meanwhile."""
+    on_host = torch.from_numpy(pixels)
+    return on_host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else on_host.to(device)

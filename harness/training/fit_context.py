@@ -1,0 +1,310 @@
+"""Training that survives: resumable epochs, validation by the harness, one checkpoint per fit key."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from harness.errors import ConfigError, PluginError, StoreError
+from harness.evaluation.features import autocast
+from harness.system import process
+from harness.system.files import save_text
+from harness.system.progress import Progress, stage
+from harness.training.checkpoints import load_tensors, save_tensors
+from harness.training.processes import ALONE, World
+
+log = logging.getLogger("fsbench.fit")
+FORMAT = 1
+_LOOK_EVERY = 50  # losses between two looks at them
+IMPORTED = "imported"  # in the record of a fit that came from elsewhere: the bundle that brought it
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """Whatever can be saved and restored: modules, optimisers, schedules."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Restore the state."""
+
+
+class FitContext:
+    """What ``fit_base`` may ask of the harness.
+
+    Attributes:
+        device: where the method lives.
+        rng: CPU generator of the training stream; its state is part of every checkpoint.
+        seed: the run seed.
+    """
+
+    def __init__(self, folder: Path, *, device: torch.device, rng: torch.Generator, seed: int,
+                 precision: str, validate: Callable[[Any, int, int], float] | None,
+                 progress: Progress, keeps_all: bool = False, world: World = ALONE,
+                 config: Mapping[str, Any] = MappingProxyType({})) -> None:  # fmt: skip
+        self._config = config
+        self._world = world
+        self.device, self.rng, self.seed = device, rng, seed
+        self._folder, self._precision, self._validate, self._progress = folder, precision, validate, progress
+        self._keeps_all, self._kept = keeps_all, 0
+        self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self._curves: list[dict[str, float]] = []
+        self._best: dict[str, Any] = {}
+        self._began, self._earlier_seconds = time.monotonic(), 0.0
+        self._note, self._n_images, self._speed_since = "", 0, time.monotonic()
+        self._epoch, self._n_steps, self._losses = 0, 0, list[tuple[int, torch.Tensor]]()
+
+    def autocast(self) -> torch.autocast:
+        """Open the run's precision (``--precision bf16``); distances and losses belong outside it."""
+        return autocast(self.device, self._precision)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add the gradients of a loss, scaled in fp16 so that small ones do not vanish.
+
+        May be called several times before a ``step``: a batch in parts, each loss divided by their number, is how a
+        published batch fits a small card.
+
+        Raises:
+            PluginError: when this or a recent loss is not finite, with the step and the configuration.
+        """
+        self._losses.append((self._n_steps + 1, loss.detach()))
+        if len(self._losses) == _LOOK_EVERY:
+            self._look_at_losses()
+        self._scaler.scale(loss).backward()
+
+    def step(self, optimiser: torch.optim.Optimizer) -> None:
+        """Step along the gradients of every ``backward`` since the last step, then clear them."""
+        self._scaler.step(optimiser)
+        self._scaler.update()
+        optimiser.zero_grad(set_to_none=True)
+        self._n_steps += 1
+
+    def log(self, step: int, **scalars: float) -> None:
+        """Record a point of the training curves; a NaN stops the training with the last good checkpoint kept.
+
+        Raises:
+            PluginError: when a value is not finite.
+        """
+        self._look_at_losses()
+        point = {"step": step, **{name: float(value) for name, value in scalars.items()}}
+        if not all(torch.tensor(list(point.values())).isfinite()):
+            raise self._diverged(f"at step {step}: {point}")
+        self._curves.append(point)
+        if self._world.is_first:
+            process.write_curve(self._folder.name, point)
+        self._note = ", ".join(f"{name} {value:.3f}" for name, value in point.items() if name != "step")
+
+    def epochs(self, n: int, **state: Stateful) -> Iterator[int]:
+        """Count epochs from where an interrupted training stopped; save everything after each.
+
+        Args:
+            n: number of epochs.
+            state: modules, optimisers and schedules by name, ``model`` among them; they are saved with the
+                random states and restored on resumption.
+
+        Yields:
+            epoch, in [0, n).
+
+        When ``keep_best`` was called, the best weights are in ``model`` after the last epoch.
+
+        Raises:
+            ConfigError: when ``n`` is negative.
+        """
+        if n < 0:
+            raise ConfigError(f"A training of {n} epochs was asked for; at least 0 are possible.")
+        first = self._resume(state)
+        self._world.join(state)
+        with stage(self._progress, "train", n, "epochs", first) as progress:
+            for epoch in range(first, n):
+                self._epoch, self._n_steps = epoch, 0
+                yield epoch
+                self._look_at_losses()
+                self._world.settle(state, self.rng)
+                if self._world.is_first:
+                    self._save(epoch + 1, state)
+                progress.advance(1, self._note)
+        if self._best:
+            state["model"].load_state_dict(self._best["state"])
+
+    def tick(self, n_images: int) -> None:
+        """Count trained images, to show how fast it goes."""
+        self._n_images += n_images
+        elapsed = time.monotonic() - self._speed_since
+        if elapsed > 1.0:
+            speed = f"{self._n_images / elapsed:,.0f} img/s"
+            self._progress.advance(0, ", ".join(filter(None, (self._note, speed))))
+            self._n_images, self._speed_since = 0, time.monotonic()
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether the benchmark has validation classes."""
+        return self._validate is not None
+
+    def validation_accuracy(self, method: Any, way: int = 5, shot: int = 1) -> float:
+        """Score the method as it stands on the fixed validation episodes.
+
+        Returns:
+            Mean accuracy in [0, 1].
+
+        Raises:
+            PluginError: when the benchmark has no validation classes (see ``has_validation``).
+        """
+        self._look_at_losses()
+        validate = self._validate
+        if validate is None:
+            raise PluginError("This benchmark has no validation classes; ask ctx.has_validation first.")
+        training = [m for m in method.modules() if m.training] if isinstance(method, torch.nn.Module) else []
+        rng_state = torch.get_rng_state()
+        for module in training:
+            module.training = False
+        try:
+            return self._world.told(lambda: validate(method, way, shot))
+        finally:
+            torch.set_rng_state(rng_state)
+            for module in training:
+                module.training = True
+
+    def keep_best(self, method: Stateful, way: int = 5, shot: int = 1) -> float | None:
+        """Score the method and remember its weights if no earlier epoch did better.
+
+        The selection is the harness's: highest accuracy on the validation episodes, the earliest of equals.
+        Without validation classes the last weights stay, and None is returned. Where a run asks for the selection
+        of papers that chose on novel classes, every state is kept here and the harness scores them afterwards.
+        """
+        if self._keeps_all:
+            if self._world.is_first:
+                save_tensors(kept_state(self._folder, self._kept), {"state": method.state_dict()})
+            self._kept += 1
+            return None
+        if not self.has_validation:
+            return None
+        score = self.validation_accuracy(method, way, shot)
+        if not self._best or score > self._best["score"]:
+            copy = deepcopy(method.state_dict())
+            self._best = {"score": score, "state": copy}
+        return score
+
+    def record(self) -> dict[str, Any]:
+        """What is kept of a finished training: seconds, curves and selection, as JSON types."""
+        selection = {"validation_accuracy": self._best["score"]} if self._best else {}
+        return {"seconds": self._seconds(), "curves": self._curves, "selection": selection}
+
+    def _look_at_losses(self) -> None:
+        """Stop at the first loss that is not finite; not at every step, because each look waits for the GPU."""
+        if not self._losses:
+            return
+        steps, losses = zip(*self._losses, strict=True)
+        self._losses.clear()
+        is_bad = ~torch.stack(losses).isfinite()
+        if bool(is_bad.any()):
+            first = int(is_bad.int().argmax())
+            raise self._diverged(
+                f"at step {steps[first]} of epoch {self._epoch + 1}: the loss is {float(losses[first])}"
+            )
+
+    def _diverged(self, where: str) -> PluginError:
+        config = ", ".join(f"{name}={value}" for name, value in self._config.items())
+        return PluginError(
+            f"The training diverged {where}. The last whole epoch is kept in {self._folder}; try a smaller learning "
+            f"rate. It was seed {self.seed}, {self._precision}{f', {config}' if config else ''}."
+        )
+
+    def _seconds(self) -> float:
+        return self._earlier_seconds + time.monotonic() - self._began
+
+    def _save(self, epoch: int, state: Mapping[str, Stateful]) -> None:
+        save_tensors(
+            self._folder / "training.pt",
+            {
+                "format": FORMAT,
+                "epoch": epoch,
+                "state": {name: part.state_dict() for name, part in state.items()},
+                "random": self._random_state(),
+                "best": self._best,
+                "kept": self._kept,
+                "scaler": self._scaler.state_dict(),
+                "curves": self._curves,
+                "seconds": self._seconds(),
+            },
+        )
+
+    def _resume(self, state: Mapping[str, Stateful]) -> int:
+        path = self._folder / "training.pt"
+        if not path.exists():
+            return 0
+        saved = load_tensors(path, self.device)
+        if saved["format"] != FORMAT or set(saved["state"]) != set(state):
+            raise StoreError(f"{path} is a checkpoint of another version. Delete it, or run with --force.")
+        for name, part in state.items():
+            part.load_state_dict(saved["state"][name])
+        self._restore_random(saved["random"])
+        self._kept = saved.get("kept", 0)
+        self._scaler.load_state_dict(saved.get("scaler", {}))
+        self._best, self._curves, self._earlier_seconds = saved["best"], saved["curves"], saved["seconds"]
+        log.info("training resumes after epoch %d", saved["epoch"])
+        return int(saved["epoch"])
+
+    def _random_state(self) -> dict[str, Any]:
+        cuda = torch.cuda.get_rng_state(self.device).cpu() if self.device.type == "cuda" else None
+        return {"torch": torch.get_rng_state(), "cuda": cuda, "training": self.rng.get_state()}
+
+    def _restore_random(self, saved: Mapping[str, Any]) -> None:
+        torch.set_rng_state(saved["torch"].cpu())
+        self.rng.set_state(saved["training"].cpu())
+        if saved["cuda"] is not None:
+            torch.cuda.set_rng_state(saved["cuda"].cpu(), self.device)
+
+
+class Fit:
+    """A fitted method on disk: ``fits/<fit key>/{fit.pt,fit.json}``, and ``training.pt`` until then."""
+
+    def __init__(self, cache: Path, fit_key: str) -> None:
+        self.folder = cache / "fits" / fit_key
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the training has ended."""
+        return (self.folder / "fit.json").exists()
+
+    def record(self) -> dict[str, Any]:
+        """Seconds, curves and selection of the finished training."""
+        return json.loads((self.folder / "fit.json").read_text())
+
+    def finish(self, method: Any, record: Mapping[str, Any]) -> None:
+        """Keep the fitted weights and the record, drop the training state."""
+        if isinstance(method, Stateful):
+            save_tensors(self.folder / "fit.pt", {"format": FORMAT, "state": method.state_dict()})
+        try:
+            save_text(self.folder / "fit.json", json.dumps(record))
+        except OSError as error:
+            raise StoreError(
+                f"{self.folder}/fit.json could not be written: {error.strerror}. Free some space, or set FSBENCH_CACHE."
+            ) from error
+        for path in (self.folder / "training.pt", *self.folder.glob("kept-*.pt")):
+            path.unlink(missing_ok=True)
+
+    def restore(self, method: Any, device: torch.device) -> None:
+        """Load the fitted weights.
+
+        Raises:
+            StoreError: when the checkpoint is truncated or belongs to another method.
+        """
+        saved = load_tensors(self.folder / "fit.pt", device)
+        try:
+            method.load_state_dict(saved["state"])
+        except (RuntimeError, KeyError) as error:
+            raise StoreError(f"{self.folder}/fit.pt is not a checkpoint of this method: {error}") from error
+
+
+def kept_state(folder: Path, i: int) -> Path:
+    """File of the i-th state that a training kept for a later selection."""
+    return folder / f"kept-{i}.pt"

@@ -1,0 +1,182 @@
+"""One training in several processes of one machine, a GPU each (NCCL), or processors alone (gloo).
+
+The job waits; its processes train and rank 0 leaves the fit on disk, as one process would. When one of them fails or the job
+is stopped, all end, and the same call goes on from the last epoch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import signal
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import distributed
+from torch.multiprocessing.spawn import spawn
+
+from harness import errors
+from harness.errors import ConfigError, FsbenchError
+from harness.runs.spec import RunSpec
+from harness.system import process
+from harness.system.files import save_text
+from harness.system.folders import Places
+from harness.system.progress import Lines, Progress, Silent
+from harness.system.progress_file import Recorded
+from harness.training.processes import World
+
+if TYPE_CHECKING:
+    from harness.training.train import Training
+
+_LONGEST = timedelta(days=2)  # that a process waits for the others: for a validation, never for a failure
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What a process needs to know; it is pickled on the way."""
+
+    spec: RunSpec
+    places: Places
+    device_type: str
+    source: str
+    progress_file: Path | None
+    is_silent: bool
+    scratch: str
+    job: int
+
+
+def train(job: Training) -> None:
+    """Train in ``spec.world_size`` processes; the finished fit is on disk afterwards.
+
+    Raises:
+        ConfigError: when there are fewer GPUs, or the method cannot be trained like this.
+        FsbenchError: as a training in one process would.
+    """
+    n = job.spec.world_size
+    if job.device.type == "cuda" and torch.cuda.device_count() < n:
+        raise ConfigError(
+            f"--gpus {n}: this process sees {torch.cuda.device_count()} GPUs. Ask for more (--slurm gpus={n}), or "
+            "lower --gpus; it is part of what the run is."
+        )
+    with tempfile.TemporaryDirectory() as scratch, _threads(n):
+        file = job.progress.path if isinstance(job.progress, Recorded) else None
+        is_silent = not logging.getLogger("fsbench").isEnabledFor(logging.INFO)
+        order = _Order(
+            job.spec, job.places, job.device.type, job.source, file, is_silent, scratch, os.getpid()
+        )
+        context = spawn(_be, (order,), nprocs=n, join=False)
+        try:
+            while not context.join(timeout=1.0):
+                pass
+        except Exception as error:
+            raise _told(Path(scratch)) or error from error
+        finally:
+            for process in context.processes:
+                if process.is_alive():
+                    process.kill()
+                process.join()
+
+
+def _be(rank: int, order: _Order) -> None:
+    """What one of the processes does."""
+    _end_with(order.job)
+    # SLURM tells every process of the time limit; the job alone acts on it.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    try:
+        world = World(rank, order.spec.world_size)
+        device = _settle(world, order)
+        from harness.training.train import Training
+
+        with _logged(world, order) as progress:
+            Training(order.spec, order.places, device, progress, order.source).train_as(world)
+    except Exception as error:
+        told = {"kind": type(error).__name__, "text": str(error), "trace": traceback.format_exc()}
+        save_text(Path(order.scratch) / f"error-{rank}.json", json.dumps(told))
+        raise
+    finally:
+        if distributed.is_initialized():
+            with suppress(RuntimeError):  # the others may have ended
+                distributed.destroy_process_group()
+
+
+def _end_with(job: int) -> None:
+    """Have the kernel end this process when its job ends, also by kill -9; else it would train on for nobody."""
+    set_death_signal = 1
+    try:
+        ctypes.CDLL("libc.so.6").prctl(set_death_signal, signal.SIGKILL)
+    except (OSError, AttributeError):
+        return  # another system: what the others do not send ends it
+    if os.getppid() != job:
+        os._exit(1)
+
+
+def _settle(world: World, order: _Order) -> torch.device:
+    """Meet the others, and choose this process's device."""
+    process.settle()
+    on_gpu = order.device_type == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(world.rank)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all of them are on this machine
+    distributed.init_process_group(
+        "nccl" if on_gpu else "gloo", init_method=f"file://{order.scratch}/meeting", rank=world.rank,
+        world_size=world.size, timeout=_LONGEST,
+    )  # fmt: skip
+    return torch.device("cuda", world.rank) if on_gpu else torch.device("cpu")
+
+
+@contextmanager
+def _logged(world: World, order: _Order) -> Iterator[Progress]:
+    """Rank 0 writes the run's log and tells how far it is; the others only complain."""
+    if not world.is_first:
+        logging.basicConfig(level=logging.ERROR)
+        yield Silent()
+        return
+    from harness.jobs.worker import keep_freed_memory, log_file
+
+    keep_freed_memory()
+    logging.basicConfig(level=logging.WARNING if order.is_silent else logging.INFO, format="%(message)s")
+    inner: Progress = Silent() if order.is_silent else Lines()
+    if order.progress_file is None:
+        yield inner
+        return
+    with log_file(order.progress_file.with_name("log.txt")):
+        yield Recorded(order.progress_file, inner)
+
+
+def _told(scratch: Path) -> Exception | None:
+    """The first error that a process met by itself; errors of the others follow from it."""
+    files = sorted(scratch.glob("error-*.json"), key=lambda path: path.stat().st_mtime_ns)
+    found: list[dict[str, Any]] = [json.loads(path.read_text()) for path in files]
+    known = {
+        name: kind
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, FsbenchError)
+    }
+    ours = next((entry for entry in found if entry["kind"] in known), None)
+    if ours:
+        return known[ours["kind"]](ours["text"])
+    return RuntimeError(found[0]["trace"]) if found else None
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    """Divide this process's threads among the processes started meanwhile."""
+    before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    os.environ.update({name: str(max(1, int(value or n) // n)) for name, value in before.items()})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,76 @@
+"""Validation during training: one fixed list of episodes over the validation classes, scored as novel ones are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.benchmarks.episodes import EpisodeList, IntArray
+from harness.benchmarks.sampling import sample
+from harness.evaluation import counting, predict
+from harness.evaluation.features import Images, Source, autocast
+from harness.images.stores import ImageStore
+from harness.method import Embeds
+from harness.runs.spec import RunSpec
+from harness.seeding import stream
+from harness.training.base_set import as_input
+
+N_EPISODES = 400
+N_QUERY = 15
+
+
+class Validator:
+    """Scores a method on validation episodes, embedding only the images they touch."""
+
+    def __init__(self, spec: RunSpec, store: ImageStore, benchmark_seed: int, device: torch.device) -> None:
+        self._spec, self._store, self._device = spec, store, device
+        self._seed = stream(benchmark_seed, "validation")
+        self._lists: dict[tuple[int, int], EpisodeList] = {}
+
+    def __call__(self, method: Any, way: int, shot: int) -> float:
+        """Mean accuracy in [0, 1]."""
+        n_correct, n_query = self.counts(method, way, shot)
+        return float(n_correct.mean() / n_query)
+
+    def counts(self, method: Any, way: int, shot: int) -> tuple[IntArray, int]:
+        """Correct predictions of each validation episode, (E,) int64, and the queries of one."""
+        episodes = self._episodes(way, shot)
+        source = (
+            self._embedded(method, episodes.rows())
+            if isinstance(method, Embeds)
+            else Images(self._store, self._spec.pipeline, self._device)
+        )
+        given = predict.predict(method, episodes, source, self._spec.seed)
+        return counting.n_correct(given, episodes.query_label), episodes.n_query
+
+    def _episodes(self, way: int, shot: int) -> EpisodeList:
+        if (way, shot) not in self._lists:
+            counts = self._store.counts
+            n_query = min(N_QUERY, int(counts.min()) - shot)
+            self._lists[way, shot] = sample(
+                counts, min(way, len(counts)), shot, n_query, N_EPISODES, self._seed
+            )
+        return self._lists[way, shot]
+
+    def _embedded(self, method: Embeds, rows: IntArray) -> Source:
+        with torch.no_grad(), autocast(self._device, self._spec.precision):
+            parts = [
+                method.embed(as_input(self._store, chunk, self._spec.pipeline, self._device)).float()
+                for chunk in np.array_split(rows, max(1, len(rows) // self._spec.embed_batch))
+            ]
+        return _Rows(rows, torch.cat(parts))
+
+
+class _Rows:
+    """Features of a sorted subset of rows, in memory."""
+
+    def __init__(self, rows: IntArray, features: torch.Tensor) -> None:
+        self._rows, self._features = rows, features
+
+    def take(self, rows: IntArray) -> torch.Tensor:
+        """(n,) rows → (n, *F)."""
+        return self._features.index_select(
+            0, torch.from_numpy(np.searchsorted(self._rows, rows)).to(self._features.device)
+        )
