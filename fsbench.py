@@ -12,7 +12,7 @@ import typer
 from harness.cli import catalogue_commands, results, run, sharing
 from harness.cli.words import settle_places
 from harness.errors import FsbenchError
-from harness.system import threads
+from harness.system import process
 
 app = typer.Typer(
     help="A trustworthy number for a few-shot method: fixed episodes, per-episode results, paired statistics.",
@@ -43,7 +43,7 @@ def common(
 ) -> None:
     """Remember where things are; prepared data are in FSBENCH_DATA, checkpoints and features in FSBENCH_CACHE."""
     settle_places(home, db)
-    threads.settle()
+    process.settle_threads()
     logging.basicConfig(
         level=logging.WARNING if quiet else logging.INFO, format="%(message)s", stream=sys.stderr
     )

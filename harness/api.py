@@ -1,4 +1,14 @@
-"""The one module a method imports: types, the hyper-parameter declaration, and the numerics of ``ops``."""
+"""The window for methods: what one is, what it is given, and how its hyper-parameters are declared.
+
+``harness.ops`` (numerics) and ``harness.backbones`` are libraries that a method may import too; the names of theirs
+that stand here are kept for methods that import this module alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor
 
 from harness.backbones.backbone import Backbone, n_parameters
 from harness.backbones.conv4 import Conv4
@@ -6,9 +16,9 @@ from harness.backbones.drop import Squares
 from harness.backbones.drop_layers import add_drop_layers, drop_blocks
 from harness.backbones.official import official_names
 from harness.backbones.two_branch import TwoBranch
-from harness.benchmarks.episodes import BaseSupport, EpisodeBatch, Support
 from harness.method.hyper import hyper
 from harness.method.ranges import check_ranges
+from harness.method.support import BaseSupport, EpisodeBatch, Support
 from harness.ops.binocular import (
     dense_cross_entropy,
     elastic_margin,
@@ -45,6 +55,7 @@ __all__ = [
     "EpisodeBatch",
     "FitContext",
     "LabelMeans",
+    "Method",
     "Sgd",
     "Similarity",
     "Squares",
@@ -84,3 +95,36 @@ __all__ = [
     "warmup_cosine",
     "with_bias",
 ]
+
+
+class Method(Protocol):
+    """What every method has; built as ``Mine(config, backbone)``, usually also an ``nn.Module``.
+
+    Class attributes beside the three functions:
+        Config: frozen dataclass of hyper-parameters (``harness.api.hyper`` declares one).
+        DEFAULTS: optional, values by benchmark, setting or "backbone/setting".
+        RECIPES: optional, further DEFAULTS by recipe name ("as-published").
+        name, version: of the method; a version changes when its numbers may.
+        uses_backbone: optional, default True; False builds none and passes an identity.
+        transductive: optional, default False; True when predictions depend on the other queries.
+        equivariant: optional, default False; True when renaming classes renames the columns exactly.
+        protocols: optional, default {"episodic"}.
+        episode_batch: optional, episodes in one ``predict_batch`` (default 0: as many as fit the processor's cache).
+        reference: optional BibTeX of the paper, for the pages.
+        CONTRACT: optional hyper-parameters of a training that takes seconds, for the contract's tiny images.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+
+    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
+        """Learn from base classes. May ask for validation accuracy; novel images are not open yet."""
+
+    def adapt(self, support: Support) -> Any:
+        """Return any object that describes the support: prototypes, a head. Must not change self.
+
+        Gradients are off; a method that optimises here opens ``torch.enable_grad()``.
+        """
+
+    def predict(self, state: Any, query: Tensor) -> Tensor:
+        """Query (n_query, *F) → scores (n_query, n_way), float, higher is likelier, finite."""

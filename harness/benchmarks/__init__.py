@@ -16,6 +16,7 @@ from harness.benchmarks.settings import (
     load,
     locked_digests,
     novel_closed,
+    roles_of,
     standard_names,
     user_folder,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "load",
     "locked_digests",
     "novel_closed",
+    "roles_of",
     "standard_names",
     "user_folder",
 ]

@@ -1,4 +1,4 @@
-"""What travels between the harness and a method: episodes as indices here, supports and batches in ``supports``."""
+"""Episodes as indices: what is asked, as rows of an image store; no pixels."""
 
 from __future__ import annotations
 
@@ -9,10 +9,6 @@ from typing import overload
 
 import numpy as np
 import numpy.typing as npt
-
-from harness.method.support import BaseSupport as BaseSupport
-from harness.method.support import EpisodeBatch as EpisodeBatch
-from harness.method.support import Support as Support
 
 IntArray = npt.NDArray[np.int64]
 

@@ -8,51 +8,18 @@ its training images first and its held-out images, equally many in every class, 
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 
 from harness.benchmarks import sampling
 from harness.benchmarks.episodes import IntArray, JointList
 from harness.errors import DataError
+from harness.images.sources.draws import Published
 
 N_EXPERIMENTS = 5
 _DRAWN_FROM = 1.5  # training images of a class for each one drawn: draws should differ between experiments
-
-
-@dataclass(frozen=True)
-class Published:
-    """Published draws.
-
-    Attributes:
-        draws: file with five lists of positions within a class for each class size.
-        sizes: training images by class, in the published order of labels.
-    """
-
-    draws: Path
-    sizes: Mapping[str, int]
-
-    @property
-    def most_shots(self) -> int:
-        """Length of the lists."""
-        return len(next(iter(_by_size(self.draws).values()))[0])
-
-    def positions(self, name: str) -> IntArray:
-        """(E, 20) int64: the positions drawn of one class, among all its training images in the order of file names."""
-        return np.array(_by_size(self.draws)[self.sizes[name]], dtype=np.int64)
-
-    def kept(self, name: str) -> IntArray:
-        """Positions that any experiment draws, ascending: the training images of a novel class that are prepared."""
-        return np.unique(self.positions(name))
-
-    def rows(self, name: str) -> IntArray:
-        """(E, 20) int64: the same draws as positions among the prepared images of a novel class."""
-        return np.searchsorted(self.kept(name), self.positions(name))
 
 
 @dataclass(frozen=True)
@@ -123,9 +90,3 @@ class JointClasses:
             return np.stack(rows, axis=1)
         n_training = self.counts[novel] - self.n_query
         return sampling.within_classes(n_training, shot, N_EXPERIMENTS, seed, novel)
-
-
-@cache
-def _by_size(path: Path) -> Mapping[int, list[list[int]]]:
-    with gzip.open(path, "rt", encoding="utf-8") as stream:
-        return {int(size): lists for size, lists in json.load(stream).items()}

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.benchmarks.experiments import JointClasses, Published
+from harness.benchmarks.experiments import JointClasses
+from harness.images.sources.draws import Published
 
 
 @dataclass(frozen=True)

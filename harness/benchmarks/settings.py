@@ -23,7 +23,8 @@ from harness.benchmarks.experiments import N_EXPERIMENTS, JointClasses
 from harness.benchmarks.roles import Role as Role
 from harness.benchmarks.roles import read_joint, read_role
 from harness.errors import ConfigError, DataError, nearest
-from harness.images.sources.generated import ensure
+from harness.images.prepare import ensure
+from harness.images.roles import RoleClasses
 from harness.images.stores import ImageStore
 from harness.system.folders import benchmarks_folder, places
 
@@ -298,6 +299,16 @@ def every() -> tuple[Benchmark, ...]:
         p for folder in (FOLDER, user_folder()) for p in sorted(folder.glob("*.toml")) if p != _AMBIGUOUS
     ]
     return tuple(benchmark for path in paths for benchmark in _read(path))
+
+
+def roles_of(dataset: str) -> list[RoleClasses]:
+    """What the benchmarks want of a data set."""
+    return [
+        RoleClasses(benchmark.key, name, role.classes, is_part=role.images is not None)
+        for benchmark in every()
+        for name, role in benchmark.roles.items()
+        if role.dataset == dataset
+    ]
 
 
 def user_folder() -> Path:

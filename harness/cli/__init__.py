@@ -1,1 +1,4 @@
-"""The words that can be typed; every command is a few lines, and its logic lives in the rows below."""
+"""What is typed and how it is answered: one file a group of commands, imports inside the command.
+
+No logic that another way of asking would need too lives here.
+"""

@@ -249,7 +249,7 @@ def _state(benchmark: known.Benchmark, where: Places) -> tuple[str, str]:
 
 
 def _generated() -> tuple[str, ...]:
-    from harness.images.sources.generated import GENERATED
+    from harness.images.datasets import GENERATED
 
     return GENERATED
 

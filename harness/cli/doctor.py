@@ -12,8 +12,7 @@ from pathlib import Path
 from harness import benchmarks
 from harness.cli import tables
 from harness.errors import FsbenchError
-from harness.images.datasets import READERS, how_to_prepare
-from harness.images.sources.generated import GENERATED
+from harness.images.datasets import GENERATED, READERS, how_to_prepare
 from harness.images.stores import PreparedSet
 from harness.method import registry
 from harness.system.folders import Places

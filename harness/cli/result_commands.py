@@ -76,7 +76,7 @@ def show(store: Store, run_id: str, by: str | None, as_json: bool) -> tuple[Any,
     if by != "class":
         raise ConfigError(f"--by {by}: runs are shown by class, `fsbench show {run_id} --by class`.")
     lines = by_class.by_class(store, run_id)
-    return by_class.as_json(lines), as_json, lambda _: by_class.show(lines)
+    return by_class.as_json(lines), as_json, lambda _: tables.by_class(lines)
 
 
 def as_records(found: Sequence[Any]) -> list[dict[str, Any]]:

@@ -115,12 +115,12 @@ def power(
     as_json: AsJson = False,
 ) -> None:
     """Say how many episodes and seeds tell two methods apart."""
-    from harness.cli import result_commands
+    from harness.cli import result_commands, tables
     from harness.report.board import power as planning
 
     with stored() as store:
         found = planning.power(store, a, b, delta / 100, settings(bench, store))
-        answer(result_commands.as_records(found), as_json, lambda _: planning.show(found))
+        answer(result_commands.as_records(found), as_json, lambda _: tables.power(found))
 
 
 @app.command()

@@ -10,6 +10,7 @@ from typing import Any
 from harness.cli import tables
 from harness.errors import ConfigError
 from harness.exchange import bundles
+from harness.report.formats import percent
 from harness.runs import folders
 from harness.store import Store, merging
 from harness.system.folders import Places
@@ -43,7 +44,7 @@ def show_merge(found: Mapping[str, Any]) -> None:
     rows = [
         (
             entry["run"], entry["method"], entry["setting"], str(entry["seed"]), f"{entry['differing']} of {entry['episodes']}",
-            " | ".join(f"{tables.percent(r['accuracy'])} ({r['digest'][:8]}, {r['device'] or 'device unknown'})" for r in entry["results"]),
+            " | ".join(f"{percent(r['accuracy'])} ({r['digest'][:8]}, {r['device'] or 'device unknown'})" for r in entry["results"]),
         )
         for entry in found["disagreements"]
     ]  # fmt: skip
@@ -129,7 +130,7 @@ def show_score(found: Mapping[str, Any]) -> None:
     """Print what was stored."""
     tables.say(
         f"run {found['run']} ({found['outcome']}): {found['method']} on {found['setting']}, seed {found['seed']}, "
-        f"{tables.percent(found['accuracy'])} % over {found['episodes']:,} episodes, self-reported"
+        f"{percent(found['accuracy'])} % over {found['episodes']:,} episodes, self-reported"
     )
 
 

@@ -11,10 +11,13 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from harness.report.board import joint
+from harness.report.board.by_class import ClassLine
 from harness.report.board.labels import told_apart
 from harness.report.board.pairs import Pair
+from harness.report.board.power import Power
 from harness.report.board.rows import Row, partial_badge, standard_episodes
 from harness.report.board.tables import Table
+from harness.report.formats import duration, percent
 from harness.store import StoredRun
 
 Cells = Sequence[str]
@@ -38,25 +41,6 @@ def show_table(columns: Cells, rows: Iterable[Cells], *, title: str = "", right:
 def say(sentence: str) -> None:
     """Print a sentence."""
     sys.stdout.write(sentence + "\n")
-
-
-def percent(fraction: float | None, digits: int = 2) -> str:
-    """Write a fraction in percent; a dash where there is none."""
-    return "–" if fraction is None else f"{100 * fraction:.{digits}f}"
-
-
-def duration(seconds: float) -> str:
-    """Write seconds as people say them.
-
-    >>> duration(5.04), duration(75)
-    ('5.0 s', '1:15 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes = int(seconds) // 60
-    if minutes < 60:
-        return f"{minutes}:{int(seconds) % 60:02d} min"
-    return f"{minutes // 60}:{minutes % 60:02d} h"
 
 
 def leaderboard(table: Table) -> None:
@@ -147,6 +131,38 @@ def comparison(pairs: Sequence[Pair]) -> None:
 
 def _small(p: float) -> str:
     return f"{p:.2g}" if p >= 1e-4 else "<0.0001"
+
+
+def by_class(lines: Sequence[ClassLine]) -> None:
+    """Print the classes of a run, the hardest first."""
+    rows = [
+        (line.name, line.group, f"{line.n_correct:,}", f"{line.n_query:,}", percent(line.accuracy, 1), line.taken_for)
+        for line in lines
+    ]  # fmt: skip
+    show_table(("class", "group", "right", "queries", "accuracy %", "most taken for"), rows, right=(2, 3, 4))
+
+
+def power(answers: Sequence[Power]) -> None:
+    """Print what a plan needs as a table and in words."""
+    columns = (
+        "setting",
+        "sd of differences",
+        "episodes",
+        "seeds",
+        "detectable",
+        "episodes needed",
+        "seeds needed",
+    )
+    rows = [
+        (
+            p.setting, percent(p.sd_difference), f"{p.n_episodes:,}", str(p.n_seeds), percent(p.detectable),
+            f"{p.needed_episodes:,}", "–" if p.needed_seeds is None else str(p.needed_seeds),
+        )
+        for p in answers
+    ]  # fmt: skip
+    show_table(columns, rows, right=(1, 2, 3, 4, 5, 6))
+    for answer in answers:
+        say(answer.sentence)
 
 
 def run_details(

@@ -10,9 +10,10 @@ from typing import Any
 from harness.cli import tables
 from harness.errors import ConfigError
 from harness.jobs import tuning
+from harness.report.formats import duration, percent
 from harness.runs import planning
+from harness.runs.findings import family_of
 from harness.store import Store
-from harness.store.trials import family_of
 from harness.system.folders import Places
 from harness.system.progress import choose
 
@@ -45,8 +46,8 @@ def show(found: Mapping[str, Any]) -> None:
     ordered = sorted(found["tried"], key=lambda entry: -(entry["accuracy"] or -1.0))
     rows = [
         (
-            *(entry["config"][name] for name in names), tables.percent(entry["accuracy"]),
-            tables.duration(entry["seconds"]), ", ".join(entry["fits"]), entry["failure"],
+            *(entry["config"][name] for name in names), percent(entry["accuracy"]),
+            duration(entry["seconds"]), ", ".join(entry["fits"]), entry["failure"],
         )
         for entry in ordered
     ]  # fmt: skip

@@ -15,11 +15,10 @@ from torch import Tensor
 
 from harness.benchmarks.episodes import IntArray
 from harness.errors import PluginError, StoreError
-from harness.images.inputs import to_float
+from harness.images.inputs import as_input, to_float
 from harness.images.stores import ImageStore
 from harness.system.files import save_array, save_text
 from harness.system.progress import Progress, Silent, stage
-from harness.training.base_set import as_input
 
 _FLUSH_EVERY = 16  # batches between two records of how far the table has come
 

@@ -11,11 +11,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from harness.benchmarks.episodes import EpisodeBatch, EpisodeList, IntArray, Support
+from harness.benchmarks.episodes import EpisodeList, IntArray
 from harness.errors import PluginError
 from harness.evaluation import counting
 from harness.evaluation.features import Source
 from harness.method import Batched, traits
+from harness.method.support import EpisodeBatch, Support
 from harness.seeding import stream, torch_generator
 
 _GATHERED_BYTES = 13 * 2**20  # of features gathered at once: small chunks stay in the processor's cache

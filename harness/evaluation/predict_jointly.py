@@ -10,10 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from harness.benchmarks.episodes import BaseSupport, IntArray, JointList, Support
+from harness.benchmarks.episodes import IntArray, JointList
 from harness.evaluation.counting import TOPS, counted
 from harness.evaluation.features import Source
 from harness.evaluation.predict import check_scores, check_unchanged, query_order
+from harness.method.support import BaseSupport, Support
 from harness.seeding import torch_generator
 
 QUERY_BATCH = 1024  # queries scored at once; a method sees them in an order that says nothing about labels

@@ -14,10 +14,11 @@ class Reader:
 
     Attributes:
         dataset: its name.
-        module: the module with ``plans(dataset, sources)``; empty when it is generated.
+        module: the module with ``plans(dataset, sources)`` and ``fetch``.
         how: what the user needs, for error messages.
         terms: licence or terms of use.
         must_accept: whether the user has to accept the terms (``--accept-terms``).
+        is_generated: whether it is made here, from no source.
     """
 
     dataset: str
@@ -25,6 +26,7 @@ class Reader:
     how: str
     terms: str
     must_accept: bool = False
+    is_generated: bool = False
 
 
 _MIT = "MIT, copyright 2015 Brenden Lake; please cite Lake, Salakhutdinov, Tenenbaum (2015)"
@@ -36,11 +38,19 @@ _IMAGENET = (
 )
 _OMNIGLOT = "https://github.com/brendenlake/omniglot"
 
+_GENERATED = "harness.images.sources.generated"
+
 READERS: dict[str, Reader] = {
     r.dataset: r
     for r in (
-        Reader("glyphs", "", "it is drawn on first use", "MIT, part of fsbench"),
-        Reader("digits", "", "it comes with scikit-learn", "CC BY 4.0, Alpaydin and Kaynak (1998), UCI"),
+        Reader("glyphs", _GENERATED, "it is drawn on first use", "MIT, part of fsbench", is_generated=True),
+        Reader(
+            "digits",
+            _GENERATED,
+            "it comes with scikit-learn",
+            "CC BY 4.0, Alpaydin and Kaynak (1998), UCI",
+            is_generated=True,
+        ),
         Reader(
             "omniglot",
             "harness.images.sources.omniglot",
@@ -117,6 +127,8 @@ def reader(dataset: str) -> Reader:
     return READERS[dataset]
 
 
+GENERATED = tuple(r.dataset for r in READERS.values() if r.is_generated)
+
 PICTURE_FOLDERS = {  # sets of `fsbench import-folder` whose split comes with fsbench: size, and what PATH is
     "cifar10": (
         32,
@@ -152,5 +164,5 @@ def how_to_have_originals(dataset: str, folder: Path) -> str:
 
 
 def _command(known: Reader) -> str:
-    source = " --source PATH" if known.module else ""
+    source = " --source PATH" if not known.is_generated else ""
     return f"fsbench prepare {known.dataset}{source}{' --accept-terms' if known.must_accept else ''}"

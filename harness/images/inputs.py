@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from harness.errors import ConfigError
-from harness.images.pipelines import Pipeline, pipeline
+from harness.images.pipelines import Pipeline, Pixels, pipeline
+from harness.images.stores import ImageStore
 
 
 def to_float(images: Tensor, view: Pipeline | str) -> Tensor:
@@ -53,3 +56,15 @@ def normalise(x: Tensor, view: Pipeline | str) -> Tensor:
     mean = x.new_tensor(chosen.mean)[:, None, None]
     std = x.new_tensor(chosen.std)[:, None, None]
     return (x - mean) / std
+
+
+def as_input(store: ImageStore, rows: npt.NDArray[np.int64], pipeline: str, device: torch.device) -> Tensor:
+    """Gather images and bring them to what a network sees: (n, c, H, W) float32, normalised, channels last."""
+    pixels = sent(store.images(rows), device)
+    return normalise(to_float(pixels, pipeline), pipeline).contiguous(memory_format=torch.channels_last)
+
+
+def sent(pixels: Pixels, device: torch.device) -> Tensor:
+    """Bring uint8 pixels to the device; to a GPU from pinned memory, so that the next batch is gathered meanwhile."""
+    on_host = torch.from_numpy(pixels)
+    return on_host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else on_host.to(device)

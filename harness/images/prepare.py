@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from harness.errors import DataError
 from harness.images import originals
-from harness.images.datasets import how_to_prepare, reader
+from harness.images.datasets import GENERATED, how_to_prepare, reader
 from harness.images.manifest import FILE, ClassCard, Manifest
 from harness.images.maps import Progress, ensure_map
 from harness.images.originals import Entry, OriginalsWriter, Picture
@@ -96,6 +96,24 @@ def import_folder(
     return write(folder.plans(dataset, [source], pipeline, size)[0], data_home, progress)
 
 
+def ensure(dataset: str, data_home: Path) -> PreparedSet:
+    """Open a prepared set; a generated one is made on first use, and again when its generator changed.
+
+    Raises:
+        DataError: when it is neither prepared nor generated; says what to type.
+    """
+    folder = data_home / dataset
+    if dataset not in GENERATED:
+        return PreparedSet.open(folder)
+    from harness.images.sources import generated
+
+    if (folder / FILE).exists():
+        found = PreparedSet.open(folder)
+        if found.manifest.sources == (generated.source(dataset),):
+            return found
+    return write(generated.plan(dataset), data_home).dataset
+
+
 def plans(
     dataset: str,
     sources: Sequence[Path],
@@ -114,10 +132,6 @@ def plans(
         raise DataError(f"{dataset} has terms of use: {chosen.terms}. Accept them: {how_to_prepare(dataset)}")
     if missing := [str(s) for s in sources if not s.exists()]:
         raise DataError(f"{', '.join(missing)} does not exist. {how_to_prepare(dataset)}")
-    if not chosen.module:
-        from harness.images.sources.generated import plan
-
-        return [plan(dataset)]
     module = importlib.import_module(chosen.module)
     found: list[Plan] = module.plans(
         dataset, sources or module.fetch(dataset, data_home / ".downloads", progress)

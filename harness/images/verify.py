@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -29,8 +29,12 @@ class Finding(NamedTuple):
     detail: str
 
 
-def verify(dataset: str, data_home: Path) -> list[Finding]:
+def verify(dataset: str, data_home: Path, roles: Sequence[RoleClasses] = ()) -> list[Finding]:
     """Check a prepared set: counts, originals, pixel digests, equal pictures, and the benchmarks' splits over it.
+
+    Args:
+        dataset, data_home: which set, and where prepared sets are.
+        roles: what benchmarks want of it (``benchmarks.roles_of``).
 
     What can be rebuilt is: a map whose pixels differ from their digests is decoded again where the originals are intact.
 
@@ -43,7 +47,7 @@ def verify(dataset: str, data_home: Path) -> list[Finding]:
     findings += [_map(prepared, geometry, size, can_rebuild) for geometry, size in _stored(prepared)]
     if all(f.level != "error" for f in findings):
         findings.append(_duplicates(prepared))
-    return [*findings, *_splits(prepared)]
+    return [*findings, *_splits(prepared, roles)]
 
 
 def _counts(prepared: PreparedSet) -> Finding:
@@ -106,17 +110,8 @@ def _map_problem(prepared: PreparedSet, geometry: Geometry, size: int) -> str:
     return ""
 
 
-def _splits(prepared: PreparedSet) -> Iterator[Finding]:
+def _splits(prepared: PreparedSet, roles: Sequence[RoleClasses]) -> Iterator[Finding]:
     """Whether the set can play its roles in the benchmarks, and which groups lie in several roles."""
-    from harness import benchmarks
-
-    dataset = prepared.manifest.dataset
-    roles = [
-        RoleClasses(benchmark.key, name, role.classes, is_part=role.images is not None)
-        for benchmark in benchmarks.every()
-        for name, role in benchmark.roles.items()
-        if role.dataset == dataset
-    ]
     found = [Finding(*problem) for problem in problems(prepared, roles)]
     if roles and not found:
         names = ", ".join(dict.fromkeys(r.benchmark for r in roles))

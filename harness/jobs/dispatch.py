@@ -9,18 +9,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from harness.jobs import executors, status
 from harness.jobs.batches import Batch
 from harness.jobs.packing import Ways, pack
 from harness.jobs.waiting import Waiting
 from harness.runs import RunResult, RunSpec, folders, planning
+from harness.runs.keeper import Keeper
 from harness.system.folders import Places
-
-if TYPE_CHECKING:
-    from harness.store import Store
-    from harness.system.progress import Progress
+from harness.system.progress import Progress
 
 log = logging.getLogger("fsbench.dispatch")
 State = Literal["stored", "written", "new"]
@@ -35,7 +33,7 @@ class Planned:
 
 
 def classify(
-    specs: Sequence[RunSpec], places: Places, store: Store | None, *, force: bool = False
+    specs: Sequence[RunSpec], places: Places, store: Keeper | None, *, force: bool = False
 ) -> list[Planned]:
     """Tell which specs are in the database or in ``runs/`` already; with ``force`` all are new."""
     ids = [spec.id for spec in specs]
@@ -49,7 +47,7 @@ def classify(
     return [Planned(spec, state(run_id)) for spec, run_id in zip(specs, ids, strict=True)]
 
 
-def run_inline(planned: Sequence[Planned], places: Places, store: Store, progress: Progress, *, device: str = "auto",
+def run_inline(planned: Sequence[Planned], places: Places, store: Keeper, progress: Progress, *, device: str = "auto",
                force: bool = False) -> Iterator[RunResult]:  # fmt: skip
     """Carry out what is new in this process, ingest it as it ends, and collect what was only written.
 
@@ -67,7 +65,7 @@ def run_inline(planned: Sequence[Planned], places: Places, store: Store, progres
             yield _ingest(result, places, store)
 
 
-def run_jobs(planned: Sequence[Planned], places: Places, store: Store, ways: Ways, *,
+def run_jobs(planned: Sequence[Planned], places: Places, store: Keeper, ways: Ways, *,
              force: bool = False) -> Iterator[RunResult]:  # fmt: skip
     """Give what is new to jobs, wait, and ingest each result as its folder appears.
 
@@ -91,7 +89,7 @@ def run_jobs(planned: Sequence[Planned], places: Places, store: Store, ways: Way
     yield from _submit_and_wait(batch, batch.numbers, places, store)
 
 
-def resume(places: Places, store: Store) -> Iterator[RunResult]:
+def resume(places: Places, store: Keeper) -> Iterator[RunResult]:
     """Give to jobs again what failed, was stopped or vanished, in the batches as they were planned.
 
     Yields:
@@ -142,7 +140,7 @@ def cancel(places: Places, prefixes: Sequence[str] = ()) -> int:
     return n
 
 
-def collect(places: Places, store: Store) -> dict[str, int]:
+def collect(places: Places, store: Keeper) -> dict[str, int]:
     """Ingest every run folder; known ones change nothing.
 
     Returns:
@@ -156,13 +154,13 @@ def collect(places: Places, store: Store) -> dict[str, int]:
     return outcomes
 
 
-def _collect_written(planned: Sequence[Planned], places: Places, store: Store) -> Iterator[RunResult]:
+def _collect_written(planned: Sequence[Planned], places: Places, store: Keeper) -> Iterator[RunResult]:
     for entry in planned:
         if entry.state == "written":
             yield _ingest(RunResult.load(places.runs / entry.spec.id), places, store)
 
 
-def _ingest(result: RunResult, places: Places, store: Store) -> RunResult:
+def _ingest(result: RunResult, places: Places, store: Keeper) -> RunResult:
     if store.ingest(result) == "replicate":
         log.warning(
             "run %s is in the database with other counts; both are kept, and `fsbench show %s` lists them",
@@ -174,7 +172,7 @@ def _ingest(result: RunResult, places: Places, store: Store) -> RunResult:
 
 
 def _submit_and_wait(
-    batch: Batch, numbers: Sequence[int], places: Places, store: Store
+    batch: Batch, numbers: Sequence[int], places: Places, store: Keeper
 ) -> Iterator[RunResult]:
     """Submit groups at once; the iterator returned waits for them and ingests what they leave."""
     engine = executors.engine(batch)
@@ -184,7 +182,7 @@ def _submit_and_wait(
     return _stored(waiting, places, store)
 
 
-def _stored(waiting: Waiting, places: Places, store: Store) -> Iterator[RunResult]:
+def _stored(waiting: Waiting, places: Places, store: Keeper) -> Iterator[RunResult]:
     for result in waiting.results():
         has_folder = (places.runs / result.spec.id).is_dir()
         yield _ingest(result, places, store) if result.status == "done" or has_folder else result

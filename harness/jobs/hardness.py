@@ -15,9 +15,10 @@ from harness.benchmarks.episodes import EpisodeList
 from harness.errors import ConfigError
 from harness.evaluation.features import FeatureTable, Source
 from harness.jobs.recount import Recount
-from harness.jobs.worker import choose_device
-from harness.store import Hardness, Store, StoredRun
+from harness.runs.findings import Hardness, StoredRun
+from harness.runs.keeper import Keeper
 from harness.system.folders import Places
+from harness.system.process import choose_device
 from harness.system.progress import Progress
 
 _AT_ONCE = 64  # episodes
@@ -66,7 +67,7 @@ def omega(source: Source, episodes: EpisodeList) -> npt.NDArray[np.float64]:
     return stats.episode_hardness(probability.cpu().numpy(), episodes.query_label)
 
 
-def measure(store: Store, places: Places, setting_name: str, prefix: str, n: int | None, device: str,
+def measure(store: Keeper, places: Places, setting_name: str, prefix: str, n: int | None, device: str,
             progress: Progress, *, replace: bool = False) -> Hardness:  # fmt: skip
     """Measure a list with the features of a stored run, and keep it in the database.
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from harness.errors import ConfigError
 from harness.jobs.recount import Recount, sample
-from harness.jobs.worker import choose_device
-from harness.store import Recheck, Store
+from harness.runs.findings import Recheck, StoredRun
+from harness.runs.keeper import Keeper
 from harness.system.folders import Places
+from harness.system.process import choose_device
 from harness.system.progress import Progress
-
-if TYPE_CHECKING:
-    from harness.store import StoredRun
 
 
 class Differing(NamedTuple):
@@ -43,7 +41,7 @@ class Looked:
     made_on: str
 
 
-def recheck(store: Store, places: Places, prefix: str, replicate: str, n: int, seed: int, device: str,
+def recheck(store: Keeper, places: Places, prefix: str, replicate: str, n: int, seed: int, device: str,
             progress: Progress, source: str = "") -> Looked:  # fmt: skip
     """Count a sample of episodes again, compare, and store the outcome.
 

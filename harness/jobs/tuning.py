@@ -10,25 +10,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness import benchmarks
 from harness.benchmarks import Setting
 from harness.errors import ConfigError, FsbenchError, PluginError
 from harness.jobs.run import Job
-from harness.jobs.worker import choose_device, keep_freed_memory
 from harness.method import registry
 from harness.runs import planning
+from harness.runs.findings import Trial
+from harness.runs.keeper import Keeper
 from harness.runs.spec import RunSpec
-from harness.store import Trial
 from harness.system.folders import Places
 from harness.system.locks import claim
+from harness.system.process import choose_device, keep_freed_memory
 from harness.system.progress import Progress
 from harness.training.fit_context import Fit
 from harness.training.validation import Validator
-
-if TYPE_CHECKING:
-    from harness.store import Store
 
 log = logging.getLogger("fsbench.tuning")
 JOINT_METRIC = "top5/novel"  # by which the joint protocol's papers choose
@@ -98,7 +95,7 @@ def plan(method: str, bench: str, grid: Sequence[Mapping[str, str]], seeds: Sequ
     return specs
 
 
-def tune(store: Store, places: Places, specs: Sequence[Sequence[RunSpec]], grid: Sequence[Mapping[str, str]], device: str,
+def tune(store: Keeper, places: Places, specs: Sequence[Sequence[RunSpec]], grid: Sequence[Mapping[str, str]], device: str,
          progress: Progress) -> Iterator[Tried]:  # fmt: skip
     """Train every configuration, score it on the validation classes, and store each trial as it ends.
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import MappingProxyType
 
 import torch
 
-from harness.errors import ConfigError, FsbenchError, PluginError
+from harness.errors import FsbenchError, PluginError
 from harness.jobs.run import Job
 from harness.runs import RunResult, RunSpec, folders
 from harness.system import process, provenance
@@ -45,9 +42,9 @@ def carry_out(
     Yields:
         The result of each run that is whole, after its folder exists.
     """
-    keep_freed_memory()
+    process.keep_freed_memory()
     process.settle()
-    where = choose_device(device)
+    where = process.choose_device(device)
     for spec in specs:
         part = str(episodes.start if episodes else 0)
         job = _job(spec, places, where, progress, sources, part)
@@ -61,14 +58,14 @@ def get_ready(
     specs: Sequence[RunSpec], places: Places, device: str, progress: Progress, sources: Mapping[str, str]
 ) -> None:
     """Fit and embed only, for the shards that follow; a failure is theirs to report, since they meet it too."""
-    keep_freed_memory()
+    process.keep_freed_memory()
     process.settle()
-    where = choose_device(device)
+    where = process.choose_device(device)
     for spec in specs:
         job = _job(spec, places, where, progress, sources, "ready")
         with claim(folders.lock_of(places.runs, spec.id, "ready"), f"run {spec.id}"):
             if not folders.is_done(places.runs, spec.id):
-                with log_file(job.partial_folder / "log.txt"):
+                with process.log_file(job.partial_folder / "log.txt"):
                     job.ready()
 
 
@@ -83,7 +80,7 @@ def _once(job: Job, episodes: range | None) -> RunResult | None:
     """Do the work unless it has been done meanwhile; None while other episodes are missing."""
     runs, run_id = job.places.runs, job.spec.id
     if not folders.is_done(runs, run_id):
-        with log_file(job.partial_folder / "log.txt"):
+        with process.log_file(job.partial_folder / "log.txt"):
             result = _guarded(job, episodes)
         if result is None:
             return None
@@ -108,48 +105,3 @@ def _guarded(job: Job, episodes: range | None) -> RunResult | None:
         text = traceback.format_exc()
         log.error("%s", text)
         return RunResult(job.spec, "failed", provenance=provenance.describe(job.device), traceback=text)
-
-
-def choose_device(name: str) -> torch.device:
-    """Turn "auto", "cpu" or "cuda" into a device.
-
-    Raises:
-        ConfigError: when CUDA is asked for and not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(
-            "--device cuda: this torch sees no CUDA device. Use --device cpu, or `fsbench doctor`."
-        )
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"--device {name} is not a device; use auto, cpu or cuda.") from error
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep freed blocks: training on a CPU spends a third of its time on page faults otherwise."""
-    trim_threshold, mmap_max = -1, -4
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:
-        return  # another C library: slower, not different
-    libc.mallopt(mmap_max, 0)
-    libc.mallopt(trim_threshold, 1 << 30)
-
-
-@contextmanager
-def log_file(path: Path) -> Iterator[None]:
-    """Send what is logged meanwhile to a file as well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    root = logging.getLogger("fsbench")
-    root.addHandler(handler)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        with suppress(OSError):  # a full disk is told by whoever writes results
-            handler.close()

@@ -5,51 +5,16 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from harness.errors import PluginError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.benchmarks.episodes import EpisodeBatch, Support
-    from harness.training.base_set import BaseSet
-    from harness.training.fit_context import FitContext
+    from harness.method.support import EpisodeBatch
 
 REQUIRED = ("fit_base", "adapt", "predict")
-
-
-class Method(Protocol):
-    """What every method has; built as ``Mine(config, backbone)``, usually also an ``nn.Module``.
-
-    Class attributes beside the three functions:
-        Config: frozen dataclass of hyper-parameters (``harness.api.hyper`` declares one).
-        DEFAULTS: optional, values by benchmark, setting or "backbone/setting".
-        RECIPES: optional, further DEFAULTS by recipe name ("as-published").
-        name, version: of the method; a version changes when its numbers may.
-        uses_backbone: optional, default True; False builds none and passes an identity.
-        transductive: optional, default False; True when predictions depend on the other queries.
-        equivariant: optional, default False; True when renaming classes renames the columns exactly.
-        protocols: optional, default {"episodic"}.
-        episode_batch: optional, episodes in one ``predict_batch`` (default 0: as many as fit the processor's cache).
-        reference: optional BibTeX of the paper, for the pages.
-        CONTRACT: optional hyper-parameters of a training that takes seconds, for the contract's tiny images.
-    """
-
-    name: ClassVar[str]
-    version: ClassVar[str]
-
-    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
-        """Learn from base classes. May ask for validation accuracy; novel images are not open yet."""
-
-    def adapt(self, support: Support) -> Any:
-        """Return any object that describes the support: prototypes, a head. Must not change self.
-
-        Gradients are off; a method that optimises here opens ``torch.enable_grad()``.
-        """
-
-    def predict(self, state: Any, query: Tensor) -> Tensor:
-        """Query (n_query, *F) → scores (n_query, n_way), float, higher is likelier, finite."""
 
 
 @runtime_checkable

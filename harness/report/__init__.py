@@ -1,1 +1,4 @@
-"""What is shown: frames from the store, tables on a terminal, the page. Reads the store only."""
+"""What is shown: rows and tables (board), pages, exports, and the site they make.
+
+It reads the store only, and never loads torch.
+"""

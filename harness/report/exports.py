@@ -8,10 +8,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from harness.cli.tables import percent
 from harness.errors import ConfigError, nearest
 from harness.report.board.joint import METRICS
 from harness.report.board.rows import Row
+from harness.report.formats import percent
 from harness.report.pages.method_page import MethodPage
 from harness.report.pages.setting_page import Entry, SettingPage
 

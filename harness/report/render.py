@@ -11,11 +11,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.cli import tables
-from harness.report import exports, site, wide
+from harness.report import exports, formats, site, wide
 from harness.report.board.rows import headline_metric
 from harness.report.board.tables import each_table, stored_runs
-from harness.report.names import method_file, run_file, slug
+from harness.report.formats import method_file, run_file, slug
 from harness.report.pages import figures, index_page, method_page, run_page, setting_page
 from harness.report.pages.counts_script import counts_script
 from harness.report.pages.run_page import Curve
@@ -148,7 +147,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        percent=tables.percent, duration=tables.duration, rank=exports.rank_text, slug=slug, run_file=run_file,
+        percent=formats.percent, duration=formats.duration, rank=exports.rank_text, slug=slug, run_file=run_file,
         method_file=method_file, p_value=p_value, last_line=last_line, paragraphs=paragraphs, polyline=polyline, flat=run_page.flat,
     )  # fmt: skip
     return made

@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.cli.tables import percent
 from harness.report.exports import csv_cell, latex, markdown, rank_text
+from harness.report.formats import percent
 from harness.report.pages.index_page import Cell, Family, Line
 
 

@@ -14,10 +14,14 @@ from typing import Any
 
 from harness.runs.result import RunSpec
 from harness.system.folders import Places
-from harness.training.fit_context import Fit
 
 _FORCED = "forced"  # empty while the old features are there
 _COLLECTED = "collected"  # in a run folder: the database that has it
+
+
+def fit_folder(cache: Path, fit_key: str) -> Path:
+    """Where a training keeps its state, its log of losses and, in the end, the fitted weights."""
+    return cache / "fits" / fit_key
 
 
 def partial_folder(runs: Path, run_id: str) -> Path:
@@ -54,7 +58,7 @@ def is_done(runs: Path, run_id: str) -> bool:
 def start_over(specs: Sequence[RunSpec], places: Places) -> None:
     """Forget the fits and unfinished work of some runs; older results do not count until new ones are there."""
     for spec in specs:
-        shutil.rmtree(Fit(places.cache, spec.fit_key).folder, ignore_errors=True)
+        shutil.rmtree(fit_folder(places.cache, spec.fit_key), ignore_errors=True)
         partial = partial_folder(places.runs, spec.id)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)

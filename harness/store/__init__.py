@@ -1,8 +1,9 @@
-"""The database of results: ``Store.open("results.db")`` is all that the outside needs."""
+"""The database of results: ``Store.open("results.db")`` is all that the outside needs.
 
-from harness.store.hardness import Hardness
-from harness.store.rechecks import Recheck
-from harness.store.store import Store, StoredRun
-from harness.store.trials import Trial
+Only this room speaks SQL; nothing is computed, judged or shown here.
+"""
+
+from harness.runs.findings import Hardness, Recheck, StoredRun, Trial
+from harness.store.store import Store
 
 __all__ = ["Hardness", "Recheck", "Store", "StoredRun", "Trial"]

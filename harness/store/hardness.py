@@ -4,40 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from sqlalchemy import Connection, Row, select
 
+from harness.runs.findings import Hardness
 from harness.store.models import hardness
 
 MICRO = 1e6  # stored in millionths, so that every database has the same whole numbers
-
-
-@dataclass(frozen=True)
-class Hardness:
-    """Hardness of the first episodes of a list (Dhillon et al. 2020, eq. 9).
-
-    Attributes:
-        episode_digest, novel_digest: of the full list and of the images behind it.
-        extractor: whose features it is measured with: run, method, version, backbone, fit, seed, …; JSON types.
-        omega: (n,) nats, higher is harder.
-    """
-
-    episode_digest: str
-    novel_digest: str
-    extractor: Mapping[str, Any]
-    omega: npt.NDArray[np.float64]
-
-    @property
-    def name(self) -> str:
-        """The extractor in a few words."""
-        told = self.extractor
-        return (
-            f"{told['method']} {told['version']}, {told['backbone']}, seed {told['seed']}, run {told['run']}"
-        )
 
 
 def keep_hardness(connection: Connection, measured: Hardness, *, replace: bool = False) -> bool:

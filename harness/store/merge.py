@@ -8,12 +8,13 @@ from sqlalchemy import Connection, Engine, select
 
 from harness.errors import StoreError
 from harness.runs import RunResult
+from harness.runs.findings import Recheck
 from harness.store.connection import name_of, read_transaction
 from harness.store.hardness import every_hardness, keep_hardness
 from harness.store.ingest import Outcome, ingest_result
 from harness.store.models import run
 from harness.store.reading import read_result
-from harness.store.rechecks import Recheck, keep_recheck, read_rechecks
+from harness.store.rechecks import keep_recheck, read_rechecks
 from harness.store.trials import keep_trial, read_trials
 
 

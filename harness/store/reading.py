@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,55 +14,13 @@ from sqlalchemy import Column, ColumnElement, Connection, Double, Row, Select, c
 
 from harness.errors import StoreError, nearest
 from harness.runs import SELF_REPORTED, Counts, EpisodeTable, RunResult, RunSpec
+from harness.runs.findings import Recheck, StoredRun
 from harness.store.lists import read_list
 from harness.store.models import episode_accuracy, episode_list, metric, prediction, result, run
-from harness.store.rechecks import Recheck, every_recheck, read_rechecks
+from harness.store.rechecks import every_recheck, read_rechecks
 
 LONG_TEXTS = ("spec", "provenance", "curves", "traceback")
 Int64 = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class StoredRun:
-    """One run of the database without its counts.
-
-    Attributes:
-        pk: key of this database, for ``counts``, ``predictions`` and ``accuracy_matrix``.
-        id: 12 hex digits of the spec.
-        replicate: digest of the counts; ``replicates`` lists those of all results of this id, this one included.
-        status: "done" or "failed" with ``traceback``.
-        spec, provenance, curves: as the run wrote them.
-        metrics: names, sorted; empty when failed.
-        created: UTC time at which a database first saw it.
-        self_reported: whether it is known from an import or a score alone.
-        rechecks: what became of counting some of it again, the newest last.
-    """
-
-    pk: int
-    id: str
-    replicate: str
-    replicates: tuple[str, ...]
-    status: Literal["done", "failed"]
-    spec: RunSpec
-    provenance: Mapping[str, Any]
-    curves: tuple[Mapping[str, float], ...]
-    traceback: str
-    metrics: tuple[str, ...]
-    created: str
-    self_reported: bool = False
-    rechecks: tuple[Recheck, ...] = ()
-
-    @property
-    def trust(self) -> str:
-        """The badge for who saw it made: "self-reported", "spot-checked", "disputed" or none."""
-        if self.rechecks:
-            return "disputed" if self.rechecks[-1].n_differing else "spot-checked"
-        return "self-reported" if self.self_reported else ""
-
-    @property
-    def badges(self) -> tuple[str, ...]:
-        """Those it was stored with and that of its trust, sorted."""
-        return tuple(sorted({*self.provenance.get("badges", []), self.trust} - {""}))
 
 
 def runs_frame(connection: Connection, metrics: Sequence[str], filters: Mapping[str, Any]) -> pd.DataFrame:

@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from sqlalchemy import Connection, select
 
 from harness.errors import StoreError
+from harness.runs.findings import Recheck
 from harness.store.models import recheck, run
-
-
-class Recheck(NamedTuple):
-    """What became of counting a sample of episodes again from the checkpoint.
-
-    Attributes:
-        checked: when, UTC.
-        device: what counted, such as "cpu".
-        seed: of the sample.
-        n_episodes, n_differing: how many were counted, and how many of those gave other counts.
-    """
-
-    checked: str
-    device: str
-    seed: int
-    n_episodes: int
-    n_differing: int
 
 
 def read_rechecks(connection: Connection, run_pk: int) -> tuple[Recheck, ...]:

@@ -16,18 +16,19 @@ from sqlalchemy import Engine, select
 
 from harness.runs import EpisodeTable, RunResult
 from harness.runs.estimates import Past
+from harness.runs.findings import Family, Hardness, Recheck, StoredRun, Trial
 from harness.store import models, reading
 from harness.store.connection import name_of, read_transaction, write_transaction
 from harness.store.content import content_sha256
 from harness.store.durations import read_durations
-from harness.store.hardness import Hardness, every_hardness, keep_hardness, read_hardness
+from harness.store.hardness import every_hardness, keep_hardness, read_hardness
 from harness.store.ingest import Outcome, ingest_result
 from harness.store.lists import read_list
 from harness.store.merge import merge_all
 from harness.store.migrations import open_engine
-from harness.store.reading import Int64, StoredRun
-from harness.store.rechecks import Recheck, keep_recheck
-from harness.store.trials import Family, Trial, keep_trial, read_trials, read_tried
+from harness.store.reading import Int64
+from harness.store.rechecks import keep_recheck
+from harness.store.trials import keep_trial, read_trials, read_tried
 
 __all__ = ["Store", "StoredRun"]
 

@@ -3,57 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, delete, select
 
 from harness.runs import RunSpec
+from harness.runs.findings import Family, Trial, config_text, family_of
 from harness.store.models import trial
-
-
-class Family(NamedTuple):
-    """What is tuned together."""
-
-    method: str
-    benchmark: str
-    backbone: str
-    recipe: str
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One configuration tried.
-
-    Attributes:
-        spec: of the run that the configuration would make.
-        n_correct, n_query: of the validation episodes together; both 0 when it failed.
-        seconds: of its training.
-        traceback: text of the failure, else empty.
-        finished: when, UTC.
-    """
-
-    spec: RunSpec
-    n_correct: int
-    n_query: int
-    seconds: int
-    traceback: str
-    finished: str
-
-    @property
-    def accuracy(self) -> float | None:
-        """Mean accuracy in [0, 1] on the validation episodes; None when it failed."""
-        return self.n_correct / self.n_query if self.n_query else None
-
-
-def family_of(spec: RunSpec) -> Family:
-    """The family of a run."""
-    return Family(spec.method.name, spec.benchmark, spec.backbone, spec.recipe)
-
-
-def config_text(spec: RunSpec) -> str:
-    """Hyper-parameters as JSON; equal texts are equal configurations."""
-    return json.dumps(spec.values(), sort_keys=True)
 
 
 def keep_trial(connection: Connection, tried: Trial) -> None:

@@ -18,18 +18,20 @@ import torch
 from torch import Tensor, nn
 
 from harness import backbones, benchmarks
-from harness.benchmarks.episodes import EpisodeBatch, EpisodeList, Support
+from harness.benchmarks.episodes import EpisodeList
 from harness.benchmarks.sampling import sample
 from harness.errors import PluginError
 from harness.evaluation import counting, predict
 from harness.evaluation.features import FeatureTable, Images, Source
+from harness.images.inputs import as_input
 from harness.images.sources import glyphs
 from harness.images.stores import ImageStore
 from harness.method import Embeds, defaults, hyper, traits
+from harness.method.support import EpisodeBatch, Support
 from harness.seeding import stream, torch_generator
 from harness.system.progress import Silent
 from harness.testing.tiny import PIPELINE, tiny_store
-from harness.training.base_set import BaseSet, as_input
+from harness.training.base_set import BaseSet
 from harness.training.fit_context import FitContext
 
 SECONDS = 60.0  # that a fit may take

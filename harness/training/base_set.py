@@ -8,11 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from harness.benchmarks.episodes import IntArray
 from harness.images.augment import augment as augmented
 from harness.images.augmentations import augmentation
-from harness.images.inputs import normalise, to_float
-from harness.images.pipelines import Pixels
+from harness.images.inputs import as_input, normalise, sent
 from harness.images.stores import ImageStore, WholePictures
 from harness.training.processes import ALONE, World
 
@@ -134,19 +132,7 @@ class BaseSet:
         if not augment or augmentation(self._pipeline).name == "none":
             return as_input(self._store, rows[own].numpy(), self._pipeline, self._device)
         store, extents = self._whole or (self._store, None)
-        pixels = _sent(store.images(rows.numpy()), self._device)
+        pixels = sent(store.images(rows.numpy()), self._device)
         edges = None if extents is None else torch.from_numpy(extents[rows.numpy()])
         x = augmented(pixels, self._pipeline, self._store.shape[0], self._rng, extents=edges)[own]
         return normalise(x, self._pipeline).contiguous(memory_format=torch.channels_last)
-
-
-def as_input(store: ImageStore, rows: IntArray, pipeline: str, device: torch.device) -> Tensor:
-    """Gather images and bring them to what a network sees: (n, c, H, W) float32, normalised, channels last."""
-    pixels = _sent(store.images(rows), device)
-    return normalise(to_float(pixels, pipeline), pipeline).contiguous(memory_format=torch.channels_last)
-
-
-def _sent(pixels: Pixels, device: torch.device) -> Tensor:
-    """Bring uint8 pixels to the device; to a GPU from pinned memory, so that the next batch is gathered meanwhile."""
-    on_host = torch.from_numpy(pixels)
-    return on_host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else on_host.to(device)

@@ -15,6 +15,7 @@ import torch
 
 from harness.errors import ConfigError, PluginError, StoreError
 from harness.evaluation.features import autocast
+from harness.runs.folders import fit_folder
 from harness.system import process
 from harness.system.files import save_text
 from harness.system.progress import Progress, stage
@@ -268,7 +269,7 @@ class Fit:
     """A fitted method on disk: ``fits/<fit key>/{fit.pt,fit.json}``, and ``training.pt`` until then."""
 
     def __init__(self, cache: Path, fit_key: str) -> None:
-        self.folder = cache / "fits" / fit_key
+        self.folder = fit_folder(cache, fit_key)
 
     @property
     def is_done(self) -> bool:

@@ -13,12 +13,12 @@ import os
 import signal
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import distributed
@@ -26,17 +26,13 @@ from torch.multiprocessing.spawn import spawn
 
 from harness import errors
 from harness.errors import ConfigError, FsbenchError
-from harness.runs.spec import RunSpec
 from harness.system import process
 from harness.system.files import save_text
-from harness.system.folders import Places
 from harness.system.progress import Lines, Progress, Silent
 from harness.system.progress_file import Recorded
 from harness.training.processes import World
 
-if TYPE_CHECKING:
-    from harness.training.train import Training
-
+Work = Callable[[World, torch.device, Progress], None]
 _LONGEST = timedelta(days=2)  # that a process waits for the others: for a validation, never for a failure
 
 
@@ -44,35 +40,37 @@ _LONGEST = timedelta(days=2)  # that a process waits for the others: for a valid
 class _Order:
     """What a process needs to know; it is pickled on the way."""
 
-    spec: RunSpec
-    places: Places
+    work: Work
+    n: int
     device_type: str
-    source: str
     progress_file: Path | None
     is_silent: bool
     scratch: str
     job: int
 
 
-def train(job: Training) -> None:
-    """Train in ``spec.world_size`` processes; the finished fit is on disk afterwards.
+def together(work: Work, n: int, device: torch.device, progress: Progress) -> None:
+    """Do a piece of work in n processes that train together.
+
+    Args:
+        work: a module-level function, or a partial of one; it is pickled on the way.
+        n: processes.
+        device: whose kind each of them has one of.
+        progress: told by the first of them.
 
     Raises:
         ConfigError: when there are fewer GPUs, or the method cannot be trained like this.
         FsbenchError: as a training in one process would.
     """
-    n = job.spec.world_size
-    if job.device.type == "cuda" and torch.cuda.device_count() < n:
+    if device.type == "cuda" and torch.cuda.device_count() < n:
         raise ConfigError(
             f"--gpus {n}: this process sees {torch.cuda.device_count()} GPUs. Ask for more (--slurm gpus={n}), or "
             "lower --gpus; it is part of what the run is."
         )
     with tempfile.TemporaryDirectory() as scratch, _threads(n):
-        file = job.progress.path if isinstance(job.progress, Recorded) else None
+        file = progress.path if isinstance(progress, Recorded) else None
         is_silent = not logging.getLogger("fsbench").isEnabledFor(logging.INFO)
-        order = _Order(
-            job.spec, job.places, job.device.type, job.source, file, is_silent, scratch, os.getpid()
-        )
+        order = _Order(work, n, device.type, file, is_silent, scratch, os.getpid())
         context = spawn(_be, (order,), nprocs=n, join=False)
         try:
             while not context.join(timeout=1.0):
@@ -80,10 +78,10 @@ def train(job: Training) -> None:
         except Exception as error:
             raise _told(Path(scratch)) or error from error
         finally:
-            for process in context.processes:
-                if process.is_alive():
-                    process.kill()
-                process.join()
+            for child in context.processes:
+                if child.is_alive():
+                    child.kill()
+                child.join()
 
 
 def _be(rank: int, order: _Order) -> None:
@@ -92,12 +90,10 @@ def _be(rank: int, order: _Order) -> None:
     # SLURM tells every process of the time limit; the job alone acts on it.
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     try:
-        world = World(rank, order.spec.world_size)
+        world = World(rank, order.n)
         device = _settle(world, order)
-        from harness.training.train import Training
-
         with _logged(world, order) as progress:
-            Training(order.spec, order.places, device, progress, order.source).train_as(world)
+            order.work(world, device, progress)
     except Exception as error:
         told = {"kind": type(error).__name__, "text": str(error), "trace": traceback.format_exc()}
         save_text(Path(order.scratch) / f"error-{rank}.json", json.dumps(told))
@@ -140,15 +136,13 @@ def _logged(world: World, order: _Order) -> Iterator[Progress]:
         logging.basicConfig(level=logging.ERROR)
         yield Silent()
         return
-    from harness.jobs.worker import keep_freed_memory, log_file
-
-    keep_freed_memory()
+    process.keep_freed_memory()
     logging.basicConfig(level=logging.WARNING if order.is_silent else logging.INFO, format="%(message)s")
     inner: Progress = Silent() if order.is_silent else Lines()
     if order.progress_file is None:
         yield inner
         return
-    with log_file(order.progress_file.with_name("log.txt")):
+    with process.log_file(order.progress_file.with_name("log.txt")):
         yield Recorded(order.progress_file, inner)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -89,7 +89,8 @@ class Training:
         elif self.spec.weights_sha256:
             self._import(self._build(for_fit=True), fit)
         elif self.spec.world_size > 1:
-            launch.train(self)
+            work = partial(_train_as, spec=self.spec, places=self.places, source=self.source)
+            launch.together(work, self.spec.world_size, self.device, self.progress)
         else:
             self._train(self._build(for_fit=True), fit)
         fit.restore(method, self.device)
@@ -106,10 +107,6 @@ class Training:
         )
         record = {"seconds": 0.0, "curves": [], "selection": {}, "weights": asdict(imported)}
         fit.finish(method, {**record, "saw": badges.saw(self.spec, self.setting.benchmark)})
-
-    def train_as(self, world: World) -> None:
-        """Train as one of several processes; the first of them keeps the fit."""
-        self._train(self._build(for_fit=True), Fit(self.places.cache, self.spec.fit_key), world)
 
     def _train(self, method: Any, fit: Fit, world: World = ALONE) -> dict[str, Any]:
         spec = self.spec
@@ -162,3 +159,11 @@ class Training:
                 f"The {role} images of {benchmark.key} changed after the run was planned. Type the command again."
             )
         return store
+
+
+def _train_as(
+    world: World, device: torch.device, progress: Progress, *, spec: RunSpec, places: Places, source: str
+) -> None:
+    """Train as one of several processes; the first of them keeps the fit."""
+    job = Training(spec, places, device, progress, source)
+    job._train(job._build(for_fit=True), Fit(places.cache, spec.fit_key), world)

@@ -11,11 +11,11 @@ from harness.benchmarks.episodes import EpisodeList, IntArray
 from harness.benchmarks.sampling import sample
 from harness.evaluation import counting, predict
 from harness.evaluation.features import Images, Source, autocast
+from harness.images.inputs import as_input
 from harness.images.stores import ImageStore
 from harness.method import Embeds
 from harness.runs.spec import RunSpec
 from harness.seeding import stream
-from harness.training.base_set import as_input
 
 N_EPISODES = 400
 N_QUERY = 15

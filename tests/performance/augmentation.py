@@ -11,10 +11,10 @@ import sys
 import time
 from typing import Any
 
-from harness.system import threads
+from harness.system import process
 
 if __name__ == "__main__":
-    threads.settle()  # before torch is there
+    process.settle_threads()  # before torch is there
 
 import numpy as np
 import torch
@@ -23,8 +23,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from harness.backbones.torchvision_import import import_torchvision
 from harness.images.stores import WholePictures, store_of_arrays
-from harness.jobs.worker import keep_freed_memory
 from harness.seeding import torch_generator
+from harness.system.process import keep_freed_memory
 from harness.training.base_set import BaseSet
 
 SIZE, BATCH, N_WORKERS, N_ROUNDS = 84, 128, 2, 4

@@ -13,16 +13,16 @@ import sys
 import time
 from itertools import pairwise
 
-from harness.system import threads
+from harness.system import process
 
 if "usual" not in sys.argv:
-    threads.settle()  # before torch is there
+    process.settle_threads()  # before torch is there
 
 import torch
 from torch import nn
 
 from harness.backbones import build
-from harness.jobs.worker import keep_freed_memory
+from harness.system.process import keep_freed_memory
 
 BATCHES = (100, 360, 600)
 N_TURNS = 3

@@ -11,10 +11,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness.system import threads
+from harness.system import process
 
 if __name__ == "__main__":
-    threads.settle()  # before torch is there
+    process.settle_threads()  # before torch is there
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ import torch
 from harness.backbones import build
 from harness.benchmarks.sampling import sample
 from harness.evaluation.predict import predict
-from harness.jobs.worker import keep_freed_memory
+from harness.system.process import keep_freed_memory
 from methods.bml import Bml
 
 N_CLASSES, N_EACH, E = 20, 300, 2000

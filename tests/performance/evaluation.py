@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 from statistics import median
 
-from harness.system import threads
+from harness.system import process
 
 if "theirs" not in sys.argv:
-    threads.settle()  # before torch is there
+    process.settle_threads()  # before torch is there
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from harness.backbones.torchvision_import import import_torchvision
 from harness.benchmarks.episodes import EpisodeList
 from harness.benchmarks.sampling import sample
 from harness.evaluation.predict import predict
-from harness.jobs.worker import keep_freed_memory
+from harness.system.process import keep_freed_memory
 from methods.protonet import ProtoNet
 
 N_IMAGES, D, N_CLASSES, E = 12_000, 640, 20, 10_000

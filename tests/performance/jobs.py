@@ -14,9 +14,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from harness.system import threads
+from harness.system import process
 
-threads.settle()  # before torch is there
+process.settle_threads()  # before torch is there
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from made_up_results import result  # noqa: E402

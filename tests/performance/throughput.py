@@ -13,18 +13,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness.system import threads
+from harness.system import process
 
 if __name__ == "__main__":
-    threads.settle()  # before torch is there
+    process.settle_threads()  # before torch is there
 
 import numpy as np
 import torch
 
 from harness.backbones import build
 from harness.images.stores import WholePictures, store_of_arrays
-from harness.jobs.worker import keep_freed_memory
 from harness.seeding import torch_generator
+from harness.system.process import keep_freed_memory
 from harness.system.progress import Silent
 from harness.training.base_set import BaseSet
 from harness.training.fit_context import FitContext

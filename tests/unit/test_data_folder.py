@@ -13,8 +13,7 @@ from PIL import Image
 
 from harness.errors import ConfigError, DataError
 from harness.images.pipelines import SQUASH_96, decode
-from harness.images.prepare import import_folder
-from harness.images.sources.generated import ensure
+from harness.images.prepare import ensure, import_folder
 from harness.images.verify import verify
 
 

@@ -7,8 +7,9 @@ import pytest
 from sklearn.datasets import load_digits
 
 from harness.errors import DataError
+from harness.images.prepare import ensure
 from harness.images.sources import generated
-from harness.images.sources.generated import ensure, upsample_digits
+from harness.images.sources.generated import upsample_digits
 from harness.images.sources.glyphs import draw
 
 

@@ -110,7 +110,7 @@ def test_verify_looks_at_the_benchmarks_that_use_the_set(
 
 
 def test_the_embedded_set_is_as_its_benchmark_says(tmp_path: Path) -> None:
-    from harness.images.sources.generated import ensure
+    from harness.images.prepare import ensure
 
     ensure("digits", tmp_path)
     last = verify("digits", tmp_path)[-1]

@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.benchmarks.episodes import EpisodeBatch, EpisodeList, IntArray, Support
+from harness.benchmarks.episodes import EpisodeList, IntArray
 from harness.benchmarks.sampling import sample
 from harness.errors import PluginError
 from harness.evaluation import counting, predict
+from harness.method.support import EpisodeBatch, Support
 
 N_CLASSES, N_IMAGES, D = 8, 20, 6
 

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from harness import benchmarks
-from harness.benchmarks.episodes import JointList, Support
+from harness.benchmarks.episodes import JointList
 from harness.benchmarks.experiments import JointClasses
 from harness.errors import ConfigError, DataError, PluginError
 from harness.evaluation import counting, predict_jointly
 from harness.evaluation.run_results import counts_of, table_of
+from harness.method.support import Support
 
 TWINS = ("glyphs-lowshot", "omniglot-small-lowshot", "imagenet-lowshot")
 

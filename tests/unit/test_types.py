@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.benchmarks.episodes import EpisodeBatch, EpisodeList, Support
+from harness.benchmarks.episodes import EpisodeList
+from harness.method.support import EpisodeBatch, Support
 
 
 def make_list(n: int = 4, way: int = 3, shot: int = 2, n_query: int = 2, seed: int = 0) -> EpisodeList:

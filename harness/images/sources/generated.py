@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from harness.images.datasets import READERS, reader
-from harness.images.manifest import FILE, SourceFile
+from harness.images.datasets import reader
+from harness.images.manifest import SourceFile
 from harness.images.originals import Picture
 from harness.images.pipelines import Pixels, encode_png
 from harness.images.plan import Plan
 from harness.images.sources import glyphs
-from harness.images.stores import PreparedSet
 
-GENERATED = tuple(r.dataset for r in READERS.values() if not r.module)
 SIDE = 28
 
 
-def ensure(dataset: str, data_home: Path) -> PreparedSet:
-    """Open a prepared set; a generated one is made on first use, and again when its generator changed.
+def fetch(dataset: str, folder: Path, progress: object = None) -> list[Path]:
+    """Nothing needs to be fetched."""
+    return []
 
-    Raises:
-        DataError: when it is neither prepared nor generated; says what to type.
-    """
-    folder = data_home / dataset
-    if dataset not in GENERATED:
-        return PreparedSet.open(folder)
-    if (folder / FILE).exists():
-        found = PreparedSet.open(folder)
-        if found.manifest.sources == (_source(dataset),):
-            return found
-    from harness.images.prepare import write
 
-    return write(plan(dataset), data_home).dataset
+def plans(dataset: str, sources: Sequence[Path]) -> list[Plan]:
+    """Plan a generated data set; it has no sources."""
+    return [plan(dataset)]
 
 
 def plan(dataset: str) -> Plan:
@@ -51,7 +41,7 @@ def plan(dataset: str) -> Plan:
         dataset=dataset,
         population="generated",
         mode="L",
-        sources=(_source(dataset),),
+        sources=(source(dataset),),
         terms=reader(dataset).terms,
         n_images=sum(map(len, pixels)),
         n_bytes=sum(images.nbytes for images in pixels),
@@ -98,7 +88,7 @@ def _digits() -> tuple[tuple[str, ...], tuple[str, ...], list[Pixels]]:
     return names, ("digits",) * 10, [enlarged[target == c] for c in range(10)]
 
 
-def _source(dataset: str) -> SourceFile:
+def source(dataset: str) -> SourceFile:
     """The generator stands for the source: a change of it makes the set anew."""
     module = Path(glyphs.__file__ if dataset == "glyphs" else __file__)
     content = module.read_bytes()

@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.benchmarks.experiments import Published
 from harness.errors import DataError
 from harness.images.datasets import how_to_prepare, reader
 from harness.images.maps import Progress
@@ -27,6 +26,7 @@ from harness.images.originals import Picture
 from harness.images.plan import Plan, source_file
 from harness.images.sources import imagenet, mini, splits
 from harness.images.sources.archives import Member, members
+from harness.images.sources.draws import Published
 from harness.images.sources.lowshot_features import n_held_out_images
 
 SIZE = 224

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from harness.benchmarks.experiments import Published
 from harness.errors import DataError
 from harness.images.datasets import how_to_prepare, reader
 from harness.images.manifest import ClassCard, Manifest
@@ -27,6 +26,7 @@ from harness.images.originals import CARDS
 from harness.images.pipelines import pipeline
 from harness.images.plan import Plan, source_file
 from harness.images.sources import splits
+from harness.images.sources.draws import Published
 from harness.system.files import aside, save_text
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from harness import stats
-from harness.cli import tables
 from harness.errors import StoreError
 from harness.report.board.joint import predictions_of
 from harness.report.board.rows import headline_metric
@@ -73,17 +72,6 @@ def by_class(store: Store, run_id: str) -> list[ClassLine]:
 def as_json(lines: list[ClassLine]) -> list[dict[str, Any]]:
     """The lines as JSON types."""
     return [asdict(line) for line in lines]
-
-
-def show(lines: list[ClassLine]) -> None:
-    """Print the lines."""
-    rows = [
-        (line.name, line.group, f"{line.n_correct:,}", f"{line.n_query:,}", tables.percent(line.accuracy, 1), line.taken_for)
-        for line in lines
-    ]  # fmt: skip
-    tables.show_table(
-        ("class", "group", "right", "queries", "accuracy %", "most taken for"), rows, right=(2, 3, 4)
-    )
 
 
 def _meetings(

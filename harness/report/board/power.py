@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from harness import stats
 from harness.benchmarks.sampling import LIST_LENGTH
-from harness.cli import tables
 from harness.errors import ConfigError, StoreError
 from harness.report.board import pairs
 from harness.report.board.rows import Row
@@ -76,29 +75,6 @@ def power(store: Store, a: str, b: str, delta: float, settings: Sequence[str] | 
         raise ConfigError(f"--delta {100 * delta:g}: expected points between 0 and 100, like --delta 0.5.")
     found = pairs.compare(store, a, b, settings, margin=delta)
     return [_power(pair.a, pair.b, delta) for pair in found]
-
-
-def show(answers: Sequence[Power]) -> None:
-    """Print the answers as a table and in words."""
-    columns = (
-        "setting",
-        "sd of differences",
-        "episodes",
-        "seeds",
-        "detectable",
-        "episodes needed",
-        "seeds needed",
-    )
-    rows = [
-        (
-            p.setting, tables.percent(p.sd_difference), f"{p.n_episodes:,}", str(p.n_seeds), tables.percent(p.detectable),
-            f"{p.needed_episodes:,}", "–" if p.needed_seeds is None else str(p.needed_seeds),
-        )
-        for p in answers
-    ]  # fmt: skip
-    tables.show_table(columns, rows, right=(1, 2, 3, 4, 5, 6))
-    for answer in answers:
-        tables.say(answer.sentence)
 
 
 def _power(a: Row, b: Row, delta: float) -> Power:

@@ -15,9 +15,9 @@ from harness import benchmarks, stats
 from harness.errors import FsbenchError
 from harness.report.board import joint
 from harness.runs import RunSpec
+from harness.runs.findings import Family, config_text, family_of
 from harness.seeding import numpy_generator
 from harness.store import Store, StoredRun
-from harness.store.trials import Family, config_text, family_of
 
 Matrix = npt.NDArray[np.float64]
 Tried = Mapping[Family, Set[str]]

@@ -10,9 +10,9 @@ import numpy as np
 from markupsafe import Markup
 
 from harness import stats
-from harness.cli.tables import duration, percent
 from harness.report.board.across import Across
 from harness.report.board.sweeps import Sweep
+from harness.report.formats import duration, percent
 from harness.report.pages.setting_page import Cost, Entry, SettingPage, mean_accuracy
 from harness.report.pages.svg import INK, LINE, MUTED, SERIES, draw, figure, style
 

@@ -14,7 +14,7 @@ from harness import benchmarks
 from harness.errors import FsbenchError
 from harness.images.augmentations import is_cropped
 from harness.report.board.joint import is_joint
-from harness.report.names import method_file
+from harness.report.formats import method_file
 from harness.report.pages.pictures import ClassPictures, of_episode
 from harness.runs import EpisodeTable, RunSpec
 from harness.store import Store, StoredRun

@@ -1,4 +1,4 @@
-"""Names of files and links, made from what users may call things."""
+"""How things are written: percentages, durations, and names of files made from what users may call things."""
 
 from __future__ import annotations
 
@@ -30,3 +30,22 @@ def run_file(run: StoredRun) -> str:
 def method_file(name: str) -> str:
     """The page of a method below the report."""
     return f"method/{slug(name)}.html"
+
+
+def percent(fraction: float | None, digits: int = 2) -> str:
+    """Write a fraction in percent; a dash where there is none."""
+    return "–" if fraction is None else f"{100 * fraction:.{digits}f}"
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as people say them.
+
+    >>> duration(5.04), duration(75)
+    ('5.0 s', '1:15 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = int(seconds) // 60
+    if minutes < 60:
+        return f"{minutes}:{int(seconds) % 60:02d} min"
+    return f"{minutes // 60}:{minutes % 60:02d} h"

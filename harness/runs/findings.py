@@ -1,0 +1,141 @@
+"""What is known of runs beside their counts: rechecks, trials of hyper-parameters, hardness of episodes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.runs.spec import RunSpec
+
+
+class Recheck(NamedTuple):
+    """What became of counting a sample of episodes again from the checkpoint.
+
+    Attributes:
+        checked: when, UTC.
+        device: what counted, such as "cpu".
+        seed: of the sample.
+        n_episodes, n_differing: how many were counted, and how many of those gave other counts.
+    """
+
+    checked: str
+    device: str
+    seed: int
+    n_episodes: int
+    n_differing: int
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """One run of the database without its counts.
+
+    Attributes:
+        pk: key of this database, for ``counts``, ``predictions`` and ``accuracy_matrix``.
+        id: 12 hex digits of the spec.
+        replicate: digest of the counts; ``replicates`` lists those of all results of this id, this one included.
+        status: "done" or "failed" with ``traceback``.
+        spec, provenance, curves: as the run wrote them.
+        metrics: names, sorted; empty when failed.
+        created: UTC time at which a database first saw it.
+        self_reported: whether it is known from an import or a score alone.
+        rechecks: what became of counting some of it again, the newest last.
+    """
+
+    pk: int
+    id: str
+    replicate: str
+    replicates: tuple[str, ...]
+    status: Literal["done", "failed"]
+    spec: RunSpec
+    provenance: Mapping[str, Any]
+    curves: tuple[Mapping[str, float], ...]
+    traceback: str
+    metrics: tuple[str, ...]
+    created: str
+    self_reported: bool = False
+    rechecks: tuple[Recheck, ...] = ()
+
+    @property
+    def trust(self) -> str:
+        """The badge for who saw it made: "self-reported", "spot-checked", "disputed" or none."""
+        if self.rechecks:
+            return "disputed" if self.rechecks[-1].n_differing else "spot-checked"
+        return "self-reported" if self.self_reported else ""
+
+    @property
+    def badges(self) -> tuple[str, ...]:
+        """Those it was stored with and that of its trust, sorted."""
+        return tuple(sorted({*self.provenance.get("badges", []), self.trust} - {""}))
+
+
+@dataclass(frozen=True)
+class Hardness:
+    """Hardness of the first episodes of a list (Dhillon et al. 2020, eq. 9).
+
+    Attributes:
+        episode_digest, novel_digest: of the full list and of the images behind it.
+        extractor: whose features it is measured with: run, method, version, backbone, fit, seed, …; JSON types.
+        omega: (n,) nats, higher is harder.
+    """
+
+    episode_digest: str
+    novel_digest: str
+    extractor: Mapping[str, Any]
+    omega: npt.NDArray[np.float64]
+
+    @property
+    def name(self) -> str:
+        """The extractor in a few words."""
+        told = self.extractor
+        return (
+            f"{told['method']} {told['version']}, {told['backbone']}, seed {told['seed']}, run {told['run']}"
+        )
+
+
+class Family(NamedTuple):
+    """What is tuned together."""
+
+    method: str
+    benchmark: str
+    backbone: str
+    recipe: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration tried.
+
+    Attributes:
+        spec: of the run that the configuration would make.
+        n_correct, n_query: of the validation episodes together; both 0 when it failed.
+        seconds: of its training.
+        traceback: text of the failure, else empty.
+        finished: when, UTC.
+    """
+
+    spec: RunSpec
+    n_correct: int
+    n_query: int
+    seconds: int
+    traceback: str
+    finished: str
+
+    @property
+    def accuracy(self) -> float | None:
+        """Mean accuracy in [0, 1] on the validation episodes; None when it failed."""
+        return self.n_correct / self.n_query if self.n_query else None
+
+
+def family_of(spec: RunSpec) -> Family:
+    """The family of a run."""
+    return Family(spec.method.name, spec.benchmark, spec.backbone, spec.recipe)
+
+
+def config_text(spec: RunSpec) -> str:
+    """Hyper-parameters as JSON; equal texts are equal configurations."""
+    return json.dumps(spec.values(), sort_keys=True)
