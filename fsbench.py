@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from harness.cli import catalogue_commands, results, run, sharing
+from harness.cli import catalogue_commands, jobs, results, run, sharing
 from harness.cli.words import settle_places
 from harness.errors import FsbenchError
 from harness.system import process
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 for title, part in (
     ("Runs", run),
+    ("Runs", jobs),
     ("Results", results),
     ("Other people", sharing),
     ("What there is", catalogue_commands),

@@ -1,131 +1,100 @@
-"""What the commands about jobs do: the results of a plan by whichever executor, status, resume and cancel."""
+"""The commands about jobs: where they stand, going on, ending them, bringing what they did to the database."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
-from harness.cli import tables
-from harness.errors import ConfigError, nearest
-from harness.jobs import dispatch, slurm_options, status
-from harness.jobs.batches import Executor
-from harness.jobs.packing import Ways
-from harness.jobs.status import RunStatus
-from harness.runs import RunResult, RunSpec, estimates, planning
-from harness.store import Store
-from harness.system.folders import Places
-from harness.system.progress import Progress
+import typer
 
-EXECUTORS = ("inline", "local", "slurm")
+from harness.cli.words import AsJson, answer, open_store, where
 
+if TYPE_CHECKING:
+    from harness.jobs.status import RunStatus
+    from harness.runs import RunResult
+    from harness.system.folders import Places
 
-def results(planned: Sequence[dispatch.Planned], where: Places, store: Store, progress: Progress, executor: str,
-            ways: Ways, *, force: bool) -> Iterator[RunResult]:  # fmt: skip
-    """Carry out a plan here, or have jobs do it, and yield each result as it is stored."""
-    if executor == "inline":
-        return dispatch.run_inline(planned, where, store, progress, device=ways.device, force=force)
-    return dispatch.run_jobs(planned, where, store, ways, force=force)
+app = typer.Typer()
+SOME_FAILED = 4
 
 
-def ways(where: Places, executor: str, device: str, jobs: int, slurm: Sequence[str], shards: int,
-         snapshot: bool) -> Ways:  # fmt: skip
-    """Read the options of jobs.
+@app.command()
+def collect() -> None:
+    """Ingest every folder of runs/ that the database does not know yet."""
+    from harness.jobs import dispatch
 
-    Raises:
-        ConfigError: for an unknown executor, unreadable options, or options of another executor.
-    """
-    if executor not in EXECUTORS:
-        raise ConfigError(
-            f"--executor {executor}: known are {', '.join(EXECUTORS)}.{nearest(executor, EXECUTORS)}"
-        )
-    misplaced = [
-        text
-        for text, is_given, of in (
-            ("--jobs", jobs != 1, "local"),
-            ("--slurm", bool(slurm), "slurm"),
-            ("--shards", shards != 1, "local slurm"),
-            ("--snapshot", snapshot, "local slurm"),
-        )
-        if is_given and executor not in of.split()
-    ]
-    if misplaced:
-        raise ConfigError(
-            f"{' and '.join(misplaced)} with --executor {executor} would do nothing; choose another executor."
-        )
-    options = slurm_options.read(where.home, slurm) if executor == "slurm" else {}
-    return Ways(cast(Executor, executor), device, jobs, options, shards, snapshot)
+    with open_store(where(), create=True) as store:
+        outcomes = dispatch.collect(where(), store)
+    typer.echo(", ".join(f"{n} {what}" for what, n in sorted(outcomes.items())) or "no run folders")
 
 
-def expectations(planned: Sequence[dispatch.Planned], store: Store | None) -> list[dict[str, Any]]:
-    """For each planned run: its job, expected seconds (None where no earlier run tells) and bytes."""
-    specs = [entry.spec for entry in planned]
-    groups = planning.grouped(entry.spec for entry in planned if entry.state == "new")
-    job_of = {spec.id: number for number, group in enumerate(groups) for spec in group}
-    past = store.durations({spec.method.name for spec in specs}) if store else []
-    expected = estimates.expect(groups, past)
-    nothing = estimates.Expectation(0.0, 0)
-    return [
-        {
-            "job": job_of.get(run_id),
-            "expected_seconds": expected.get(run_id, nothing).seconds,
-            "expected_bytes": expected.get(run_id, nothing).n_bytes,
-        }
-        for run_id in (spec.id for spec in specs)
-    ]
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Show where the runs given to jobs stand, from the files alone."""
+    answer(status_rows(where()), as_json, _show)
 
 
-def plan_summary(rows: Sequence[dict[str, Any]]) -> str:
-    """Say in a line what a plan costs."""
-    new = [row for row in rows if row["state"] == "new"]
-    known = [row["expected_seconds"] for row in new if row["expected_seconds"] is not None]
-    n_jobs = len({row["job"] for row in new})
-    text = f"{len(rows)} runs, {len(new)} to do in {n_jobs} jobs"
-    if known:
-        text += f"; about {sum(known) / 3600:.2f} hours of one device"
-    if len(known) < len(new):
-        text += f"; {len(new) - len(known)} runs are of a kind that never ran here, so their time is unknown"
-    n_bytes = sum(row["expected_bytes"] for row in new)
-    return text + (f"; up to {n_bytes / 1e6:,.0f} MB of results and checkpoints" if n_bytes else "")
+@app.command()
+def resume() -> None:
+    """Restart the jobs whose runs failed, were stopped or vanished, and wait for them."""
+    from harness.jobs import dispatch
+
+    outcomes: dict[str, int] = {}
+    with open_store(where(), create=True) as store:
+        for result in dispatch.resume(where(), store):
+            outcomes[result.status] = outcomes.get(result.status, 0) + 1
+            _tell_failure(result)
+    typer.echo(", ".join(f"{n} {what}" for what, n in sorted(outcomes.items())) or "nothing to resume")
+    raise typer.Exit(SOME_FAILED if "failed" in outcomes else 0)
+
+
+@app.command()
+def cancel(
+    runs: Annotated[list[str] | None, typer.Argument(help="Beginnings of run ids (default: all).")] = None,
+) -> None:
+    """End jobs; what they did is saved, and `fsbench resume` goes on with it."""
+    from harness.jobs import dispatch
+
+    typer.echo(f"{dispatch.cancel(where(), runs or [])} runs cancelled")
 
 
 def status_rows(where: Places) -> list[dict[str, Any]]:
     """Every dispatched run as JSON types."""
-    return [_as_json(found) for found in status.statuses(where.runs)]
+    from harness.jobs.status import statuses
+
+    return [_as_json(found) for found in statuses(where.runs)]
 
 
-def show_status(rows: Sequence[dict[str, Any]]) -> None:
+def _tell_failure(result: RunResult) -> None:
+    from harness.report.formats import last_line
+
+    if result.status == "failed":
+        spec = result.spec
+        sys.stderr.write(
+            f"fsbench: {spec.method.name} on {spec.setting}, seed {spec.seed} (run {spec.id}): "
+            f"{last_line(result.traceback)}\n"
+        )
+
+
+def _show(rows: Sequence[dict[str, Any]]) -> None:
     """Print where runs stand, and the last words of those that failed."""
     if not rows:
         sys.stdout.write("No jobs yet. `fsbench run … --executor local` or `--executor slurm` makes some.\n")
         return
+    from harness.cli import tables
+    from harness.jobs.status import UNFINISHED
+
     columns = ("run", "state", "method", "setting", "seed", "job", "stage", "progress", "left")
     tables.show_table(columns, [[str(row[c]) for c in columns] for row in rows], right=(4,))
     for row in rows:
         if row["message"]:
             sys.stdout.write(f"{row['run']}: {row['message']}\n")
-    if any(row["state"] in status.UNFINISHED for row in rows):
+    if any(row["state"] in UNFINISHED for row in rows):
         sys.stdout.write("`fsbench resume` goes on with what is not finished.\n")
     if any(row["state"] == "done" for row in rows):
         sys.stdout.write("`fsbench collect` brings what is done to the database.\n")
-
-
-def resume(where: Places, store: Store) -> dict[str, int]:
-    """Restart what is lost and wait for it; how many runs ended how."""
-    outcomes: dict[str, int] = {}
-    for result in dispatch.resume(where, store):
-        outcomes[result.status] = outcomes.get(result.status, 0) + 1
-        if result.status == "failed":
-            sys.stderr.write(
-                f"fsbench: {describe(result.spec)}: {result.traceback.strip().splitlines()[-1]}\n"
-            )
-    return outcomes
-
-
-def describe(spec: RunSpec) -> str:
-    """Name a run in a sentence."""
-    return f"{spec.method.name} on {spec.setting}, seed {spec.seed} (run {spec.id})"
 
 
 def _as_json(found: RunStatus) -> dict[str, Any]:

@@ -1,91 +1,32 @@
-"""What the commands about runs do, between the typed words and the layers below."""
+"""What `run` and `tune` do between typed words and the rooms below: plans with their costs, trials and the best of them."""
 
 from __future__ import annotations
 
-import logging
-import re
 import sys
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from harness.cli import jobs, result_commands, tables
-from harness.errors import ConfigError, nearest
-from harness.jobs import dispatch
-from harness.report.board import tables as board
-from harness.report.board.rows import Row
-from harness.runs import Precision, RunResult, planning
-from harness.runs.spec import SelectionRole
+from harness.cli import tables
+from harness.cli.words import progress
+from harness.errors import ConfigError
+from harness.jobs import dispatch, tuning
+from harness.report.formats import duration, last_line, percent
+from harness.runs import RunSpec, estimates, planning
+from harness.runs.findings import family_of
+from harness.runs.request import Request, run_command
 from harness.store import Store
 from harness.system.folders import Places
-from harness.system.progress import Progress, Silent, choose
-
-PRECISIONS = ("fp32", "bf16", "fp16")
-SELECT_ON = ("validation", "novel")
 
 
-@dataclass(frozen=True)
-class Asked:
-    """The words of ``fsbench run``."""
-
-    methods: Sequence[str]
-    settings: Sequence[str]
-    seeds: Sequence[int]
-    overrides: dict[str, str]
-    episodes: int | None
-    backbone: str | None
-    recipe: str
-    precision: str
-    pipeline: str | None
-    device: str
-    force: bool
-    executor: str = "inline"
-    jobs: int = 1
-    slurm: Sequence[str] = ()
-    shards: int = 1
-    snapshot: bool = False
-    weights: Path | None = None
-    seen: Sequence[str] = ()
-    allow_leak: bool = False
-    select_on: str = "validation"
-    is_compiled: bool = False
-    gpus: int = 1
-    uses_stored_crops: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a call of ``fsbench run`` came to."""
-
-    rows: list[dict[str, Any]]
-    shown: list[Row]
-    failed: list[RunResult]
-    n_known: int
-
-    @property
-    def exit_code(self) -> int:
-        """0 when all is well, 1 when everything new failed, 4 when some did."""
-        if not self.failed:
-            return 0
-        return 4 if self.shown else 1
-
-
-def open_store(where: Places, *, create: bool) -> AbstractContextManager[Store]:
-    """Open the database of a home; ``create`` makes it when it is not there."""
-    if create and "://" not in where.db:
-        where.home.mkdir(parents=True, exist_ok=True)
-    return closing(Store.open(where.db, create=create))
-
-
-def plan(asked: Asked, where: Places) -> list[dict[str, Any]]:
-    """Resolve what was asked and say where each run stands; nothing is written."""
-    specs = _specs(asked, where)
-    store = _existing(where)
+def plan(specs: Sequence[RunSpec], where: Places, *, force: bool) -> list[dict[str, Any]]:
+    """Say where each run stands and what it will cost, as JSON types; nothing is written."""
+    is_there = "://" in where.db or Path(where.db).exists()
+    store = Store.open(where.db) if is_there else None  # a plan does not create it
     try:
-        planned = dispatch.classify(specs, where, store, force=asked.force)
-        expected = jobs.expectations(planned, store)
+        planned = dispatch.classify(specs, where, store, force=force)
+        expected = _expectations(planned, store)
     finally:
         if store:
             store.close()
@@ -93,46 +34,14 @@ def plan(asked: Asked, where: Places) -> list[dict[str, Any]]:
         {
             "run": p.spec.id, "state": p.state, "method": p.spec.method.name, "setting": p.spec.setting,
             "seed": p.spec.seed, "backbone": p.spec.backbone, "episodes": p.spec.n_episodes, "fit": p.spec.fit_key,
-            "config": {name: {"value": v.value, "from": v.origin} for name, v in p.spec.config.items()}, **more,
+            "config": {name: {"value": v.value, "from": v.origin} for name, v in p.spec.config.items()},
+            "requires": {need: fit.fit_key for need, fit in p.spec.required.items()}, **more,
         }
         for p, more in zip(planned, expected, strict=True)
     ]  # fmt: skip
 
 
-def run(asked: Asked, where: Places) -> Outcome:
-    """Carry out what is new, collect what was only written, and read the rows of all."""
-    specs = _specs(asked, where)
-    ways = jobs.ways(
-        where, asked.executor, asked.device, asked.jobs, _slurm(asked), asked.shards, asked.snapshot
-    )
-    if asked.weights:
-        from harness.method import official_weights
-
-        official_weights.keep(asked.weights, where.cache)
-    failed: list[RunResult] = []
-    with open_store(where, create=True) as store:
-        planned = dispatch.classify(specs, where, store, force=asked.force)
-        known = [p for p in planned if p.state == "stored"]
-        for p in known:
-            sys.stderr.write(
-                f"run {p.spec.id} is in the database already ({p.spec.method.name}, {p.spec.setting}, seed {p.spec.seed})\n"
-            )
-        new = [p for p in planned if p.state != "stored"]
-        for result in jobs.results(new, where, store, progress(), asked.executor, ways, force=asked.force):
-            if result.status == "failed":
-                failed.append(result)
-        ids = {spec.id for spec in specs}
-        shown = [
-            row
-            for table in board.tables(store, list({s.setting for s in specs}))
-            for row in table.rows
-            if ids & {r.id for r in row.runs}
-        ]
-        shown.sort(key=lambda row: (board.setting_order(row.setting), -row.mean))
-    return Outcome([result_commands.row_as_json(row) for row in shown], shown, failed, len(known))
-
-
-def show_plan(rows: list[dict[str, Any]]) -> None:
+def show_plan(rows: Sequence[dict[str, Any]]) -> None:
     """Print the plan."""
     columns = ("run", "state", "method", "setting", "seed", "backbone", "episodes", "fit")
     tables.show_table(columns, [[str(row[c]) for c in columns] for row in rows], right=(4, 6))
@@ -141,103 +50,99 @@ def show_plan(rows: list[dict[str, Any]]) -> None:
         if changed:
             told = ", ".join(f"{k}={v['value']} ({v['from']})" for k, v in changed.items())
             sys.stdout.write(f"{row['run']}: {told}\n")
-    sys.stdout.write(f"{jobs.plan_summary(rows)}\n")
+        for need, fit in row["requires"].items():
+            sys.stdout.write(f"{row['run']} is built on {need} (fit {fit})\n")
+    sys.stdout.write(f"{_summary(rows)}\n")
 
 
-def show_outcome(outcome: Outcome) -> None:
-    """Print the rows of the runs that were asked for, and why others failed."""
-    if outcome.shown:
-        tables.leaderboard_rows(outcome.shown, with_setting=True)
-    for result in outcome.failed:
-        last = result.traceback.strip().splitlines()[-1]
-        sys.stderr.write(
-            f"fsbench: {result.spec.method.name} failed on {result.spec.setting} (run {result.spec.id}): {last}\n"
-        )
-    if outcome.failed:
-        sys.stderr.write(f"`fsbench show {outcome.failed[0].spec.id}` prints the whole traceback.\n")
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Read ``0``, ``0-2`` or ``0,3-4``.
-
-    >>> parse_seeds("0,3-4")
-    [0, 3, 4]
+def tune(store: Store, where: Places, method: str, bench: str, grid: Sequence[str], seeds: Sequence[int],
+         request: Request, device: str) -> dict[str, Any]:  # fmt: skip
+    """Try the whole grid; every configuration, the best one and how to run it, as JSON types.
 
     Raises:
-        ConfigError: for anything else.
+        ConfigError: when the grid is unreadable, or a value is given by --grid and by --set.
     """
-    seeds: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
-        if not match:
-            raise ConfigError(f"--seeds {text}: expected numbers like 0 or 0-2 or 0,3.")
-        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
-    if not seeds:
-        raise ConfigError(f"--seeds {text} names no seed; a range goes up, like 0-2.")
-    return list(dict.fromkeys(seeds))
+    combinations = tuning.read_grid(grid)
+    twice = sorted(set(combinations[0]) & set(request.overrides))
+    if twice:
+        raise ConfigError(f"{', '.join(twice)}: given by --grid and by --set; choose one.")
+    specs = tuning.plan(method, bench, combinations, seeds, request, where.data)
+    tried = list(tuning.tune(store, where, specs, combinations, device, progress()))
+    best = tuning.best(tried)
+    return {
+        "method": method, "bench": bench, "seeds": list(seeds), "tried": [_as_json(entry) for entry in tried],
+        "best": dict(best.overrides) if best else None,
+        "command": _best_command(method, bench, seeds, request, best.overrides) if best else None,
+        "configurations": len(store.tried()[family_of(specs[0][0])]),
+    }  # fmt: skip
 
 
-def parse_overrides(texts: Sequence[str]) -> dict[str, str]:
-    """Read ``key=value`` texts.
-
-    Raises:
-        ConfigError: for texts without "=".
-    """
-    wrong = [text for text in texts if "=" not in text]
-    if wrong:
-        raise ConfigError(f"--set {wrong[0]}: expected key=value, like --set lr=0.01.")
-    return {key.strip(): value.strip() for key, _, value in (text.partition("=") for text in texts)}
-
-
-def _specs(asked: Asked, where: Places) -> list[Any]:
-    precision = _precision(asked.precision)
-    options = planning.Options(
-        asked.overrides, asked.recipe, asked.backbone, precision, asked.episodes, asked.pipeline, asked.weights,
-        asked.seen, asked.allow_leak, _select_on(asked.select_on), asked.is_compiled, asked.gpus,
-        asked.uses_stored_crops,
-    )  # fmt: skip
-    return planning.plan(asked.methods, asked.settings, asked.seeds, options, where.data)
-
-
-def _select_on(word: str) -> SelectionRole:
-    if word not in SELECT_ON:
-        raise ConfigError(f"--select-on {word}: weights are chosen on validation or on novel classes.")
-    return cast(SelectionRole, word)
-
-
-def _slurm(asked: Asked) -> list[str]:
-    """Options of SLURM, with as many GPUs as processes train together unless the user says otherwise."""
-    needed = asked.executor == "slurm" and asked.gpus > 1 and asked.device != "cpu"
-    return [*([f"gpus={asked.gpus}"] if needed else []), *asked.slurm]
-
-
-def tuning_options(
-    overrides: Sequence[str], backbone: str | None, recipe: str, precision: str, pipeline: str | None
-) -> planning.Options:
-    """The words of ``fsbench tune`` that it shares with ``fsbench run``."""
-    chosen = _precision(precision)
-    return planning.Options(parse_overrides(overrides), recipe, backbone, chosen, pipeline=pipeline)
-
-
-def _precision(name: str) -> Precision:
-    if name not in PRECISIONS:
-        raise ConfigError(
-            f"--precision {name}: known are {', '.join(PRECISIONS)}.{nearest(name, PRECISIONS)}"
+def show_tuned(found: Mapping[str, Any]) -> None:
+    """Print the configurations, the best first, and the command that runs it."""
+    names = list(found["tried"][0]["config"])
+    ordered = sorted(found["tried"], key=lambda entry: -(entry["accuracy"] or -1.0))
+    rows = [
+        (
+            *(entry["config"][name] for name in names), percent(entry["accuracy"]),
+            duration(entry["seconds"]), ", ".join(entry["fits"]), entry["failure"],
         )
-    return cast(Precision, name)
-
-
-def _existing(where: Places) -> Store | None:
-    """The database if there is one; a plan does not create it."""
-    if "://" not in where.db and not Path(where.db).exists():
-        return None
-    return Store.open(where.db)
-
-
-def progress() -> Progress:
-    """How this terminal is told how far it is."""
-    return (
-        Silent()
-        if not logging.getLogger("fsbench").isEnabledFor(logging.INFO)
-        else choose(sys.stderr.isatty())
+        for entry in ordered
+    ]  # fmt: skip
+    n = len(names)
+    title = f"{found['method']} on the validation classes of {found['bench']}"
+    columns = (*names, "accuracy %", "fit", "checkpoint", "failure")
+    tables.show_table(columns, rows, title=title, right=(n, n + 1))
+    if found["command"]:
+        tables.say(f"best: {found['command']}")
+    tables.say(
+        f"{found['configurations']} configurations of {found['method']} were tried; its row will say so."
     )
+
+
+def _as_json(entry: tuning.Tried) -> dict[str, Any]:
+    failed = [last_line(trial.traceback) for trial in entry.trials if trial.traceback]
+    return {
+        "config": dict(entry.overrides), "accuracy": entry.accuracy, "by_seed": [trial.accuracy for trial in entry.trials],
+        "seconds": sum(trial.seconds for trial in entry.trials), "fits": [trial.spec.fit_key for trial in entry.trials],
+        "failure": failed[0] if failed else "",
+    }  # fmt: skip
+
+
+def _best_command(
+    method: str, bench: str, seeds: Sequence[int], request: Request, best: Mapping[str, str]
+) -> str:
+    """The run that the best configuration asks for; of a validation half, on the half for results."""
+    target = bench.replace(f"-{tuning.VALIDATION_HALF}-n", "-n")
+    return run_command(method, target, seeds, replace(request, overrides={**request.overrides, **best}))
+
+
+def _expectations(planned: Sequence[dispatch.Planned], store: Store | None) -> list[dict[str, Any]]:
+    """For each planned run: its job, expected seconds (None where no earlier run tells) and bytes."""
+    specs = [entry.spec for entry in planned]
+    groups = planning.grouped(entry.spec for entry in planned if entry.state == "new")
+    job_of = {spec.id: number for number, group in enumerate(groups) for spec in group}
+    past = store.durations({spec.method.name for spec in specs}) if store else []
+    expected = estimates.expect(groups, past)
+    nothing = estimates.Expectation(0.0, 0)
+    return [
+        {
+            "job": job_of.get(run_id),
+            "expected_seconds": expected.get(run_id, nothing).seconds,
+            "expected_bytes": expected.get(run_id, nothing).n_bytes,
+        }
+        for run_id in (spec.id for spec in specs)
+    ]
+
+
+def _summary(rows: Sequence[dict[str, Any]]) -> str:
+    """Say in a line what a plan costs."""
+    new = [row for row in rows if row["state"] == "new"]
+    known = [row["expected_seconds"] for row in new if row["expected_seconds"] is not None]
+    n_jobs = len({row["job"] for row in new})
+    text = f"{len(rows)} runs, {len(new)} to do in {n_jobs} jobs"
+    if known:
+        text += f"; about {sum(known) / 3600:.2f} hours of one device"
+    if len(known) < len(new):
+        text += f"; {len(new) - len(known)} runs are of a kind that never ran here, so their time is unknown"
+    n_bytes = sum(row["expected_bytes"] for row in new)
+    return text + (f"; up to {n_bytes / 1e6:,.0f} MB of results and checkpoints" if n_bytes else "")

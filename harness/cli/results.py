@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.words import AsJson, SomeBenches, answer, settings, stored, where
+from harness.cli.words import AsJson, SomeBenches, answer, progress, settings, stored, where
 
 app = typer.Typer()
 
@@ -93,7 +93,6 @@ def hardness(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Measure how hard each episode is to one extractor; pages then show accuracy against it."""
-    from harness.cli.plans import progress
     from harness.jobs import hardness as measuring
 
     with stored() as store:

@@ -1,42 +1,48 @@
-"""The commands that make runs and watch them."""
+"""`fsbench run` and `fsbench tune`: from typed words to rows of the database."""
 
 from __future__ import annotations
 
+import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.words import AsJson, answer, split, where
+from harness.cli.asking import asks
+from harness.cli.words import AsJson, answer, open_store, progress, split, where
+from harness.errors import ConfigError
+
+if TYPE_CHECKING:
+    from harness.report.board.rows import Row
+    from harness.runs import RunResult, RunSpec
+    from harness.runs.request import Request
+    from harness.store import Store
 
 app = typer.Typer()
-Methods = Annotated[
-    list[str],
-    typer.Option(
-        "--method", "-m", help="Name, glob, ./mine.py or ./mine.py:Mine; may be repeated or comma-separated."
-    ),
-]
-Benches = Annotated[
-    list[str], typer.Option("--bench", "-b", help="Setting or glob, like glyphs-5w1s or 'glyphs-*'.")
-]
+Seeds = Annotated[str, typer.Option(help="Run seeds, like 0 or 0-2 or 0,3.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+SOME_FAILED = 4
 
 
 @app.command()
+@asks
 def run(
-    method: Methods,
-    bench: Benches,
-    seeds: Annotated[str, typer.Option(help="Run seeds, like 0 or 0-2 or 0,3.")] = "0",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Hyper-parameter: key=value; may be repeated.")
-    ] = None,
-    episodes: Annotated[
-        int | None, typer.Option(help="Only the first so many episodes (default: the benchmark's count).")
-    ] = None,
-    backbone: Annotated[str | None, typer.Option(help="Another backbone than the benchmark's.")] = None,
-    recipe: Annotated[str, typer.Option(help="clean, or as-published where a method has it.")] = "clean",
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16, of training and embedding.")] = "fp32",
-    pipeline: Annotated[str | None, typer.Option(help="Another image pipeline than the benchmark's.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    method: Annotated[
+        list[str],
+        typer.Option(
+            "--method",
+            "-m",
+            help="Name, glob, ./mine.py or ./mine.py:Mine; may be repeated or comma-separated.",
+        ),
+    ],
+    bench: Annotated[
+        list[str], typer.Option("--bench", "-b", help="Setting or glob, like glyphs-5w1s or 'glyphs-*'.")
+    ],
+    request: Request,
+    seeds: Seeds = "0",
+    device: Device = "auto",
     force: Annotated[
         bool, typer.Option("--force", help="Train, embed and evaluate anew what is known.")
     ] = False,
@@ -49,43 +55,8 @@ def run(
         typer.Option("--slurm", help="key=value for the jobs, like partition=gpu; may be repeated."),
     ] = None,
     shards: Annotated[int, typer.Option(help="Split each evaluation over so many jobs.", min=1)] = 1,
-    gpus: Annotated[
-        int,
-        typer.Option(
-            help="Train in so many processes, a GPU each: divides batches, part of what a run is.", min=1
-        ),
-    ] = 1,
     snapshot: Annotated[
         bool, typer.Option("--snapshot", help="Let jobs use a copy of ./mine.py, so that you may edit it.")
-    ] = False,
-    weights: Annotated[
-        Path | None, typer.Option(help="Official checkpoint to import in place of a training; needs --seen.")
-    ] = None,
-    seen: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--seen", help="What --weights were trained on: mini, tiered:validation, imagenet, …, or unknown."
-        ),
-    ] = None,
-    allow_leak: Annotated[
-        bool,
-        typer.Option("--allow-leak", help="Run although novel classes were seen in training; gives a badge."),
-    ] = False,
-    select_on: Annotated[
-        str,
-        typer.Option(
-            help="novel chooses the checkpoint as some papers did; the row is badged test-selected."
-        ),
-    ] = "validation",
-    compile_: Annotated[
-        bool, typer.Option("--compile", help="Pass the backbone through torch.compile; pays on a GPU.")
-    ] = False,
-    stored_crops: Annotated[
-        bool,
-        typer.Option(
-            "--stored-crops",
-            help="Cut random training crops from the stored squares, not from whole pictures of twice the size: less disk.",
-        ),
     ] = False,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="Only deterministic kernels: slower on a GPU.")
@@ -103,23 +74,33 @@ def run(
 ) -> None:
     """Train and evaluate methods on settings; every episode goes to the database."""
     from harness.cli import plans
+    from harness.jobs import dispatch, packing
+    from harness.runs import planning
     from harness.system import process
 
-    asked = plans.Asked(
-        split(method), split(bench), plans.parse_seeds(seeds), plans.parse_overrides(set_ or []),
-        episodes, backbone, recipe, precision, pipeline, device, force, executor, jobs, slurm or [], shards, snapshot,
-        weights, split(seen or []), allow_leak, select_on, compile_, gpus, stored_crops,
-    )  # fmt: skip
+    specs = planning.plan(split(method), split(bench), parse_seeds(seeds), request, where().data)
     process.ask(is_deterministic=deterministic, tensorboard=tensorboard, with_pictures=with_pictures)
     if dry_run:
-        answer(plans.plan(asked, where()), as_json, plans.show_plan)
-    else:
-        outcome = plans.run(asked, where())
-        answer(outcome.rows, as_json, lambda _: plans.show_outcome(outcome))
-        raise typer.Exit(outcome.exit_code)
+        answer(plans.plan(specs, where(), force=force), as_json, plans.show_plan)
+        return
+    ways = packing.read_ways(
+        where().home, executor=executor, device=device, jobs=jobs, slurm=slurm or [], shards=shards,
+        snapshot=snapshot, gpus=request.world_size,
+    )  # fmt: skip
+    _keep_weights(request)
+    with open_store(where(), create=True) as store:
+        planned = dispatch.classify(specs, where(), store, force=force)
+        _tell_known([entry.spec for entry in planned if entry.state == "stored"])
+        results = list(dispatch.run(planned, where(), store, ways, progress(), force=force))
+        rows = _rows_of(specs, store)
+    failed = [result for result in results if result.status == "failed"]
+    _answer(rows, failed, as_json=as_json)
+    if failed:
+        raise typer.Exit(SOME_FAILED if rows else 1)
 
 
 @app.command()
+@asks
 def tune(
     method: Annotated[str, typer.Argument(help="Name or ./mine.py.")],
     bench: Annotated[
@@ -128,64 +109,80 @@ def tune(
     grid: Annotated[
         list[str], typer.Option("--grid", help="key=value,value (or value;value); may be repeated.")
     ],
+    request: Request,
     seeds: Annotated[str, typer.Option(help="Run seeds, like 0 or 0-2; their mean decides.")] = "0",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Hyper-parameter of every configuration: key=value.")
-    ] = None,
-    backbone: Annotated[str | None, typer.Option(help="Another backbone than the benchmark's.")] = None,
-    recipe: Annotated[str, typer.Option(help="clean, or as-published where a method has it.")] = "clean",
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16, of training and embedding.")] = "fp32",
-    pipeline: Annotated[str | None, typer.Option(help="Another image pipeline than the benchmark's.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Try hyper-parameters on validation classes; every try is stored, and the row says how many there were."""
-    from harness.cli import plans, tune_command
+    from harness.cli import plans
 
-    options = plans.tuning_options(set_ or [], backbone, recipe, precision, pipeline)
-    with plans.open_store(where(), create=True) as store:
-        found = tune_command.tune(
-            store, where(), method, bench, grid, plans.parse_seeds(seeds), options, device
-        )
-        answer(found, as_json, tune_command.show)
+    _keep_weights(request)
+    with open_store(where(), create=True) as store:
+        found = plans.tune(store, where(), method, bench, grid, parse_seeds(seeds), request, device)
+        answer(found, as_json, plans.show_tuned)
     raise typer.Exit(0 if found["best"] else 1)
 
 
-@app.command()
-def collect() -> None:
-    """Ingest every folder of runs/ that the database does not know yet."""
-    from harness.cli import plans
-    from harness.jobs import dispatch
+def parse_seeds(text: str) -> list[int]:
+    """Read ``0``, ``0-2`` or ``0,3-4``.
 
-    with plans.open_store(where(), create=True) as store:
-        outcomes = dispatch.collect(where(), store)
-    typer.echo(", ".join(f"{n} {what}" for what, n in sorted(outcomes.items())) or "no run folders")
+    >>> parse_seeds("0,3-4")
+    [0, 3, 4]
 
-
-@app.command()
-def status(as_json: AsJson = False) -> None:
-    """Show where the runs given to jobs stand, from the files alone."""
-    from harness.cli import jobs
-
-    answer(jobs.status_rows(where()), as_json, jobs.show_status)
-
-
-@app.command()
-def resume() -> None:
-    """Restart the jobs whose runs failed, were stopped or vanished, and wait for them."""
-    from harness.cli import jobs, plans
-
-    with plans.open_store(where(), create=True) as store:
-        outcomes = jobs.resume(where(), store)
-    typer.echo(", ".join(f"{n} {what}" for what, n in sorted(outcomes.items())) or "nothing to resume")
-    raise typer.Exit(4 if "failed" in outcomes else 0)
+    Raises:
+        ConfigError: for anything else.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        if not match:
+            raise ConfigError(f"--seeds {text}: expected numbers like 0 or 0-2 or 0,3.")
+        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+    if not seeds:
+        raise ConfigError(f"--seeds {text} names no seed; a range goes up, like 0-2.")
+    return list(dict.fromkeys(seeds))
 
 
-@app.command()
-def cancel(
-    runs: Annotated[list[str] | None, typer.Argument(help="Beginnings of run ids (default: all).")] = None,
-) -> None:
-    """End jobs; what they did is saved, and `fsbench resume` goes on with it."""
-    from harness.jobs import dispatch
+def _keep_weights(request: Request) -> None:
+    """Copy imported weights to where jobs find them."""
+    if request.weights:
+        from harness.method import official_weights
 
-    typer.echo(f"{dispatch.cancel(where(), runs or [])} runs cancelled")
+        official_weights.keep(request.weights, where().cache)
+
+
+def _tell_known(specs: Sequence[RunSpec]) -> None:
+    for spec in specs:
+        sys.stderr.write(
+            f"run {spec.id} is in the database already ({spec.method.name}, {spec.setting}, seed {spec.seed})\n"
+        )
+
+
+def _rows_of(specs: Sequence[RunSpec], store: Store) -> list[Row]:
+    """The rows that hold any of some runs, by setting, the best first."""
+    from harness.report.board.tables import setting_order, tables
+
+    ids = {spec.id for spec in specs}
+    found = tables(store, list({spec.setting for spec in specs}))
+    rows = [row for table in found for row in table.rows if ids & {run.id for run in row.runs}]
+    return sorted(rows, key=lambda row: (setting_order(row.setting), -row.mean))
+
+
+def _answer(rows: Sequence[Row], failed: Sequence[RunResult], *, as_json: bool) -> None:
+    """Print the rows of the runs that were asked for, and why others failed."""
+    from harness.cli import result_commands, tables
+    from harness.report.formats import last_line
+
+    def show(_: Any) -> None:
+        if rows:
+            tables.leaderboard_rows(rows, with_setting=True)
+
+    answer([result_commands.row_as_json(row) for row in rows], as_json, show)
+    for result in failed:
+        spec = result.spec
+        sys.stderr.write(
+            f"fsbench: {spec.method.name} failed on {spec.setting} (run {spec.id}): {last_line(result.traceback)}\n"
+        )
+    if failed:
+        sys.stderr.write(f"`fsbench show {failed[0].spec.id}` prints the whole traceback.\n")

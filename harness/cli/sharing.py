@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.words import AsJson, answer, stored, where
+from harness.cli.words import AsJson, answer, open_store, stored, where
 
 app = typer.Typer()
 
@@ -18,9 +18,9 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Bring everything of other databases into this one; results that disagree are all kept and shown."""
-    from harness.cli import plans, sharing_commands
+    from harness.cli import sharing_commands
 
-    with plans.open_store(where(), create=True) as store:
+    with open_store(where(), create=True) as store:
         answer(sharing_commands.merge(store, others), as_json, sharing_commands.show_merge)
 
 
@@ -42,9 +42,9 @@ def export(
 @app.command("import")
 def import_(bundle: Annotated[Path, typer.Argument(help="What `fsbench export` wrote.")]) -> None:
     """Take in the runs of an archive; they are self-reported until `fsbench recheck`."""
-    from harness.cli import plans, sharing_commands
+    from harness.cli import sharing_commands
 
-    with plans.open_store(where(), create=True) as store:
+    with open_store(where(), create=True) as store:
         typer.echo(sharing_commands.take_in(store, where(), bundle))
 
 
@@ -91,9 +91,9 @@ def score(
     .npz: arrays digest (text) and predictions. .json: {"digest": "…", "predictions": [[0, 3, …], …]}.
     .csv: a first line `# digest …`, then a line of labels for each episode.
     """
-    from harness.cli import plans, sharing_commands
+    from harness.cli import sharing_commands
 
-    with plans.open_store(where(), create=True) as store:
+    with open_store(where(), create=True) as store:
         answer(
             sharing_commands.score(store, where(), file, bench, name, seed),
             as_json,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager
+import logging
+import sys
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +15,7 @@ from harness.system.folders import Places, places
 
 if TYPE_CHECKING:
     from harness.store import Store
+    from harness.system.progress import Progress
 
 SomeBenches = Annotated[
     list[str] | None, typer.Option("--bench", "-b", help="Only these settings (names or globs).")
@@ -58,9 +61,25 @@ def settings(patterns: list[str] | None, store: Store) -> list[str] | None:
 
 def stored() -> AbstractContextManager[Store]:
     """Open the database that must be there."""
-    from harness.cli import plans
+    return open_store(where(), create=False)
 
-    return plans.open_store(where(), create=False)
+
+def open_store(where: Places, *, create: bool) -> AbstractContextManager[Store]:
+    """Open a database for a ``with`` block; the folder it is to be in appears with it."""
+    from harness.store import Store
+
+    if create and "://" not in where.db:
+        where.home.mkdir(parents=True, exist_ok=True)
+    return closing(Store.open(where.db, create=create))
+
+
+def progress() -> Progress:
+    """How this terminal is told how far it is."""
+    from harness.system.progress import Silent, choose
+
+    if logging.getLogger("fsbench").isEnabledFor(logging.INFO):
+        return choose(sys.stderr.isatty())
+    return Silent()
 
 
 def answer(value: Any, as_json: bool, show: Any) -> None:

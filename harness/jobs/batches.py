@@ -25,7 +25,7 @@ from harness.system.files import save_text
 from harness.system.folders import Places
 
 FOLDER = ".jobs"
-Executor = Literal["local", "slurm"]
+Executor = Literal["inline", "local", "slurm"]  # the first makes no batch
 State = Literal["started", "ended", "failed", "stopped", "requeued"]
 
 

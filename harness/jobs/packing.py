@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast, get_args
 
+from harness.errors import ConfigError, nearest
+from harness.jobs import slurm_options
 from harness.jobs.batches import FOLDER, Executor, Group, code_digest, snapshot
 from harness.runs import RunSpec, planning
 from harness.system.folders import Places
 
+EXECUTORS = get_args(Executor)
 ALIGNED = (
     16  # shards begin at multiples of the evaluation batch, so that every batch is the same as in one job
 )
@@ -20,7 +24,7 @@ class Ways:
     """How jobs are made.
 
     Attributes:
-        executor: "local" or "slurm".
+        executor: "inline", "local" or "slurm".
         device: "auto", "cpu" or "cuda".
         jobs: processes at a time (local).
         slurm: options of SLURM.
@@ -34,6 +38,47 @@ class Ways:
     slurm: Mapping[str, str] = field(default_factory=dict)
     shards: int = 1
     snapshot: bool = False
+
+
+def read_ways(
+    home: Path,
+    *,
+    executor: str,
+    device: str,
+    jobs: int,
+    slurm: Sequence[str],
+    shards: int,
+    snapshot: bool,
+    gpus: int,
+) -> Ways:
+    """Read what was typed about jobs.
+
+    Raises:
+        ConfigError: for an unknown executor, unreadable options, or options of another executor.
+    """
+    if executor not in EXECUTORS:
+        raise ConfigError(
+            f"--executor {executor}: known are {', '.join(EXECUTORS)}.{nearest(executor, EXECUTORS)}"
+        )
+    misplaced = [
+        text
+        for text, is_given, of in (
+            ("--jobs", jobs != 1, "local"),
+            ("--slurm", bool(slurm), "slurm"),
+            ("--shards", shards != 1, "local slurm"),
+            ("--snapshot", snapshot, "local slurm"),
+        )
+        if is_given and executor not in of.split()
+    ]
+    if misplaced:
+        raise ConfigError(
+            f"{' and '.join(misplaced)} with --executor {executor} would do nothing; choose another executor."
+        )
+    trains_together = (
+        [f"gpus={gpus}"] if gpus > 1 and device != "cpu" else []
+    )  # unless the user says otherwise
+    options = slurm_options.read(home, [*trains_together, *slurm]) if executor == "slurm" else {}
+    return Ways(cast(Executor, executor), device, jobs, options, shards, snapshot)
 
 
 def pack(specs: Sequence[RunSpec], places: Places, ways: Ways) -> list[Group]:

@@ -19,6 +19,7 @@ from harness.method import registry
 from harness.runs import planning
 from harness.runs.findings import Trial
 from harness.runs.keeper import Keeper
+from harness.runs.request import Request
 from harness.runs.spec import RunSpec
 from harness.system.folders import Places
 from harness.system.locks import claim
@@ -76,7 +77,7 @@ def read_grid(texts: Sequence[str]) -> list[dict[str, str]]:
 
 
 def plan(method: str, bench: str, grid: Sequence[Mapping[str, str]], seeds: Sequence[int],
-         options: planning.Options, data: Path) -> list[list[RunSpec]]:  # fmt: skip
+         request: Request, data: Path) -> list[list[RunSpec]]:  # fmt: skip
     """Resolve every configuration before anything is trained.
 
     Returns:
@@ -89,9 +90,9 @@ def plan(method: str, bench: str, grid: Sequence[Mapping[str, str]], seeds: Sequ
     _refuse_untunable(setting)
     specs = []
     for overrides in grid:
-        chosen = replace(options, overrides={**options.overrides, **overrides})
+        chosen = replace(request, overrides={**request.overrides, **overrides})
         template = planning.make_spec(loaded, setting, chosen, images)
-        specs.append([replace(template, seed=seed) for seed in seeds])
+        specs.append([planning.with_seed(template, seed) for seed in seeds])
     return specs
 
 

@@ -30,11 +30,18 @@ def hyper(default: T, doc: str, *, phase: Phase = "fit") -> T:
 
 
 @dataclass(frozen=True)
-class Resolved:
-    """A ``Config`` instance and, by field name, the layer each value came from."""
+class ConfigValue:
+    """One resolved hyper-parameter.
 
-    config: Any
-    origins: Mapping[str, str]
+    Attributes:
+        value: JSON value.
+        origin: "default", a DEFAULTS key such as "glyphs", or "--set".
+        phase: "fit" values decide the training; "adapt" values only what follows it.
+    """
+
+    value: Any
+    origin: str
+    phase: Phase = "fit"
 
 
 def layers(benchmark: str, setting: str, backbone: str) -> tuple[str, ...]:
@@ -54,7 +61,7 @@ def resolve(
     *,
     method: str,
     recipe: str = "",
-) -> Resolved:
+) -> dict[str, ConfigValue]:
     """Stack field defaults, the DEFAULTS entries named by ``keys``, and ``--set`` overrides.
 
     Args:
@@ -64,6 +71,9 @@ def resolve(
         overrides: texts of ``--set key=value``, parsed by each field's type.
         method: name used in messages.
         recipe: name of the last table, told in the origin of what it changes; empty for the method's own.
+
+    Returns:
+        Every field of ``config_class``, with where its value came from.
 
     Raises:
         ConfigError: naming every unknown key, unreadable value and value out of range at once.
@@ -99,9 +109,45 @@ def resolve(
     if problems:
         raise ConfigError("\n".join(problems))
     try:
-        return Resolved(config_class(**values), origins)
+        config = config_class(**values)
     except ValueError as error:
         raise ConfigError(f"{method}: {error}") from error
+    return {
+        name: ConfigValue(as_json(getattr(config, name)), origin, phase_of(config_class, name))
+        for name, origin in origins.items()
+    }
+
+
+def given(
+    config_class: type[Any],
+    values: Mapping[str, ConfigValue],
+    said: Mapping[str, Any],
+    *,
+    method: str,
+    by: str,
+) -> dict[str, ConfigValue]:
+    """Put what another method says of a configuration in place of what was resolved.
+
+    Args:
+        config_class, values: the configuration.
+        said: Python values by name.
+        method, by: whose it is and who says so.
+
+    Raises:
+        ConfigError: naming every unknown key, and values out of range.
+    """
+    if unknown := [name for name in said if name not in values]:
+        raise ConfigError(
+            f"{by} requires {method} with {', '.join(f'`{name}`' for name in unknown)}, no hyper-parameter of it."
+            f"{nearest(unknown[0], values)} Known: {', '.join(sorted(values)) or 'none'}."
+        )
+    origin = f"required by {by}"
+    changed = {
+        name: dataclasses.replace(values[name], value=as_json(v), origin=origin) for name, v in said.items()
+    }
+    merged = {**values, **changed}
+    from_json(config_class, {name: entry.value for name, entry in merged.items()})
+    return merged
 
 
 def parse(text: str, kind: Any) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from harness.errors import PluginError
 
@@ -34,6 +35,55 @@ class Batched(Protocol):
 
         Equals ``adapt`` + ``predict``, episode by episode.
         """
+
+
+class Need(NamedTuple):
+    """A fit that a method is built on: a method's name or file, and what it is to be trained with.
+
+    Attributes:
+        method: name, ``./mine.py`` or ``./mine.py:Mine``.
+        config: hyper-parameters that are not to be at their defaults.
+    """
+
+    method: str
+    config: Mapping[str, Any] = MappingProxyType({})
+
+    @property
+    def key(self) -> str:
+        """How it is named in a specification.
+
+        >>> needs("representation", aux="sgm").key
+        'representation(aux=sgm)'
+        """
+        told = ", ".join(f"{name}={value}" for name, value in sorted(self.config.items()))
+        return f"{self.method}({told})" if told else self.method
+
+
+def needs(method: str, **config: Any) -> Need:
+    """Name a fit that a method is built on, for ``requires``."""
+    return Need(method, config)
+
+
+def needs_of(cls: type[Any], config: Any) -> tuple[Need, ...]:
+    """The fits that a method is built on: what its static ``requires(config)`` returns.
+
+    Raises:
+        PluginError: when it returns something else.
+    """
+    if not hasattr(cls, "requires"):
+        return ()
+    try:
+        found = tuple(cls.requires(config))
+    except TypeError as error:
+        raise PluginError(
+            f"{cls.__name__}.requires could not be asked ({error}); write it as a static method: "
+            '@staticmethod def requires(config): return [needs("protonet")].'
+        ) from error
+    if any(not isinstance(need, Need) for need in found):
+        raise PluginError(
+            f"{cls.__name__}.requires returned {found}; expected a list of harness.api.needs(…)."
+        )
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

@@ -49,3 +49,8 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes}:{int(seconds) % 60:02d} min"
     return f"{minutes // 60}:{minutes % 60:02d} h"
+
+
+def last_line(text: str) -> str:
+    """The last line of a traceback, which says what went wrong."""
+    return (text.strip().splitlines() or ["no message"])[-1]

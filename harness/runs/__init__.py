@@ -3,9 +3,10 @@
 Nothing is trained, evaluated or stored in a database here.
 """
 
+from harness.method.hyper import ConfigValue
 from harness.method.registry import MethodReference
 from harness.runs.result import FORMAT, SELF_REPORTED, Counts, EpisodeTable, RunResult
-from harness.runs.spec import ConfigValue, Precision, RunSpec
+from harness.runs.spec import FitSpec, Precision, RunSpec
 
 __all__ = [
     "FORMAT",
@@ -13,6 +14,7 @@ __all__ = [
     "ConfigValue",
     "Counts",
     "EpisodeTable",
+    "FitSpec",
     "MethodReference",
     "Precision",
     "RunResult",

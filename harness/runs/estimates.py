@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.runs.result import RunSpec
+from harness.runs.spec import RunSpec
 
 _HEADER_BYTES = 20_000  # run.json and log.txt
 

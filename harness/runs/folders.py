@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from harness.runs.result import RunSpec
+from harness.runs.spec import RunSpec
 from harness.system.folders import Places
 
 _FORCED = "forced"  # empty while the old features are there

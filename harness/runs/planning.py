@@ -3,53 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
 
 from harness import benchmarks
 from harness.backbones import check_name
 from harness.benchmarks import ROLES, Benchmark, Setting, leaks
 from harness.errors import ConfigError, FsbenchError, nearest
 from harness.images.augmentations import is_cropped
-from harness.method import defaults, hyper, recipes, registry, traits
-from harness.runs.result import ConfigValue, Precision, RunSpec
-from harness.runs.spec import SelectionRole
+from harness.method import Need, defaults, hyper, needs_of, recipes, registry, traits
+from harness.runs.request import Request
+from harness.runs.spec import FitSpec, RunSpec
+
+Spec = TypeVar("Spec", bound=FitSpec)
 
 
-@dataclass(frozen=True)
-class Options:
-    """What a user may say about a run beside method, setting and seed.
+class Given(NamedTuple):
+    """What a method says of a fit that it needs: hyper-parameters, and the image size it has itself."""
 
-    Attributes:
-        overrides: ``--set`` texts by key.
-        recipe, backbone, precision: names; backbone None means the benchmark's.
-        n_episodes: None means the setting's standard count.
-        pipeline: None means the benchmark's.
-        weights: file of weights to import in place of a training.
-        seen: what they were trained on, as ``leaks.named`` reads it.
-        select_on, is_compiled, world_size: as in RunSpec.
-        uses_stored_crops: whether random training crops are cut from the stored squares all the same.
-        allow_leak: whether runs whose novel classes were seen in training are planned all the same.
-    """
+    config: Mapping[str, Any] = MappingProxyType({})
+    by: str = ""
+    image_size: int | None = None
 
-    overrides: Mapping[str, str] = field(default_factory=dict)
-    recipe: str = "clean"
-    backbone: str | None = None
-    precision: Precision = "fp32"
-    n_episodes: int | None = None
-    pipeline: str | None = None
-    weights: Path | None = None
-    seen: Sequence[str] = ()
-    allow_leak: bool = False
-    select_on: SelectionRole = "validation"
-    is_compiled: bool = False
-    world_size: int = 1
-    uses_stored_crops: bool = False
+
+NOTHING_GIVEN = Given()
 
 
 def plan(
-    methods: Sequence[str], settings: Sequence[str], seeds: Sequence[int], options: Options, data: Path
+    methods: Sequence[str], settings: Sequence[str], seeds: Sequence[int], request: Request, data: Path
 ) -> list[RunSpec]:
     """Resolve every combination.
 
@@ -58,7 +41,7 @@ def plan(
     Args:
         methods, settings: names, globs or (methods) files.
         seeds: run seeds.
-        options: everything else.
+        request: everything else.
         data: where prepared images are.
 
     Returns:
@@ -70,12 +53,12 @@ def plan(
     loaded = [registry.load(name) for name in _unique(n for m in methods for n in registry.expand(m))]
     chosen = {s.name: s for pattern in settings for s in benchmarks.expand(pattern)}
     images = Images(data)
-    weights_sha256 = _weights(options, loaded)
+    weights_sha256 = _weights(request, loaded)
     templates = (
-        make_spec(method, setting, options, images) for method in loaded for setting in chosen.values()
+        make_spec(method, setting, request, images) for method in loaded for setting in chosen.values()
     )
     return [
-        replace(template, seed=seed, weights_sha256=weights_sha256)
+        replace(with_seed(template, seed), weights_sha256=weights_sha256)
         for template in templates
         for seed in seeds
     ]
@@ -119,50 +102,105 @@ class Images:
         return benchmark.open("base", self._data, pipeline, image_size).shape[2]
 
 
-def make_spec(method: registry.Loaded, setting: Setting, options: Options, images: Images) -> RunSpec:
+def make_spec(method: registry.Loaded, setting: Setting, request: Request, images: Images) -> RunSpec:
     """Resolve one method on one setting, with seed 0.
 
     Raises:
         ConfigError: unknown recipe or hyper-parameter, an episode count beyond the list, a protocol that the
-            method does not speak, or novel classes that were seen in training.
+            method does not speak, fits that cannot be had, or novel classes that were seen in training.
         DataError: when the images are not prepared.
     """
-    benchmark, own = setting.benchmark, traits(method.cls)
-    if benchmark.protocol not in own.protocols:
+    benchmark = setting.benchmark
+    if benchmark.protocol not in traits(method.cls).protocols:
         raise ConfigError(
-            f"{method.reference.name} speaks the {', '.join(sorted(own.protocols))} protocol; {benchmark.key} is "
-            f"{benchmark.protocol}. `fsbench methods` shows which methods fit."
+            f"{method.reference.name} speaks the {', '.join(sorted(traits(method.cls).protocols))} protocol; "
+            f"{benchmark.key} is {benchmark.protocol}. `fsbench methods` shows which methods fit."
         )
-    check_name(options.backbone or benchmark.backbone)
-    backbone = (options.backbone or benchmark.backbone) if own.uses_backbone else "none"
-    resolved = _resolve(method, setting, backbone, options)
-    _refuse_leak(setting, options)
-    image_size = getattr(resolved.config, "image_size", None) or benchmark.image_size
-    pipeline = options.pipeline or benchmark.pipeline
+    _refuse_leak(setting, request)
+    fit = _Fits(benchmark, request, images).parts(method, setting.name, request.overrides)
     return RunSpec(
-        method=method.reference,
-        benchmark=benchmark.key,
+        **{**fit, **request.as_fields()},
         setting=setting.name,
         n_way=setting.way,
         shot=setting.shot,
         n_query=setting.n_query,
-        n_episodes=_n_episodes(setting, options.n_episodes),
-        config=_values(method.cls.Config, resolved),
-        backbone=backbone,
-        image_size=image_size,
-        channels=benchmark.channels or images.channels(benchmark, pipeline, image_size),
-        pipeline=pipeline,
+        n_episodes=_n_episodes(setting, request.n_episodes),
         episode_digest=setting.digest,
-        data_digest=images.digests(benchmark, pipeline, image_size),
-        seed=0,
-        recipe=options.recipe,
-        precision=options.precision,
-        seen=tuple(options.seen),
-        select_on=options.select_on,
-        is_compiled=options.is_compiled,
-        world_size=options.world_size,
-        cut_from=0 if options.uses_stored_crops else images.cut_from(benchmark, pipeline, image_size),
     )
+
+
+def with_seed(spec: Spec, seed: int) -> Spec:
+    """The same with another run seed, down to the fits it is built on."""
+    required = {need: with_seed(fit, seed) for need, fit in spec.required.items()}
+    return replace(spec, seed=seed, required=required)
+
+
+class _Fits:
+    """Resolves trainings on one benchmark, as one request asks for them."""
+
+    def __init__(self, benchmark: Benchmark, request: Request, images: Images) -> None:
+        self._benchmark, self._request, self._images = benchmark, request, images
+
+    def parts(
+        self, method: registry.Loaded, setting: str, overrides: Mapping[str, str], *, given: Given = NOTHING_GIVEN,
+        trail: tuple[Need, ...] = (),
+    ) -> dict[str, Any]:  # fmt: skip
+        """What a specification of a training holds, with seed 0.
+
+        Args:
+            method: whose training.
+            setting: whose values of DEFAULTS apply beside the benchmark's; empty for none.
+            overrides: texts of ``--set``.
+            given: what the method that needs this fit says of it.
+            trail: the needs that led here.
+        """
+        benchmark, request, own = self._benchmark, self._request, traits(method.cls)
+        check_name(request.backbone or benchmark.backbone)
+        backbone = (request.backbone or benchmark.backbone) if own.uses_backbone else "none"
+        recipe = request.recipe if not trail or request.recipe in recipes(method.cls) else "clean"
+        values = _resolve(method, recipe, hyper.layers(benchmark.name, setting, backbone), overrides, given)
+        config = hyper.from_json(method.cls.Config, {name: v.value for name, v in values.items()})
+        image_size = getattr(config, "image_size", None) or given.image_size or benchmark.image_size
+        pipeline = request.pipeline or benchmark.pipeline
+        edge = 0 if request.uses_stored_crops else self._images.cut_from(benchmark, pipeline, image_size)
+        return {
+            "method": method.reference,
+            "benchmark": benchmark.key,
+            "config": values,
+            "recipe": recipe,
+            "backbone": backbone,
+            "image_size": image_size,
+            "channels": benchmark.channels or self._images.channels(benchmark, pipeline, image_size),
+            "pipeline": pipeline,
+            "data_digest": self._images.digests(benchmark, pipeline, image_size),
+            "seed": 0,
+            "cut_from": edge,
+            "required": {
+                need.key: self._required(method, need, image_size, trail)
+                for need in needs_of(method.cls, config)
+            },
+        }
+
+    def _required(self, by: registry.Loaded, need: Need, image_size: int, trail: tuple[Need, ...]) -> FitSpec:
+        if need in trail:
+            circle = " ← ".join(n.method for n in (*trail[trail.index(need) :], need))
+            raise ConfigError(
+                f"{by.reference.name} requires its own fit: {circle}. One of them has to do without."
+            )
+        try:
+            method = registry.load(need.method)
+        except ConfigError as error:
+            raise ConfigError(
+                f"{by.reference.name} requires the fit of a method that is not here. {error}"
+            ) from error
+        given = Given(need.config, by.reference.name, image_size)
+        parts = self.parts(method, "", {}, given=given, trail=(*trail, need))
+        trained_alike = {
+            name: getattr(self._request, name) for name in ("precision", "is_compiled", "world_size")
+        }
+        parts["config"] = {name: value for name, value in parts["config"].items() if value.phase == "fit"}
+        parts["data_digest"] = {r: d for r, d in parts["data_digest"].items() if r != "novel"}
+        return FitSpec(**parts, **trained_alike)
 
 
 def grouped(specs: Iterable[RunSpec]) -> list[list[RunSpec]]:
@@ -173,17 +211,17 @@ def grouped(specs: Iterable[RunSpec]) -> list[list[RunSpec]]:
     return list(groups.values())
 
 
-def _weights(options: Options, methods: Sequence[registry.Loaded]) -> str:
+def _weights(request: Request, methods: Sequence[registry.Loaded]) -> str:
     """sha256 of the weights to import; refuses methods that import none, and weights of untold origin."""
-    if options.weights is None:
-        if options.seen:
+    if request.weights is None:
+        if request.seen:
             raise ConfigError(
                 "--seen says what imported weights were trained on; give them with --weights FILE."
             )
         return ""
-    if not options.seen:
+    if not request.seen:
         raise ConfigError(
-            f"--weights {options.weights}: say what they were trained on, like --seen mini or --seen "
+            f"--weights {request.weights}: say what they were trained on, like --seen mini or --seen "
             f"tiered:base,tiered:validation; --seen {leaks.UNKNOWN} gives the row the badge `leak`."
         )
     from harness.method.official_weights import file_sha256, is_importable
@@ -191,10 +229,10 @@ def _weights(options: Options, methods: Sequence[registry.Loaded]) -> str:
     unable = [method.reference.name for method in methods if not is_importable(method.cls)]
     if unable:
         raise ConfigError(
-            f"--weights {options.weights}: {', '.join(unable)} does not say what official checkpoints call its "
+            f"--weights {request.weights}: {', '.join(unable)} does not say what official checkpoints call its "
             f"weights, so it imports none. {', '.join(filter(_imports_weights, registry.installed()))} do."
         )
-    return file_sha256(options.weights)
+    return file_sha256(request.weights)
 
 
 def _imports_weights(name: str) -> bool:
@@ -206,39 +244,30 @@ def _imports_weights(name: str) -> bool:
         return False
 
 
-def _refuse_leak(setting: Setting, options: Options) -> None:
+def _refuse_leak(setting: Setting, request: Request) -> None:
     """Refuse a run whose novel classes were seen in training, unless the user says otherwise."""
     benchmark = setting.benchmark
-    found = leaks.of_run(options.seen, benchmark)
-    who = f"--seen {','.join(options.seen)}" if options.seen else f"the base images of {benchmark.key}"
-    if found and not options.allow_leak:
+    found = leaks.of_run(request.seen, benchmark)
+    who = f"--seen {','.join(request.seen)}" if request.seen else f"the base images of {benchmark.key}"
+    if found and not request.allow_leak:
         raise ConfigError(
             f"{setting.name} asks as novel what was seen in training: {who} hold {found}. --allow-leak runs it all "
             "the same, and marks the row with the badge `leak`."
         )
 
 
-def _resolve(method: registry.Loaded, setting: Setting, backbone: str, options: Options) -> hyper.Resolved:
-    known = recipes(method.cls)
-    name = method.reference.name
-    if options.recipe not in known:
+def _resolve(
+    method: registry.Loaded, recipe: str, keys: Sequence[str], overrides: Mapping[str, str], given: Given
+) -> dict[str, hyper.ConfigValue]:
+    known, name = recipes(method.cls), method.reference.name
+    if recipe not in known:
         raise ConfigError(
-            f"`{options.recipe}` is not a recipe of {name}.{nearest(options.recipe, known)} Known: {', '.join(known)}."
+            f"`{recipe}` is not a recipe of {name}.{nearest(recipe, known)} Known: {', '.join(known)}."
         )
-    benchmark = setting.benchmark
-    keys = hyper.layers(benchmark.name, setting.name, backbone)
-    layered = [defaults(method.cls), known[options.recipe]]
-    recipe = "" if options.recipe == "clean" else options.recipe
-    return hyper.resolve(method.cls.Config, layered, keys, options.overrides, method=name, recipe=recipe)
-
-
-def _values(config_class: type[Any], resolved: hyper.Resolved) -> dict[str, ConfigValue]:
-    return {
-        name: ConfigValue(
-            hyper.as_json(getattr(resolved.config, name)), origin, hyper.phase_of(config_class, name)
-        )
-        for name, origin in resolved.origins.items()
-    }
+    layered = [defaults(method.cls), known[recipe]]
+    told = "" if recipe == "clean" else recipe
+    values = hyper.resolve(method.cls.Config, layered, keys, overrides, method=name, recipe=told)
+    return hyper.given(method.cls.Config, values, given.config, by=given.by, method=name)
 
 
 def _n_episodes(setting: Setting, asked: int | None) -> int:

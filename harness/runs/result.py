@@ -16,10 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import StoreError
-from harness.method.registry import MethodReference as MethodReference
-from harness.runs.spec import ConfigValue as ConfigValue
-from harness.runs.spec import Precision as Precision
-from harness.runs.spec import RunSpec as RunSpec
+from harness.runs.spec import RunSpec
 
 FORMAT = 1
 SELF_REPORTED = "self_reported"  # in the provenance of what was imported or scored: nobody here saw it made

@@ -1,87 +1,190 @@
-"""What identifies a run: everything that decides its counts, as JSON."""
+"""What makes a run, declared once: each field says what it decides, what tells rows apart, and how it is named.
+
+Run ids, fit keys, the keys of rows and their labels are derived from these fields; what a user types for them is in
+``request``. A field added later has a default, says ``later=True`` and leaves every older id as it is.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
 
 from harness.errors import StoreError
+from harness.method.hyper import ConfigValue
 from harness.method.registry import MethodReference
 
 SCORED = "scored"  # reference of what has no method here
 Precision = Literal["fp32", "bf16", "fp16"]
 SelectionRole = Literal["validation", "novel"]
+Between = Literal["rows", "seeds", "settings", "prefixes"]
 
 
-@dataclass(frozen=True)
-class ConfigValue:
-    """One resolved hyper-parameter.
+def part(
+    default: Any = dataclasses.MISSING,
+    *,
+    factory: Any = dataclasses.MISSING,
+    between: Between = "rows",
+    label: str = "",
+    told: Callable[[Any], str] = str,
+    in_label: bool = False,
+    later: bool = False,
+    in_fit: bool = True,
+) -> Any:
+    """Declare a field of a specification.
 
-    Attributes:
-        value: JSON value.
-        origin: "default", a DEFAULTS key such as "glyphs", or "--set".
-        phase: "fit" values decide the training; "adapt" values only what follows it.
+    Args:
+        default: the value of runs that do not say; ``factory`` makes it where it is mutable.
+        between: what two runs that differ in it are: "rows" of a table, "seeds" of a row, runs of two "settings", or
+            "prefixes", of which a row takes the longer one.
+        label: what the value is called where it tells two rows apart; empty where another field says it.
+        told: the value in words.
+        in_label: whether a value that is not the default is part of every label of the row.
+        later: left out of the hash at its default: ids from before it was recorded stay.
+        in_fit: whether the key of a fit holds it (fields of ``FitSpec`` alone).
     """
+    metadata = {
+        "between": between,
+        "label": label,
+        "told": told,
+        "in_label": in_label,
+        "later": later,
+        "in_fit": in_fit,
+    }
+    return dataclasses.field(default=default, default_factory=factory, metadata=metadata)
 
-    value: Any
-    origin: str
-    phase: Literal["fit", "adapt"] = "fit"
+
+def _short(digest: str) -> str:
+    return digest[:8]
 
 
-@dataclass(frozen=True)
-class RunSpec:
-    """Everything that decides a run's counts on one device type, as JSON.
+@dataclass(frozen=True, kw_only=True)
+class FitSpec:
+    """Everything that decides a training, as JSON: no setting, way or shot; what shares it shares one checkpoint.
 
     Attributes:
         method: which method.
-        benchmark, setting: names; ``setting`` = benchmark × way × shot.
-        n_way, shot, n_query, n_episodes: of the evaluation; ``n_query`` per class.
-        config: resolved hyper-parameters by name.
+        benchmark: name of whose images these are; not in the key, the digests say which data it is.
+        config: resolved hyper-parameters by name; those of phase "fit".
         recipe: "clean" or "as-published".
         backbone, image_size, channels, pipeline: what the images pass through.
-        episode_digest: sha256 of the setting's full list, of which the first ``n_episodes`` are run.
-        data_digest: sha256 by role, over decoded pixels.
+        data_digest: sha256 by role, over decoded pixels; base, and whatever chooses the weights.
+        seed: the run seed; episodes do not depend on it.
         weights_sha256: of imported weights, else empty.
         seen: what imported weights were trained on, as the user says.
-        seed: the run seed; episodes do not depend on it.
         precision: of training and embedding.
         select_on: whose accuracy chooses the weights; "novel" is what some papers did, and gets a badge.
         is_compiled: whether the backbone goes through torch.compile, which may move the last bit.
-        embed_batch: images per embedding call (fixed, since it may move the last bit).
+        world_size: processes that train together; each takes its part of every batch.
         cut_from: edge in pixels of the whole pictures that random training crops are cut from; 0: they are cut from the
             stored squares, or nothing is.
-        world_size: processes that train together; each takes its part of every batch.
-        per_rank_batch: 0: the method's own batch, divided by ``world_size``.
+        required: the fits that this one is built on, by the need that names each (``method.needs``).
+        n_way, shot: of the novel episodes that choose the weights; 0 where validation does.
     """
 
-    method: MethodReference
-    benchmark: str
-    setting: str
-    n_way: int
-    shot: int
-    n_query: int
-    n_episodes: int
-    config: Mapping[str, ConfigValue]
-    backbone: str
-    image_size: int
-    channels: int
-    pipeline: str
-    episode_digest: str
-    data_digest: Mapping[str, str]
-    seed: int
-    recipe: str = "clean"
-    weights_sha256: str = ""
-    seen: tuple[str, ...] = ()
-    precision: Precision = "fp32"
-    embed_batch: int = 256
-    select_on: SelectionRole = "validation"
-    is_compiled: bool = False
-    world_size: int = 1
-    per_rank_batch: int = 0
-    cut_from: int = 0
+    method: MethodReference = part()
+    benchmark: str = part(between="settings")
+    config: Mapping[str, ConfigValue] = part()
+    backbone: str = part()
+    image_size: int = part(label="input")
+    channels: int = part(label="channels")
+    pipeline: str = part(label="pipeline")
+    data_digest: Mapping[str, str] = part(
+        label="images",
+        told=lambda digests: ", ".join(
+            f"{role} {_short(d)}" for role, d in digests.items() if role != "novel"
+        ),
+    )
+    seed: int = part(between="seeds")
+    recipe: str = part("clean")
+    weights_sha256: str = part("", label="weights", told=lambda sha256: _short(sha256) or "own")
+    seen: tuple[str, ...] = part(
+        (), label="trained on", told=lambda seen: ", ".join(seen) or "base", later=True, in_fit=False
+    )
+    precision: Precision = part("fp32", in_label=True)
+    select_on: SelectionRole = part(
+        "validation", in_label=True, told=lambda role: f"selected on {role}", later=True
+    )
+    is_compiled: bool = part(False, in_label=True, told=lambda _: "compiled", later=True)
+    world_size: int = part(1, in_label=True, told=lambda n: f"{n} processes")
+    cut_from: int = part(
+        0, label="crops from", told=lambda edge: f"{edge} pixels" if edge else "stored squares", later=True
+    )
+    required: Mapping[str, FitSpec] = part(
+        factory=dict,
+        label="on",
+        told=lambda fits: ", ".join(fit.fit_key for fit in fits.values()) or "nothing",
+        later=True,
+    )
+    n_way: int = part(0)
+    shot: int = part(0)
+
+    @property
+    def fit_key(self) -> str:
+        """12 hex digits over what decides the training alone: equal keys share one checkpoint."""
+        identity = _identity(self)
+        for name, field in _FIT_FIELDS.items():
+            if not field.metadata["in_fit"]:
+                identity.pop(name, None)
+        if self.select_on == "validation":
+            del identity["n_way"], identity["shot"]
+        return _digest(
+            {**identity, "benchmark": ""}, 12
+        )  # the images say which data it is, under whatever name
+
+    def values(self) -> dict[str, Any]:
+        """Hyper-parameters by name, without their origins."""
+        return {key: entry.value for key, entry in self.config.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole spec, origins and reference included, as JSON types."""
+        found = {name: getattr(self, name) for name in _fields(self)}
+        found["method"] = dataclasses.asdict(self.method)
+        found["config"] = {k: dataclasses.asdict(v) for k, v in self.config.items()}
+        found["data_digest"], found["seen"] = dict(self.data_digest), list(self.seen)
+        found["required"] = {need: fit.to_json() for need, fit in self.required.items()}
+        return found if self.required else {k: v for k, v in found.items() if k != "required"}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild a spec from ``to_json``.
+
+        Raises:
+            StoreError: when a field is missing or unknown.
+        """
+        try:
+            fields = dict(data)
+            fields.pop("per_rank_batch", None)
+            fields["method"] = MethodReference(**fields["method"])
+            fields["config"] = {k: ConfigValue(**v) for k, v in fields["config"].items()}
+            fields["seen"] = tuple(fields.get("seen", ()))
+            fields["required"] = {k: FitSpec.from_json(v) for k, v in fields.get("required", {}).items()}
+            return cls(**fields)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise StoreError(f"This is not a run specification of this version: {error}.") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec(FitSpec):
+    """Everything that decides a run's counts on one device type, as JSON: a fit, and what is asked of it.
+
+    Attributes:
+        setting: benchmark × way × shot.
+        n_way, shot, n_query, n_episodes: of the evaluation; ``n_query`` per class.
+        episode_digest: sha256 of the setting's full list, of which the first ``n_episodes`` are run.
+        embed_batch: images per embedding call (fixed, since it may move the last bit).
+    """
+
+    setting: str = part(between="settings")
+    n_way: int = part(between="settings")
+    shot: int = part(between="settings")
+    n_query: int = part(between="settings")
+    n_episodes: int = part(between="prefixes")
+    episode_digest: str = part(between="settings")
+    embed_batch: int = part(256, label="embedding batch")
 
     @property
     def is_scored(self) -> bool:
@@ -91,65 +194,101 @@ class RunSpec:
     @property
     def id(self) -> str:
         """12 hex digits of the sha256 of the identity."""
-        return self._key(self._identity())
+        return _digest(_identity(self), 12)
+
+    @property
+    def fit(self) -> FitSpec:
+        """What decides its training."""
+        on_novel = self.select_on == "novel"
+        roles = ("base", "novel") if on_novel else ("base", "validation")
+        own = {name: getattr(self, name) for name in _FIT_FIELDS}
+        own["config"] = {k: v for k, v in self.config.items() if v.phase == "fit"}
+        own["data_digest"] = {k: v for k, v in self.data_digest.items() if k in roles}
+        own["n_way"], own["shot"] = (self.n_way, self.shot) if on_novel else (0, 0)
+        return FitSpec(**own)
 
     @property
     def fit_key(self) -> str:
-        """12 hex digits over what decides the training alone: equal keys share one checkpoint."""
-        identity = self._identity()
-        for evaluation in (
-            "setting",
-            "n_way",
-            "shot",
-            "n_query",
-            "n_episodes",
-            "episode_digest",
-            "embed_batch",
-            "seen",
-        ):
-            if self.select_on == "validation" or evaluation not in ("n_way", "shot"):
-                identity.pop(evaluation, None)
-        identity["benchmark"] = ""  # the images say which data it is, under whatever name
-        roles = ("base", "validation") if self.select_on == "validation" else ("base", "novel")
-        identity["data_digest"] = {k: v for k, v in self.data_digest.items() if k in roles}
-        identity["config"] = {k: v.value for k, v in sorted(self.config.items()) if v.phase == "fit"}
-        return self._key(identity)
+        """Of its fit."""
+        return self.fit.fit_key
 
-    def values(self) -> dict[str, Any]:
-        """Hyper-parameters by name, without their origins."""
-        return {key: entry.value for key, entry in self.config.items()}
+    @property
+    def row_key(self) -> str:
+        """Digest of what makes a row of a table: everything in the identity but what seeds, prefixes and settings are."""
+        return _digest(self._between_rows())
 
-    def to_json(self) -> dict[str, Any]:
-        """The whole spec, origins and reference included, as JSON types."""
-        return {**asdict(self), "config": {k: asdict(v) for k, v in self.config.items()}}
+    @property
+    def label(self) -> str:
+        """Method and whatever sets its row apart from the default."""
+        told = ", ".join(filter(None, (self.changed, self.recipe if self.recipe != "clean" else "")))
+        return f"{self.method.name} ({told})" if told else self.method.name
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> RunSpec:
-        """Rebuild a spec from ``to_json``.
+    @property
+    def changed(self) -> str:
+        """What is not the default beside recipe and backbone, ``--set`` values first; empty when nothing is."""
+        told = [f"{name}={v.value}" for name, v in sorted(self.config.items()) if v.origin == "--set"]
+        for name, field in _RUN_FIELDS.items():
+            if field.metadata["in_label"] and getattr(self, name) != field.default:
+                told.append(field.metadata["told"](getattr(self, name)))
+        return ", ".join(told)
 
-        Raises:
-            StoreError: when a field is missing or unknown.
+    def line_key(self, usual_size: int | None, usual_pipeline: str | None) -> str:
+        """Digest of what makes rows of two settings one line: all of a row but what its benchmark gives.
+
+        Args:
+            usual_size, usual_pipeline: of the benchmark; None when it no longer exists.
         """
-        try:
-            fields = dict(data)
-            fields["method"] = MethodReference(**fields["method"])
-            fields["config"] = {k: ConfigValue(**v) for k, v in fields["config"].items()}
-            fields["seen"] = tuple(fields.get("seen", ()))
-            return cls(**fields)
-        except (TypeError, KeyError, AttributeError) as error:
-            raise StoreError(f"This is not a run specification of this version: {error}.") from error
+        found = self._between_rows()
+        for from_the_benchmark in ("data_digest", "channels"):
+            del found[from_the_benchmark]
+        found["config"] = {k: v.value for k, v in sorted(self.config.items()) if v.origin == "--set"}
+        found["cut_from"] = bool(self.cut_from)
+        found["image_size"] = None if self.image_size == usual_size else self.image_size
+        found["pipeline"] = None if self.pipeline == usual_pipeline else self.pipeline
+        return _digest(found)
 
-    def _identity(self) -> dict[str, Any]:
-        identity = dict(vars(self))  # asdict would copy every value: a plan asks for thousands of ids
-        identity["method"] = {k: v for k, v in vars(self.method).items() if k != "reference"}
-        identity["config"] = {k: v.value for k, v in sorted(self.config.items())}
-        later_fields = (("seen", ()), ("select_on", "validation"), ("is_compiled", False), ("cut_from", 0))
-        for later, default in later_fields:
-            if identity[later] == default:
-                del identity[later]  # ids from before it was recorded stay
-        return identity
+    def particulars(self) -> dict[str, str]:
+        """What may tell it from a row of the same label: name of a value → the value in words."""
+        found = {"version": self.method.version, "source": _short(self.method.source_sha256) or "built in"}
+        for name, field in _RUN_FIELDS.items():
+            if field.metadata["label"]:
+                found[field.metadata["label"]] = field.metadata["told"](getattr(self, name))
+        return {**found, **{name: str(entry.value) for name, entry in self.config.items()}}
 
-    @staticmethod
-    def _key(identity: Mapping[str, Any]) -> str:
-        text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+    def _between_rows(self) -> dict[str, Any]:
+        identity = _identity(self)
+        return {
+            name: identity.get(name)
+            for name, field in _RUN_FIELDS.items()
+            if field.metadata["between"] == "rows"
+        }
+
+
+_FIT_FIELDS = {field.name: field for field in dataclasses.fields(FitSpec)}
+_RUN_FIELDS = {field.name: field for field in dataclasses.fields(RunSpec)}
+
+
+def _fields(spec: FitSpec) -> dict[str, dataclasses.Field[Any]]:
+    return _RUN_FIELDS if isinstance(spec, RunSpec) else _FIT_FIELDS
+
+
+def _identity(spec: FitSpec) -> dict[str, Any]:
+    """What is hashed, as JSON types: not where a method's file lies, nor where a value came from."""
+    identity = {
+        name: getattr(spec, name)
+        for name, field in _fields(spec).items()
+        if not field.metadata["later"] or getattr(spec, name) != field.default
+    }
+    identity["method"] = {k: v for k, v in vars(spec.method).items() if k != "reference"}
+    identity["config"] = {k: v.value for k, v in sorted(spec.config.items())}
+    identity["per_rank_batch"] = 0  # a field of earlier versions; it never had another value
+    if spec.required:
+        identity["required"] = {need: fit.fit_key for need, fit in spec.required.items()}
+    else:
+        identity.pop("required", None)
+    return identity
+
+
+def _digest(identity: Mapping[str, Any], length: int | None = None) -> str:
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:length]

@@ -34,8 +34,9 @@ def _build_from(bench: Workbench, layered: list[hyper.Defaults], key: str) -> No
         benchmark = known.get(target) or benchmarks.load(target).benchmark
         backbone = backbone or benchmark.backbone
         keys = hyper.layers(benchmark.name, target, backbone)
-        settled = hyper.resolve(bench.cls.Config, layered, keys, {}, method=bench.cls.name).config
-        values = {f.name: hyper.as_json(getattr(settled, f.name)) for f in dataclasses.fields(settled)}
+        resolved = hyper.resolve(bench.cls.Config, layered, keys, {}, method=bench.cls.name)
+        values = {name: entry.value for name, entry in resolved.items()}
+        settled = hyper.from_json(bench.cls.Config, values)
         sent = hyper.from_json(bench.cls.Config, json.loads(json.dumps(values)))
         size = getattr(settled, "image_size", None) or benchmark.image_size
         bench.build(settled, backbone, size, benchmark.channels, SEED)

@@ -97,7 +97,8 @@ class Workbench:
         """``DEFAULTS`` for glyphs-5w1s with the class's ``CONTRACT`` above them."""
         keys = (*hyper.layers("glyphs", "glyphs-5w1s", BACKBONE), "CONTRACT")
         layered = [defaults(self.cls), {"CONTRACT": getattr(self.cls, "CONTRACT", {})}]
-        return hyper.resolve(self.cls.Config, layered, keys, {}, method=self.cls.name).config
+        values = hyper.resolve(self.cls.Config, layered, keys, {}, method=self.cls.name)
+        return hyper.from_json(self.cls.Config, {name: entry.value for name, entry in values.items()})
 
     @property
     def image_size(self) -> int:

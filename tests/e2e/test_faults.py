@@ -21,6 +21,7 @@ from scratch_home import TINY, Home
 from harness.errors import StoreError
 from harness.jobs import dispatch
 from harness.runs import RunResult, RunSpec, folders, planning
+from harness.runs.request import Request
 from harness.store import Store
 from harness.system.folders import Places
 from harness.system.progress import Silent
@@ -41,7 +42,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_twenty_kills_change_nothing(tmp_path: Path, data: Path) -> None:
     """One worker after the other is killed, each a random moment after the first step of a stage."""
-    options = planning.Options(OVERRIDES, n_episodes=2000)
+    options = Request(OVERRIDES, n_episodes=2000)
     specs = planning.plan(["protonet"], SETTINGS, [0], options, data)
     undisturbed, disturbed = _places(tmp_path / "a", data), _places(tmp_path / "b", data)
     _finish(_work, specs, undisturbed)
@@ -82,7 +83,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_no_half_folder(
     tmp_path: Path, data: Path, n_bytes: int
 ) -> None:
     """A limit on the size of files acts as a full disk does: the write that reaches it fails."""
-    (spec,) = planning.plan(["pixels"], ["glyphs-5w1s"], [0], planning.Options(n_episodes=400), data)
+    (spec,) = planning.plan(["pixels"], ["glyphs-5w1s"], [0], Request(n_episodes=400), data)
     place = _places(tmp_path / "home", data)
     told = FORKS.Queue()
     process = FORKS.Process(target=_work_within, args=(n_bytes, spec, place, told))
@@ -109,7 +110,7 @@ def test_two_dispatchers_at_once_do_the_work_once(tmp_path: Path, data: Path) ->
 
 
 def test_a_run_that_another_process_is_at_is_waited_for(tmp_path: Path, data: Path) -> None:
-    specs = planning.plan(["pixels"], SETTINGS, [0], planning.Options(n_episodes=2000), data)
+    specs = planning.plan(["pixels"], SETTINGS, [0], Request(n_episodes=2000), data)
     place = _places(tmp_path / "home", data)
     processes = [FORKS.Process(target=_work, args=(specs, place)) for _ in range(3)]
     for process in processes:

@@ -14,6 +14,7 @@ import torch
 from harness.errors import ConfigError
 from harness.jobs import worker
 from harness.runs import RunResult, planning
+from harness.runs.request import Request
 from harness.system.folders import Places
 from harness.system.progress import Silent
 from harness.training.fit_context import Fit
@@ -39,7 +40,7 @@ def run(
     """Train and evaluate in this home; two methods of one seed start from the same weights."""
     home.mkdir(exist_ok=True)
     places = Places(home, data, home / "cache", "")
-    options = planning.Options({"what": what} if what else {}, n_episodes=20, world_size=world_size)
+    options = Request({"what": what} if what else {}, n_episodes=20, world_size=world_size)
     (spec,) = planning.plan([method or f"{mine}:Mine"], ["glyphs-5w1s"], [0], options, data)
     (result,) = worker.carry_out([spec], places, "cpu", Silent())
     return result, Fit(places.cache, spec.fit_key)
@@ -91,7 +92,7 @@ def test_too_few_gpus_are_said_so(mine: Path, tmp_path: Path, data: Path) -> Non
     from harness.jobs.run import Job
     from harness.training import launch
 
-    options = planning.Options(n_episodes=20, world_size=99)
+    options = Request(n_episodes=20, world_size=99)
     (spec,) = planning.plan([f"{mine}:Mine"], ["glyphs-5w1s"], [0], options, data)
     job: Any = Job(replace(spec), Places(tmp_path, data, tmp_path, ""), torch.device("cuda"), Silent())
     with pytest.raises(ConfigError, match=r"--gpus 99: this process sees \d+ GPUs"):

@@ -13,6 +13,7 @@ from harness.backbones import build
 from harness.errors import ConfigError
 from harness.method.official_weights import file_sha256
 from harness.runs import planning
+from harness.runs.request import Request
 from methods.margin import Cosine
 
 RUN = ["run", "-m", "cosine", "-b", "glyphs-5w1s", "--episodes", "30"]
@@ -96,7 +97,7 @@ def test_jobs_give_the_row_of_this_process_though_the_file_is_gone(
 def test_weights_of_untold_or_wrong_origin_are_refused(
     checkpoint: Path, data: Path, is_given: bool, seen: list[str], message: str
 ) -> None:
-    options = planning.Options(weights=checkpoint if is_given else None, seen=seen)
+    options = Request(weights=checkpoint if is_given else None, seen=seen)
     with pytest.raises(ConfigError, match=message):
         planning.plan(["cosine"], ["glyphs-5w1s"], [0], options, data)
 

@@ -24,6 +24,7 @@ from made_up_results import result  # noqa: E402
 from harness.cli import jobs  # noqa: E402
 from harness.jobs import dispatch  # noqa: E402
 from harness.runs import planning  # noqa: E402
+from harness.runs.request import Request  # noqa: E402
 from harness.store import Store  # noqa: E402
 from harness.system.folders import Places  # noqa: E402
 
@@ -37,15 +38,13 @@ def planned(place: Places, n: int) -> None:
     with Store.open(place.db, create=True) as store:
         for seed in range(n):
             store.ingest(result("pixels", "glyphs-5w1s", seed=seed, n_episodes=5))
-        planning.plan(
-            ["pixels"], ["glyphs-5w1s"], [0], planning.Options(), place.data
-        )  # draws the images once
+        planning.plan(["pixels"], ["glyphs-5w1s"], [0], Request(), place.data)  # draws the images once
         wall, processor = time.perf_counter(), time.process_time()
         specs = planning.plan(
             ["pixels", "nearest-mean"],
             ["glyphs-5w1s", "glyphs-5w5s"],
             range(n // 4),
-            planning.Options(),
+            Request(),
             place.data,
         )
         found = dispatch.classify(specs, place, store)
@@ -126,7 +125,7 @@ def evaluated(place: Places) -> None:
     """Watch memory over 2,000 episodes of a method without a feature table: its images are gathered each time."""
     from harness.jobs import worker
 
-    (spec,) = planning.plan(["pixels"], ["glyphs-5w5s"], [0], planning.Options(n_episodes=2000), place.data)
+    (spec,) = planning.plan(["pixels"], ["glyphs-5w5s"], [0], Request(n_episodes=2000), place.data)
     watch = Watch()
     wall, processor = time.perf_counter(), time.process_time()
     list(worker.carry_out([spec], place, "cpu", watch))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -35,7 +36,11 @@ class Config:
 def settle(
     *defaults: Any, keys: tuple[str, ...] = ("mini", "mini-5w1s"), overrides: dict[str, str] | None = None
 ) -> Any:
-    return resolve(Config, defaults, keys, overrides or {}, method="mine")
+    resolved = resolve(Config, defaults, keys, overrides or {}, method="mine")
+    return SimpleNamespace(
+        config=from_json(Config, {name: entry.value for name, entry in resolved.items()}),
+        origins={name: entry.origin for name, entry in resolved.items()},
+    )
 
 
 @pytest.mark.parametrize(
@@ -217,5 +222,5 @@ def test_a_configuration_that_is_not_accepted_any_more_is_refused() -> None:
 def test_what_a_recipe_changes_says_so() -> None:
     layered = [{"mini": {"lr": 0.5}}, {"mini": {"lr": 0.25}}]
     resolved = resolve(Config, layered, ("mini",), {}, method="mine", recipe="as-published")
-    assert resolved.origins["lr"] == "mini (as-published)"
-    assert resolve(Config, layered[:1], ("mini",), {}, method="mine").origins["lr"] == "mini"
+    assert resolved["lr"].origin == "mini (as-published)"
+    assert resolve(Config, layered[:1], ("mini",), {}, method="mine")["lr"].origin == "mini"

@@ -10,6 +10,7 @@ from harness.benchmarks import Benchmark, every, leaks
 from harness.errors import ConfigError, DataError
 from harness.images.sources import splits
 from harness.runs import planning
+from harness.runs.request import Request
 
 BENCHMARKS = {b.key: b for b in every()}
 
@@ -132,6 +133,6 @@ def test_training_on_more_than_the_base_classes_is_told(seen: str, benchmark: st
 
 def test_a_run_that_saw_its_novel_classes_is_refused_before_anything_is_opened(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"6 pictures of novel classes \(Dark_Eyed_Junco.*--allow-leak"):
-        planning.plan(["pixels"], ["tiered-cub-5w5s"], [0], planning.Options(), tmp_path)
+        planning.plan(["pixels"], ["tiered-cub-5w5s"], [0], Request(), tmp_path)
     with pytest.raises(DataError, match="is not prepared"):
-        planning.plan(["pixels"], ["tiered-cub-5w5s"], [0], planning.Options(allow_leak=True), tmp_path)
+        planning.plan(["pixels"], ["tiered-cub-5w5s"], [0], Request(allow_leak=True), tmp_path)

@@ -15,7 +15,7 @@ from harness.jobs import dispatch
 from harness.jobs.batches import Batch, Group, JobState
 from harness.jobs.packing import split
 from harness.runs import estimates, planning
-from harness.runs.planning import Options
+from harness.runs.request import Request
 from harness.store import Store
 from harness.system.folders import Places
 
@@ -35,13 +35,13 @@ def test_a_thousand_specs_open_each_image_set_once(data: Path, monkeypatch: pyte
 
     monkeypatch.setattr(benchmarks.Benchmark, "open", counting)
     monkeypatch.setattr(benchmarks.Setting, "_draw", lambda self: pytest.fail("an episode list was drawn"))
-    specs = planning.plan(["pixels", "protonet"], ["glyphs-5w1s", "glyphs-5w5s"], range(250), Options(), data)
+    specs = planning.plan(["pixels", "protonet"], ["glyphs-5w1s", "glyphs-5w5s"], range(250), Request(), data)
     assert len({spec.id for spec in specs}) == 1000
     assert sorted(opened) == sorted({("glyphs", "base"), ("glyphs", "validation"), ("glyphs", "novel")})
 
 
 def test_runs_that_share_a_fit_are_one_group_in_the_order_of_the_plan(data: Path) -> None:
-    specs = planning.plan(["protonet"], ["glyphs-5w1s", "glyphs-20w1s"], [3, 1], Options(), data)
+    specs = planning.plan(["protonet"], ["glyphs-5w1s", "glyphs-20w1s"], [3, 1], Request(), data)
     groups = planning.grouped(specs)
     assert [[(s.setting, s.seed) for s in group] for group in groups] == [
         [("glyphs-5w1s", 3), ("glyphs-20w1s", 3)],
@@ -51,7 +51,7 @@ def test_runs_that_share_a_fit_are_one_group_in_the_order_of_the_plan(data: Path
 
 def test_a_method_of_another_protocol_is_refused(data: Path) -> None:
     with pytest.raises(ConfigError, match="is not a method"):
-        planning.plan(["protnet"], ["glyphs-5w1s"], [0], Options(), data)
+        planning.plan(["protnet"], ["glyphs-5w1s"], [0], Request(), data)
 
 
 def test_hours_come_from_earlier_runs_of_the_same_kind(tmp_path: Path) -> None:
@@ -110,9 +110,9 @@ def test_a_group_survives_its_file(tmp_path: Path) -> None:
 
 def test_planning_a_thousand_specs_is_quick(data: Path, tmp_path: Path) -> None:
     """Ten times the promised second: this guards against work per spec (20 s before), not against slow machines."""
-    planning.plan(["pixels"], ["glyphs-5w1s"], [0], Options(), data)
+    planning.plan(["pixels"], ["glyphs-5w1s"], [0], Request(), data)
     began = time.process_time()
-    specs = planning.plan(["pixels", "protonet"], ["glyphs-5w1s", "glyphs-5w5s"], range(250), Options(), data)
+    specs = planning.plan(["pixels", "protonet"], ["glyphs-5w1s", "glyphs-5w5s"], range(250), Request(), data)
     with Store.open(tmp_path / "results.db", create=True) as store:
         dispatch.classify(specs, Places(tmp_path, data, tmp_path, ""), store)
     assert time.process_time() - began < 10

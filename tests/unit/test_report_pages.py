@@ -202,8 +202,8 @@ def test_a_run_page_gives_the_command_that_makes_it_again() -> None:
     spec = made.result("mine", changes={"backbone": "resnet12", "precision": "bf16"}).spec
     config = {**spec.config, "lr": ConfigValue(0.1, "--set"), "widths": ConfigValue([64, "a b"], "--set")}
     assert run_page.command(replace(spec, config=config)) == (
-        "fsbench run --method mine --bench glyphs-5w1s --seeds 0 --episodes 300 --set lr=0.1 "
-        "--set 'widths=64,a b' --backbone resnet12 --precision bf16"
+        "fsbench run --method mine --bench glyphs-5w1s --seeds 0 --set lr=0.1 --set 'widths=64,a b' "
+        "--episodes 300 --backbone resnet12 --precision bf16"
     )
     told = replace(spec, select_on="novel", is_compiled=True, weights_sha256="a" * 64, seen=("mini", "cub"))
     for words in ("--select-on novel", "--compile", "--weights FILE --seen mini,cub"):

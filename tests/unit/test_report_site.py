@@ -18,7 +18,7 @@ import made_up_results as made
 import pytest
 
 from harness.errors import ConfigError, StoreError
-from harness.report import exports, names, render, site
+from harness.report import exports, formats, render, site
 from harness.report.pages import svg
 from harness.store import Store
 
@@ -281,7 +281,7 @@ def test_bibtex_holds_each_reference_once(tmp_path: Path) -> None:
 
 def test_different_names_have_different_files() -> None:
     hostile = [*HOSTILE, "A b", "a-b", "a b", "CON", "."]
-    files = [names.slug(name) for name in hostile]
+    files = [formats.slug(name) for name in hostile]
     assert len({file.lower() for file in files}) == len(hostile)
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+", file) and not file.startswith(".") for file in files)
 

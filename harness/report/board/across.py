@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
-from harness import benchmarks, stats
-from harness.errors import FsbenchError
-from harness.report.pages.setting_page import SettingPage
-from harness.runs import RunSpec
+from harness import stats
+from harness.report.board.lines import Line, lines
+from harness.report.board.tables import Table
 from harness.seeding import numpy_generator
 
 MIN_ACROSS = 2  # settings and methods below which nothing is said across settings
 N_STEPS = 40  # of a performance profile
 
-Identity = tuple[str, ...]
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -61,59 +58,41 @@ class Across:
     n_seeds: int
 
 
-def identity(spec: RunSpec, label: str) -> Identity:
-    """What makes two rows of different settings one line: all but the values of DEFAULTS, and the benchmark's images."""
-    method, usual = spec.method, _usual_images(spec.setting)
-    return (
-        label, method.name, method.version, method.source_sha256, spec.backbone, spec.recipe,
-        "" if str(spec.image_size) == usual[0] else str(spec.image_size),
-        "" if spec.pipeline == usual[1] else spec.pipeline,
-        spec.weights_sha256, str(spec.world_size), str(spec.per_rank_batch),
-    )  # fmt: skip
-
-
-@cache
-def _usual_images(setting: str) -> tuple[str, str]:
-    """Image size and pipeline that a benchmark asks for; empty when it no longer exists."""
-    try:
-        benchmark = benchmarks.load(setting).benchmark
-    except FsbenchError:
-        return "", ""
-    return str(benchmark.image_size), benchmark.pipeline
-
-
-def build(pages: Sequence[SettingPage]) -> Across | None:
+def build(tables: Sequence[Table]) -> Across | None:
     """Keep the complete sub-matrix and say what holds over it; None when it is too small."""
-    place: list[dict[Identity, int]] = [
-        {identity(row.spec, row.label): i for i, row in reversed(list(enumerate(page.table.ranked)))}
-        for page in pages
-    ]
-    keys = sorted({key for column in place for key in column})
-    if not keys:
+    named = [(_name(tables, line), line) for line in lines([[r.spec for r in t.ranked] for t in tables])]
+    if not named:
         return None
-    is_there = np.array([[0.0 if key in column else np.nan for column in place] for key in keys])
+    named.sort(key=lambda one: one[0])
+    is_there = np.array([[0.0 if j in line else np.nan for j in range(len(tables))] for _, line in named])
     kept = stats.complete_submatrix(is_there)
     if min(len(kept.method), len(kept.benchmark)) < MIN_ACROSS:
         return None
-    chosen = [keys[i] for i in kept.method]
-    columns = [(pages[j], [place[j][key] for key in chosen]) for j in kept.benchmark]
-    return _across([f"{key[0]}, {key[4]}" for key in chosen], columns, len(keys), len(pages))
+    chosen = [named[i] for i in kept.method]
+    columns = [(tables[j], [line[j] for _, line in chosen]) for j in kept.benchmark]
+    return _across([name for name, _ in chosen], columns, len(named), len(tables))
+
+
+def _name(tables: Sequence[Table], line: Line) -> str:
+    column, i = next(iter(line.items()))
+    row = tables[column].ranked[i]
+    return f"{row.label}, {row.backbone}"
 
 
 def _across(
-    labels: Sequence[str], columns: Sequence[tuple[SettingPage, list[int]]], n_methods: int, n_settings: int
+    labels: Sequence[str], columns: Sequence[tuple[Table, list[int]]], n_methods: int, n_settings: int
 ) -> Across:
     """Say what holds, given for each setting where its methods stand among the ranked rows."""
-    counts = stats.win_tie_loss(np.stack([_verdicts(page, rows) for page, rows in columns]))
+    counts = stats.win_tie_loss(np.stack([_verdicts(table, rows) for table, rows in columns]))
     scores = _scores(columns)  # (M, N, S)
-    table = np.stack([_means(page, rows) for page, rows in columns], axis=1)  # (M, N)
-    mean = stats.mean_ranks(table).mean
+    means = np.stack([_means(table, rows) for table, rows in columns], axis=1)  # (M, N)
+    mean = stats.mean_ranks(means).mean
     order = np.argsort(mean, kind="stable")
     names = [labels[i] for i in order]
     win, tie, loss, undecided = (tuple(part.sum(axis=1)[order].tolist()) for part in counts)
     return Across(
         labels=tuple(names),
-        settings=tuple(page.table.name for page, _ in columns),
+        settings=tuple(table.name for table, _ in columns),
         n_methods=n_methods,
         n_settings=n_settings,
         mean_rank=tuple(mean[order].tolist()),
@@ -121,33 +100,33 @@ def _across(
         tie=tuple(n - len(columns) for n in tie),  # each method ties with itself everywhere
         loss=loss,
         undecided=undecided,
-        note=stats.friedman(table).note if len(table) > 2 else "",
+        note=stats.friedman(means).note if len(means) > 2 else "",
         superiority=_superiority(names, scores[order]),
         profiles=_profiles(names, scores[order]),
         n_seeds=scores.shape[2],
     )
 
 
-def _means(page: SettingPage, rows: Sequence[int]) -> FloatArray:
+def _means(table: Table, rows: Sequence[int]) -> FloatArray:
     """(M,) mean accuracies over seeds and the episodes that all ranked rows have."""
-    n = page.table.n_ranked
-    return np.array([page.table.ranked[i].accuracy[:, :n].mean() for i in rows])
+    n = table.n_ranked
+    return np.array([table.ranked[i].accuracy[:, :n].mean() for i in rows])
 
 
-def _scores(columns: Sequence[tuple[SettingPage, list[int]]]) -> FloatArray:
+def _scores(columns: Sequence[tuple[Table, list[int]]]) -> FloatArray:
     """(M, N, S) mean accuracies of the first S trainings, as many as every method has in every setting."""
-    ranked = [[page.table.ranked[i] for i in rows] for page, rows in columns]
+    ranked = [[table.ranked[i] for i in rows] for table, rows in columns]
     n_seeds = min(len(row.seeds) for rows in ranked for row in rows)
     means = [
-        [row.accuracy[:n_seeds, : page.table.n_ranked].mean(axis=1) for row in rows]
-        for (page, _), rows in zip(columns, ranked, strict=True)
+        [row.accuracy[:n_seeds, : table.n_ranked].mean(axis=1) for row in rows]
+        for (table, _), rows in zip(columns, ranked, strict=True)
     ]
     return np.swapaxes(np.array(means), 0, 1)
 
 
-def _verdicts(page: SettingPage, rows: Sequence[int]) -> npt.NDArray[np.str_]:
-    assert page.table.pairs is not None, "a setting with ranked rows has pairs"
-    return page.table.pairs.verdicts()[np.ix_(rows, rows)]
+def _verdicts(table: Table, rows: Sequence[int]) -> npt.NDArray[np.str_]:
+    assert table.pairs is not None, "a setting with ranked rows has pairs"
+    return table.pairs.verdicts()[np.ix_(rows, rows)]
 
 
 def _superiority(labels: Sequence[str], scores: FloatArray) -> tuple[tuple[stats.Superiority, ...], ...]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
 
 from harness.runs import RunSpec
 
@@ -17,24 +16,8 @@ def told_apart(specs: Sequence[RunSpec], groups: Sequence[Hashable]) -> list[str
     """
     told = []
     for spec, group in zip(specs, groups, strict=True):
-        mine = _values(spec)
-        others = [_values(other) for other, g in zip(specs, groups, strict=True) if g == group]
+        mine = spec.particulars()
+        others = [other.particulars() for other, g in zip(specs, groups, strict=True) if g == group]
         differing = (name for name in mine if any(other.get(name) != mine[name] for other in others))
         told.append(", ".join(f"{name} {mine[name]}" for name in differing))
     return told
-
-
-def _values(spec: RunSpec) -> Mapping[str, Any]:
-    return {
-        "version": spec.method.version,
-        "source": spec.method.source_sha256[:8] or "built in",
-        "input": spec.image_size,
-        "pipeline": spec.pipeline,
-        "crops from": f"{spec.cut_from} pixels" if spec.cut_from else "stored squares",
-        "weights": spec.weights_sha256[:8] or "own",
-        "trained on": ", ".join(spec.seen) or "base",
-        "processes": spec.world_size,
-        "batch per process": spec.per_rank_batch,
-        "base images": spec.data_digest.get("base", "none")[:8],
-        **spec.values(),
-    }

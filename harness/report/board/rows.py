@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
@@ -89,8 +87,7 @@ class Row:
     @property
     def label(self) -> str:
         """Method and whatever sets this row apart from its default."""
-        told = ", ".join(filter(None, (self.config, self.recipe if self.recipe != "clean" else "")))
-        return f"{self.method} ({told})" if told else self.method
+        return self.spec.label
 
     @property
     def key(self) -> str:
@@ -122,32 +119,11 @@ def headline_metric(run: StoredRun) -> str:
     return next((name for name in HEADLINES if name in run.metrics), run.metrics[0])
 
 
-def row_key(spec: RunSpec) -> str:
-    """Digest of what makes a row: everything in the identity but seed, episodes and setting."""
-    identity = {
-        "method": [spec.method.name, spec.method.version, spec.method.source_sha256],
-        "config": spec.values(),
-        "images": [spec.backbone, spec.image_size, spec.pipeline, dict(spec.data_digest)],
-        "training": [
-            spec.recipe,
-            spec.weights_sha256,
-            spec.precision,
-            spec.world_size,
-            spec.per_rank_batch,
-            *spec.seen,
-            spec.select_on,
-            spec.is_compiled,
-            *([spec.cut_from] if spec.cut_from else []),
-        ],
-    }
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-
-
 def by_row(runs: Sequence[StoredRun]) -> dict[str, list[StoredRun]]:
     """Runs by row; of one seed the run with most episodes, of its replicates the one seen first."""
     best: dict[tuple[str, int], StoredRun] = {}
     for run in sorted(runs, key=lambda r: (-r.spec.n_episodes, r.created, r.replicate)):
-        best.setdefault((row_key(run.spec), run.spec.seed), run)
+        best.setdefault((run.spec.row_key, run.spec.seed), run)
     groups: dict[str, list[StoredRun]] = {}
     for (key, _), run in sorted(best.items()):
         groups.setdefault(key, []).append(run)
@@ -177,7 +153,7 @@ def pooled(store: Store, setting: str, runs: list[StoredRun], n_standard: int | 
         method=spec.method.name,
         backbone=spec.backbone,
         recipe=spec.recipe,
-        config=changed(spec),
+        config=spec.changed,
         setting=setting,
         metric=metric,
         runs=tuple(runs),
@@ -194,15 +170,3 @@ def _tuned(spec: RunSpec, tried: Tried) -> set[str]:
     """How many configurations were tried, on a row that is one of them."""
     configs = tried.get(family_of(spec), set())
     return {f"tuned ({len(configs)})"} if config_text(spec) in configs else set()
-
-
-def changed(spec: RunSpec) -> str:
-    """Name the hyper-parameters given with ``--set``, and what else is not the default."""
-    parts = [
-        f"{name}={entry.value}" for name, entry in sorted(spec.config.items()) if entry.origin == "--set"
-    ]
-    parts += [spec.precision] if spec.precision != "fp32" else []
-    parts += ["compiled"] if spec.is_compiled else []
-    parts += ["selected on novel"] if spec.select_on == "novel" else []
-    parts += [f"{spec.world_size} processes"] if spec.world_size != 1 else []
-    return ", ".join(parts)

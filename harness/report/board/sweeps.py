@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from harness.report.board.rows import Row, row_key
+from harness.report.board.rows import Row
 from harness.runs import RunSpec
 
 N_VALUES = 3  # fewer are no curve
@@ -43,7 +43,7 @@ def sweeps(rows: Sequence[Row]) -> tuple[Sweep, ...]:
     for row in rows:
         for name, value in row.spec.values().items():
             if isinstance(value, int | float) and not isinstance(value, bool):
-                groups.setdefault((name, row_key(_without(row.spec, name))), {})[value] = row
+                groups.setdefault((name, _without(row.spec, name).row_key), {})[value] = row
     found = [
         Sweep(
             method=next(iter(by_value.values())).method,

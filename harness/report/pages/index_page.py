@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from harness.report.board import across
-from harness.report.board.across import Identity, identity
+from harness.report.board.labels import told_apart
+from harness.report.board.lines import lines
 from harness.report.pages.setting_page import Beside, Entry, SettingPage
+from harness.runs import RunSpec
 from harness.store import StoredRun
 
 
@@ -83,45 +85,46 @@ def build(pages: Sequence[SettingPage], n_runs: int) -> IndexPage:
     for page in pages:
         by_family.setdefault(page.family, []).append(page)
     families = tuple(_family(name, members) for name, members in sorted(by_family.items()))
-    return IndexPage(families, across.build(pages), n_runs)
+    return IndexPage(families, across.build([page.table for page in pages]), n_runs)
 
 
 def _family(name: str, pages: Sequence[SettingPage]) -> Family:
-    cells: dict[Identity, dict[int, Cell]] = {}
-    for column, page in enumerate(pages):
-        for entry in page.entries:
-            cells.setdefault(identity(entry.row.spec, entry.row.label), {}).setdefault(
-                column, Cell(entry, None)
-            )
-        for run in page.table.failed:
-            label = run.spec.method.name
-            cells.setdefault(identity(run.spec, label), {}).setdefault(column, Cell(None, run))
-    lines = [_line(key, found, len(pages)) for key, found in cells.items()]
-    lines.sort(key=lambda line: (_order(line), line.label, line.backbone))
-    return Family(name, pages[0].title, pages[0].about, tuple(pages), tuple(lines))
+    columns = [
+        [*(Cell(e, None) for e in page.entries), *(Cell(None, r) for r in page.table.failed)]
+        for page in pages
+    ]
+    found = [
+        {column: columns[column][i] for column, i in line.items()}
+        for line in lines([[_spec(cell) for cell in column] for column in columns])
+    ]
+    specs = [_spec(next(iter(cells.values()))) for cells in found]
+    apart = told_apart(specs, [(spec.label, spec.backbone) for spec in specs])
+    made = [
+        _line(spec, text, cells, len(pages)) for spec, text, cells in zip(specs, apart, found, strict=True)
+    ]
+    made.sort(key=lambda line: (_order(line), line.label, line.backbone))
+    return Family(name, pages[0].title, pages[0].about, tuple(pages), tuple(made))
 
 
-def _line(key: Identity, found: dict[int, Cell], n_columns: int) -> Line:
-    entries = [cell.entry for cell in found.values() if cell.entry]
+def _line(spec: RunSpec, apart: str, cells: dict[int, Cell], n_columns: int) -> Line:
+    entries = [cell.entry for cell in cells.values() if cell.entry]
     return Line(
-        label=key[0],
-        apart=next((entry.apart for entry in entries if entry.apart), ""),
-        method=key[1],
-        backbone=key[4],
-        recipe=key[5],
-        image_size=next(_sizes(found)),
+        label=spec.label if entries else spec.method.name,
+        apart=next((entry.apart for entry in entries if entry.apart), apart),
+        method=spec.method.name,
+        backbone=spec.backbone,
+        recipe=spec.recipe,
+        image_size=spec.image_size,
         badges=tuple(sorted({badge for entry in entries for badge in entry.row.badges})),
         seeds=tuple(sorted({seed for entry in entries for seed in entry.row.seeds})),
-        cells=tuple(found.get(column, Cell(None, None)) for column in range(n_columns)),
+        cells=tuple(cells.get(column, Cell(None, None)) for column in range(n_columns)),
     )
 
 
-def _sizes(found: dict[int, Cell]) -> Iterator[int]:
-    """Image sizes of a line's cells, in pixels."""
-    for cell in found.values():
-        spec = cell.entry.row.spec if cell.entry else cell.failed.spec if cell.failed else None
-        if spec:
-            yield spec.image_size
+def _spec(cell: Cell) -> RunSpec:
+    run = cell.entry.row.runs[0] if cell.entry else cell.failed
+    assert run is not None, "a cell of a line is an entry or a failure"
+    return run.spec
 
 
 def _order(line: Line) -> tuple[float, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from harness import benchmarks
-from harness.errors import FsbenchError
-from harness.images.augmentations import is_cropped
 from harness.report.board.joint import is_joint
 from harness.report.formats import method_file
 from harness.report.pages.pictures import ClassPictures, of_episode
-from harness.runs import EpisodeTable, RunSpec
+from harness.runs import EpisodeTable
+from harness.runs.request import command
 from harness.store import Store, StoredRun
 
 N_EXTREMES = 5
@@ -128,30 +126,6 @@ def build(
     )
 
 
-def command(spec: RunSpec) -> str:
-    """The shell command that makes a run again."""
-    if spec.is_scored:
-        words = ["fsbench", "score", "FILE", "--bench", spec.setting, "--name", spec.method.name]
-        return shlex.join([*words, "--seed", str(spec.seed)])
-    words = ["fsbench", "run", "--method", spec.method.reference, "--bench", spec.setting]
-    words += ["--seeds", str(spec.seed), "--episodes", str(spec.n_episodes)]
-    for name, entry in sorted(spec.config.items()):
-        if entry.origin == "--set":
-            value = ",".join(map(str, entry.value)) if isinstance(entry.value, list) else str(entry.value)
-            words += ["--set", f"{name}={value}"]
-    usual = _usual(spec.setting)
-    words += ["--backbone", spec.backbone] if spec.backbone not in ("none", usual[0]) else []
-    words += ["--pipeline", spec.pipeline] if usual[1] not in ("", spec.pipeline) else []
-    words += ["--stored-crops"] if is_cropped(spec.pipeline) and not spec.cut_from else []
-    words += ["--recipe", spec.recipe] if spec.recipe != "clean" else []
-    words += ["--select-on", spec.select_on] if spec.select_on != "validation" else []
-    words += ["--weights", "FILE", "--seen", ",".join(spec.seen)] if spec.weights_sha256 else []
-    words += ["--compile"] if spec.is_compiled else []
-    words += ["--gpus", str(spec.world_size)] if spec.world_size != 1 else []
-    words += ["--precision", spec.precision] if spec.precision != "fp32" else []
-    return shlex.join(words)
-
-
 def curves(points: Sequence[Mapping[str, Any]]) -> tuple[Curve, ...]:
     """Make one curve of every name that was logged, thinned to ``N_POINTS``."""
     names = dict.fromkeys(name for point in points for name in point if name != "step")
@@ -199,15 +173,6 @@ def _counts(
         if metric == "top1" and np.allclose(n_correct, accuracy * n_query, rtol=0, atol=1e-6):
             return n_correct.astype(np.int64), np.full(len(accuracy), n_query, np.int64)
     return store.counts(run.pk, metric)
-
-
-def _usual(setting: str) -> tuple[str, str]:
-    """Backbone and pipeline of a benchmark; empty when it no longer exists."""
-    try:
-        benchmark = benchmarks.load(setting).benchmark
-    except FsbenchError:
-        return "", ""
-    return benchmark.backbone, benchmark.pipeline
 
 
 def _accuracy(

@@ -1,0 +1,194 @@
+"""What a user may say about a run, declared once: the words of ``run`` and ``tune``, and the command that makes a run again.
+
+Each field of ``Request`` is an option. Those that are a field of the specification take its default from there; for the
+others ``back`` reads from a specification what would have to be typed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+from harness import benchmarks
+from harness.benchmarks import leaks
+from harness.errors import ConfigError, FsbenchError, nearest
+from harness.images.augmentations import is_cropped
+from harness.runs.spec import Precision, RunSpec, SelectionRole
+
+WEIGHTS_FILE = "FILE"  # stands for a file whose name no specification holds
+
+
+class Usual(NamedTuple):
+    """What a benchmark asks for; None when it no longer exists."""
+
+    backbone: str | None = None
+    pipeline: str | None = None
+    image_size: int | None = None
+    is_leak: bool = False
+
+
+def usual(spec: RunSpec) -> Usual:
+    """What is usual for the benchmark of a run, and whether its novel classes were seen in training."""
+    try:
+        benchmark = benchmarks.load(spec.setting).benchmark
+    except FsbenchError:
+        return Usual()
+    is_leak = bool(leaks.of_run(spec.seen, benchmark))
+    return Usual(benchmark.backbone, benchmark.pipeline, benchmark.image_size, is_leak)
+
+
+def option(word: str, help: str, *, sets: str = "", default: Any = None, choices: Any = None,
+           back: Callable[[RunSpec, Usual], Any] | None = None) -> Any:  # fmt: skip
+    """Declare an option.
+
+    Args:
+        word: what is typed.
+        help: what it means.
+        sets: the field of the specification that takes the value as it is.
+        default: where there is no such field.
+        choices: a ``Literal`` of allowed values.
+        back: from a specification and what is usual to the value that was given; the default where none was.
+    """
+    if sets:
+        default = next(f.default for f in dataclasses.fields(RunSpec) if f.name == sets)
+    known = get_args(choices)
+    metadata = {"word": word, "help": help, "sets": sets, "choices": known, "back": back}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=dict, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def _given(spec: RunSpec, _: Usual) -> dict[str, str]:
+    return {name: _written(v.value) for name, v in sorted(spec.config.items()) if v.origin == "--set"}
+
+
+def _written(value: Any) -> str:
+    return ",".join(map(_written, value)) if isinstance(value, list) else str(value)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user may say about a run beside method, setting and seed.
+
+    Raises:
+        ConfigError: when a value is not one of its choices.
+    """
+
+    overrides: Mapping[str, str] = option(
+        "--set", "Hyper-parameter: key=value; may be repeated.", default={}, back=_given
+    )
+    n_episodes: int | None = option(
+        "--episodes",
+        "Only the first so many episodes (default: the benchmark's count).",
+        back=lambda spec, _: spec.n_episodes,
+    )
+    backbone: str | None = option(
+        "--backbone",
+        "Another backbone than the benchmark's.",
+        back=lambda spec, usual: None if spec.backbone in ("none", usual.backbone) else spec.backbone,
+    )
+    recipe: str = option("--recipe", "clean, or as-published where a method has it.", sets="recipe")
+    precision: Precision = option(
+        "--precision", "fp32, bf16 or fp16, of training and embedding.", sets="precision", choices=Precision
+    )
+    pipeline: str | None = option(
+        "--pipeline",
+        "Another image pipeline than the benchmark's.",
+        back=lambda spec, usual: None if usual.pipeline in (None, spec.pipeline) else spec.pipeline,
+    )
+    world_size: int = option(
+        "--gpus",
+        "Train in so many processes, a GPU each: divides batches, part of what a run is.",
+        sets="world_size",
+    )
+    weights: Path | None = option(
+        "--weights",
+        "Official checkpoint to import in place of a training; needs --seen.",
+        back=lambda spec, _: WEIGHTS_FILE if spec.weights_sha256 else None,
+    )
+    seen: tuple[str, ...] = option(
+        "--seen",
+        "What --weights were trained on: mini, tiered:validation, imagenet, …, or unknown.",
+        sets="seen",
+    )
+    allow_leak: bool = option(
+        "--allow-leak",
+        "Run although novel classes were seen in training; gives a badge.",
+        default=False,
+        back=lambda _, usual: usual.is_leak,
+    )
+    select_on: SelectionRole = option(
+        "--select-on",
+        "novel chooses the checkpoint as some papers did; the row is badged test-selected.",
+        sets="select_on",
+        choices=SelectionRole,
+    )
+    is_compiled: bool = option(
+        "--compile", "Pass the backbone through torch.compile; pays on a GPU.", sets="is_compiled"
+    )
+    uses_stored_crops: bool = option(
+        "--stored-crops",
+        "Cut random training crops from the stored squares, not from whole pictures of twice the size: less disk.",
+        default=False,
+        back=lambda spec, _: is_cropped(spec.pipeline) and not spec.cut_from,
+    )
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            known, value = field.metadata["choices"], getattr(self, field.name)
+            if known and value not in known:
+                raise ConfigError(
+                    f"{field.metadata['word']} {value}: known are {', '.join(known)}.{nearest(value, known)}"
+                )
+
+    def as_fields(self) -> dict[str, Any]:
+        """Fields of the specification that take a value as it was typed."""
+        return {
+            f.metadata["sets"]: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["sets"]
+        }
+
+    def words(self) -> list[str]:
+        """What has to be typed for it: the options that are not at their defaults."""
+        return [word for f in dataclasses.fields(self) for word in _words(f, getattr(self, f.name))]
+
+
+def request_of(spec: RunSpec) -> Request:
+    """What was said of a run, as far as it decides the counts; the file of imported weights is not known any more."""
+    known = usual(spec)
+    return Request(
+        **{
+            f.name: getattr(spec, f.metadata["sets"])
+            if f.metadata["sets"]
+            else f.metadata["back"](spec, known)
+            for f in dataclasses.fields(Request)
+        }
+    )
+
+
+def command(spec: RunSpec) -> str:
+    """The shell command that makes a run again."""
+    if spec.is_scored:
+        words = ["fsbench", "score", "FILE", "--bench", spec.setting, "--name", spec.method.name]
+        return shlex.join([*words, "--seed", str(spec.seed)])
+    return run_command(spec.method.reference, spec.setting, [spec.seed], request_of(spec))
+
+
+def run_command(method: str, setting: str, seeds: Sequence[int], request: Request) -> str:
+    """What to type for some runs."""
+    named = ["--method", method, "--bench", setting, "--seeds", ",".join(map(str, seeds))]
+    return shlex.join(["fsbench", "run", *named, *request.words()])
+
+
+def _words(field: dataclasses.Field[Any], value: Any) -> list[str]:
+    word = field.metadata["word"]
+    if isinstance(value, Mapping):
+        return [part for key, text in value.items() for part in (word, f"{key}={text}")]
+    if value == field.default:
+        return []
+    if isinstance(value, bool):
+        return [word]
+    return [word, ",".join(value) if isinstance(value, tuple) else str(value)]
