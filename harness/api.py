@@ -16,7 +16,9 @@ from harness.backbones.drop import Squares
 from harness.backbones.drop_layers import add_drop_layers, drop_blocks
 from harness.backbones.official import official_names
 from harness.backbones.two_branch import TwoBranch
+from harness.images.patches import Grid, RandomCrops
 from harness.method.hyper import hyper
+from harness.method.protocol import needs
 from harness.method.ranges import check_ranges
 from harness.method.support import BaseSupport, EpisodeBatch, Support
 from harness.ops.binocular import (
@@ -54,8 +56,10 @@ __all__ = [
     "Conv4",
     "EpisodeBatch",
     "FitContext",
+    "Grid",
     "LabelMeans",
     "Method",
+    "RandomCrops",
     "Sgd",
     "Similarity",
     "Squares",
@@ -86,6 +90,7 @@ __all__ = [
     "milestone_decay",
     "mutual_divergence",
     "n_parameters",
+    "needs",
     "official_names",
     "prototypical_loss",
     "root_features",
@@ -110,6 +115,8 @@ class Method(Protocol):
         equivariant: optional, default False; True when renaming classes renames the columns exactly.
         protocols: optional, default {"episodic"}.
         episode_batch: optional, episodes in one ``predict_batch`` (default 0: as many as fit the processor's cache).
+        requires: optional static method of a configuration: the fits it is built on, as ``[needs("representation")]``.
+        views: optional attribute of instances: crops that ``embed`` is given of each original picture.
         reference: optional BibTeX of the paper, for the pages.
         CONTRACT: optional hyper-parameters of a training that takes seconds, for the contract's tiny images.
     """

@@ -206,6 +206,18 @@ class Setting:
         return sampling.sample(novel.counts, self.way, self.shot, self.n_query, self.list_length, seed)
 
 
+def named(key: str) -> Benchmark:
+    """Find a benchmark by its name and variant, as specifications name it.
+
+    Raises:
+        ConfigError: when there is none any more.
+    """
+    found = next((b for b in every() if b.key == key), None)
+    if found is None:
+        raise ConfigError(f"`{key}` is not a benchmark.{nearest(key, [b.key for b in every()])}")
+    return found
+
+
 def load(name: str) -> Setting:
     """Find a setting by name.
 

@@ -12,7 +12,7 @@ import typer
 from harness.cli.words import AsJson, answer, open_store, where
 
 if TYPE_CHECKING:
-    from harness.jobs.status import RunStatus
+    from harness.jobs.status import FitStatus, RunStatus
     from harness.runs import RunResult
     from harness.system.folders import Places
 
@@ -61,10 +61,11 @@ def cancel(
 
 
 def status_rows(where: Places) -> list[dict[str, Any]]:
-    """Every dispatched run as JSON types."""
-    from harness.jobs.status import statuses
+    """Every dispatched run as JSON types, after the fits that runs are built on."""
+    from harness.jobs.status import fit_statuses, statuses
 
-    return [_as_json(found) for found in statuses(where.runs)]
+    fits = [_fit_as_json(found) for found in fit_statuses(where.runs)]
+    return [*fits, *(_as_json(found) for found in statuses(where.runs))]
 
 
 def _tell_failure(result: RunResult) -> None:
@@ -91,9 +92,10 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         if row["message"]:
             sys.stdout.write(f"{row['run']}: {row['message']}\n")
-    if any(row["state"] in UNFINISHED for row in rows):
+    runs = [row for row in rows if not row["run"].startswith("fit ")]
+    if any(row["state"] in UNFINISHED for row in runs):
         sys.stdout.write("`fsbench resume` goes on with what is not finished.\n")
-    if any(row["state"] == "done" for row in rows):
+    if any(row["state"] == "done" for row in runs):
         sys.stdout.write("`fsbench collect` brings what is done to the database.\n")
 
 
@@ -105,4 +107,14 @@ def _as_json(found: RunStatus) -> dict[str, Any]:
         "stage": found.stage, "done": found.done, "total": found.total, "unit": found.unit, "note": found.note,
         "progress": f"{found.done}/{found.total} {found.unit}" if found.total else "", "seconds_left": left,
         "left": "" if left is None else time.strftime("%H:%M:%S", time.gmtime(left)), "message": found.message,
+    }  # fmt: skip
+
+
+def _fit_as_json(found: FitStatus) -> dict[str, Any]:
+    return {
+        "run": f"fit {found.fit.fit_key}", "state": found.state, "method": found.fit.method.name,
+        "setting": found.fit.benchmark, "seed": found.fit.seed, "batch": found.batch.path.name,
+        "executor": found.batch.executor, "job": found.job, "stage": "train" if found.state == "running" else "",
+        "done": 0, "total": 0, "unit": "", "note": "", "progress": "", "seconds_left": None, "left": "",
+        "message": found.message,
     }  # fmt: skip

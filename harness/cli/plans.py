@@ -15,6 +15,7 @@ from harness.jobs import dispatch, tuning
 from harness.report.formats import duration, last_line, percent
 from harness.runs import RunSpec, estimates, planning
 from harness.runs.findings import family_of
+from harness.runs.folders import is_fitted
 from harness.runs.request import Request, run_command
 from harness.store import Store
 from harness.system.folders import Places
@@ -35,7 +36,10 @@ def plan(specs: Sequence[RunSpec], where: Places, *, force: bool) -> list[dict[s
             "run": p.spec.id, "state": p.state, "method": p.spec.method.name, "setting": p.spec.setting,
             "seed": p.spec.seed, "backbone": p.spec.backbone, "episodes": p.spec.n_episodes, "fit": p.spec.fit_key,
             "config": {name: {"value": v.value, "from": v.origin} for name, v in p.spec.config.items()},
-            "requires": {need: fit.fit_key for need, fit in p.spec.required.items()}, **more,
+            "requires": {
+                need: {"fit": fit.fit_key, "state": "done" if is_fitted(where.cache, fit.fit_key) else "first"}
+                for need, fit in p.spec.required.items()
+            }, **more,
         }
         for p, more in zip(planned, expected, strict=True)
     ]  # fmt: skip
@@ -51,7 +55,7 @@ def show_plan(rows: Sequence[dict[str, Any]]) -> None:
             told = ", ".join(f"{k}={v['value']} ({v['from']})" for k, v in changed.items())
             sys.stdout.write(f"{row['run']}: {told}\n")
         for need, fit in row["requires"].items():
-            sys.stdout.write(f"{row['run']} is built on {need} (fit {fit})\n")
+            sys.stdout.write(f"{row['run']} is built on {need}: fit {fit['fit']}, {fit['state']}\n")
     sys.stdout.write(f"{_summary(rows)}\n")
 
 
@@ -140,6 +144,8 @@ def _summary(rows: Sequence[dict[str, Any]]) -> str:
     known = [row["expected_seconds"] for row in new if row["expected_seconds"] is not None]
     n_jobs = len({row["job"] for row in new})
     text = f"{len(rows)} runs, {len(new)} to do in {n_jobs} jobs"
+    first = {fit["fit"] for row in new for fit in row["requires"].values() if fit["state"] == "first"}
+    text += f", after {len(first)} fits that they are built on" if first else ""
     if known:
         text += f"; about {sum(known) / 3600:.2f} hours of one device"
     if len(known) < len(new):

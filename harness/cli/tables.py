@@ -178,6 +178,7 @@ def run_details(
         "backbone": f"{spec.backbone}, {spec.image_size}×{spec.image_size}×{spec.channels}, pipeline {spec.pipeline}, {spec.precision}"
         + (f", training crops of whole pictures at {spec.cut_from} pixels" if spec.cut_from else ""),
         "recipe, seed": f"{spec.recipe}, {spec.seed}",
+        **{f"built on {need}": f"fit {fit.fit_key}" for need, fit in spec.required.items()},
         "episodes": spec.episode_digest[:16],
         "images": ", ".join(f"{role} {digest[:12]}" for role, digest in spec.data_digest.items()),
     }

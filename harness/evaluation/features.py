@@ -15,8 +15,11 @@ from torch import Tensor
 
 from harness.benchmarks.episodes import IntArray
 from harness.errors import PluginError, StoreError
-from harness.images.inputs import as_input, to_float
+from harness.images.inputs import Inputs, to_float
 from harness.images.stores import ImageStore
+from harness.method import views_of
+from harness.ops.precision import autocast
+from harness.runs.spec import EMBED_BATCH, FitSpec
 from harness.system.files import save_array, save_text
 from harness.system.progress import Progress, Silent, stage
 
@@ -41,6 +44,33 @@ class Images:
         return to_float(torch.from_numpy(self._store.images(rows)).to(self._device), self._pipeline)
 
 
+def features_of(
+    method: Any, store: ImageStore, fit: FitSpec, cache: Path, device: torch.device, batch: int = EMBED_BATCH
+) -> FeatureTable:
+    """Find or begin the table of a fitted method's features: one a fit, images, views, batch, precision and kind of device.
+
+    Args:
+        method: fitted, with ``embed``.
+        store: whose images.
+        fit: its key names the table; pipeline and precision are those of the training.
+        cache: where tables are kept.
+        device: where the method lives.
+        batch: images per call of ``embed``.
+    """
+    asked = views_of(method)
+    parts = [
+        fit.fit_key,
+        store.digest,
+        str(batch),
+        fit.precision,
+        device.type,
+        *([repr(asked)] if asked else []),
+    ]
+    folder = cache / "features" / hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
+    inputs = Inputs(store, fit.pipeline, device, asked)
+    return FeatureTable(folder, method, inputs, batch, fit.precision)
+
+
 class FeatureTable:
     """Features of one role's images, (N, *F) float32 on disk, filled for the rows that were asked.
 
@@ -48,20 +78,17 @@ class FeatureTable:
     does not depend on which other rows were asked or cached.
     """
 
-    def __init__(self, folder: Path, method: Any, store: ImageStore, pipeline: str, batch: int, precision: str,
-                 device: torch.device) -> None:  # fmt: skip
-        self._folder, self._method, self._store = folder, method, store
-        self._pipeline, self._batch, self._precision, self._device = pipeline, batch, precision, device
+    def __init__(self, folder: Path, method: Any, inputs: Inputs, batch: int, precision: str) -> None:
+        self._folder, self._method, self._inputs = folder, method, inputs
+        self._batch, self._precision = batch, precision
         self._table: np.memmap[Any, np.dtype[np.float32]] | None = None
         self._tensor: Tensor | None = None
 
-    @classmethod
-    def open(cls, cache: Path, fit_key: str, method: Any, store: ImageStore, pipeline: str, batch: int,
-             precision: str, device: torch.device) -> FeatureTable:  # fmt: skip
-        """Find or begin the table of (fit, images, batch, precision, kind of device)."""
-        key = f"{fit_key}/{store.digest}/{batch}/{precision}/{device.type}"
-        name = hashlib.sha256(key.encode()).hexdigest()[:16]
-        return cls(cache / "features" / name, method, store, pipeline, batch, precision, device)
+    @property
+    def tensor(self) -> Tensor:
+        """(N, *F) float32, memory-mapped; only rows that were ensured hold features."""
+        assert self._tensor is not None, "ensure() comes first"
+        return self._tensor
 
     def ensure(self, rows: IntArray, progress: Progress | None = None) -> None:
         """Embed those of ``rows`` that are not in the table yet; safe to interrupt and repeat.
@@ -71,13 +98,13 @@ class FeatureTable:
             StoreError: when the table cannot be written.
         """
         try:
-            done = self._open(rows)
-            missing = rows[~done[rows]]
-            if len(missing):
-                with stage(
-                    progress or Silent(), "embed", len(rows), "images", len(rows) - len(missing)
-                ) as shown:
-                    self._fill(missing, done, shown)
+            with self._inputs:
+                done = self._open(rows)
+                missing = rows[~done[rows]]
+                n_done = len(rows) - len(missing)
+                if len(missing):
+                    with stage(progress or Silent(), "embed", len(rows), "images", n_done) as shown:
+                        self._fill(missing, done, shown)
         except FileNotFoundError as error:
             raise StoreError(
                 f"The feature table {self._folder} is incomplete ({error.filename} is gone). Delete the folder and "
@@ -97,8 +124,7 @@ class FeatureTable:
 
     def take(self, rows: IntArray) -> Tensor:
         """(n,) rows → (n, *F) float32; the rows must have been ensured."""
-        assert self._tensor is not None, "ensure() comes first"
-        return self._tensor.index_select(0, torch.from_numpy(rows)).to(self._device)
+        return self.tensor.index_select(0, torch.from_numpy(rows)).to(self._inputs.device)
 
     def _open(self, rows: IntArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
         done_path, shape_path = self._folder / "done.npy", self._folder / "shape.json"
@@ -106,12 +132,12 @@ class FeatureTable:
             self._create(tuple(self._embed(rows[:1]).shape[1:]))
         shape = tuple(json.loads(shape_path.read_text()))
         self._table = np.memmap(
-            self._folder / "table.f32", dtype=np.float32, mode="r+", shape=(len(self._store.label), *shape)
+            self._folder / "table.f32", dtype=np.float32, mode="r+", shape=(len(self._inputs), *shape)
         )
         return np.load(done_path)
 
     def _create(self, shape: tuple[int, ...]) -> None:
-        n = len(self._store.label)
+        n = len(self._inputs)
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / "table.f32").open("wb") as file:
             os.posix_fallocate(
@@ -139,8 +165,8 @@ class FeatureTable:
 
     def _embed(self, rows: IntArray) -> Tensor:
         padded = np.concatenate([rows, np.repeat(rows[-1:], self._batch - len(rows))])
-        images = as_input(self._store, padded, self._pipeline, self._device)
-        with torch.no_grad(), autocast(self._device, self._precision):
+        images = self._inputs.take(padded)
+        with torch.no_grad(), autocast(self._inputs.device, self._precision):
             features = self._method.embed(images)
         name = type(self._method).__name__
         if not isinstance(features, Tensor) or len(features) != len(padded):
@@ -154,9 +180,3 @@ class FeatureTable:
                 f"{name}.embed returned NaN or infinite features; the training has probably diverged."
             )
         return features
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Run matrix work in bf16 or fp16; fp32 leaves everything as it is."""
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.bfloat16)
-    return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")

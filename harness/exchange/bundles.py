@@ -21,7 +21,7 @@ from harness.exchange.archive import damaged
 from harness.runs import SELF_REPORTED, RunResult, folders
 from harness.system.files import aside
 from harness.system.folders import Places
-from harness.training.fit_context import IMPORTED
+from harness.training.checkpoints import IMPORTED
 
 if TYPE_CHECKING:
     from harness.store import Store

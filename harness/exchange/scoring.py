@@ -28,7 +28,7 @@ from harness import benchmarks
 from harness.benchmarks import Setting
 from harness.benchmarks.episodes import EpisodeList, IntArray
 from harness.errors import ConfigError, DataError
-from harness.evaluation.run_results import counts_of, table_of
+from harness.evaluation.protocols import protocol_of
 from harness.method import registry
 from harness.runs import SELF_REPORTED, MethodReference, RunResult, RunSpec
 from harness.runs.spec import SCORED
@@ -71,8 +71,8 @@ def score(file: Path, setting_name: str, name: str, seed: int, places: Places) -
         )
     episodes = listed[: len(reported.predictions)]
     novel = setting.benchmark.open("novel", places.data)
-    counts = counts_of(episodes, reported.predictions)
-    table = table_of(episodes, tuple(novel.class_names), tuple(novel.groups))
+    counts = protocol_of(episodes).counts(episodes, reported.predictions)
+    table = protocol_of(episodes).table(episodes, tuple(novel.class_names), tuple(novel.groups))
     facts = {
         SELF_REPORTED: True, "badges": [], "file": file.name, "file_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import ConfigError
+from harness.images.patches import Crops, View
 from harness.images.pipelines import Pipeline, Pixels, pipeline
 from harness.images.stores import ImageStore
 
@@ -56,6 +57,53 @@ def normalise(x: Tensor, view: Pipeline | str) -> Tensor:
     mean = x.new_tensor(chosen.mean)[:, None, None]
     std = x.new_tensor(chosen.std)[:, None, None]
     return (x - mean) / std
+
+
+class Inputs:
+    """Images of a store as a network is given them: one square each, or several crops of each original picture.
+
+    A context manager, entered to gather crops.
+
+    Attributes:
+        device: where they are sent.
+    """
+
+    def __init__(
+        self, store: ImageStore, pipeline: str, device: torch.device, view: View | None = None
+    ) -> None:
+        self.device = device
+        self._store, self._pipeline, self._view = store, pipeline, view
+        self._crops: Crops | None = None
+
+    def __enter__(self) -> Inputs:
+        if self._view is not None:
+            self._crops = Crops(self._store, self._view, self._store.shape[0])
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._crops is not None:
+            self._crops.__exit__(*error)
+            self._crops = None
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def take(self, rows: npt.NDArray[np.int64], training_pass: int | None = None) -> Tensor:
+        """Gather (n,) rows.
+
+        Args:
+            rows: of the store, in any order; may repeat.
+            training_pass: which drawing of crops for training; None for the fixed ones of evaluation.
+
+        Returns:
+            (n, c, H, W) float32, normalised, channels last; with a view of v crops (n, v, c, H, W).
+        """
+        if self._view is None:
+            return as_input(self._store, rows, self._pipeline, self.device)
+        assert self._crops is not None, "crops are gathered inside a with block"
+        pixels = self._crops.images(rows, training_pass)  # (n, v, H, W, C)
+        flat = sent(pixels.reshape(-1, *pixels.shape[2:]), self.device)
+        return normalise(to_float(flat, self._pipeline), self._pipeline).unflatten(0, pixels.shape[:2])
 
 
 def as_input(store: ImageStore, rows: npt.NDArray[np.int64], pipeline: str, device: torch.device) -> Tensor:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,7 +19,25 @@ from harness.images.stores import ImageStore, Rows
 from harness.seeding import torch_generator
 
 PLAIN = Geometry("plain", "squash")  # the whole patch, resized bilinearly
+_TURNED = {  # quarters counter-clockwise
+    1: Image.Transpose.ROTATE_90,
+    2: Image.Transpose.ROTATE_180,
+    3: Image.Transpose.ROTATE_270,
+}
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
+
+
+class View(Protocol):
+    """Which crops of a picture an image is: a frozen dataclass, whose text is part of the key of a feature table."""
+
+    @property
+    def n_crops(self) -> int:
+        """Crops of one picture."""
+
+    def crops(
+        self, image: Image.Image, size: int, rng: torch.Generator, is_training: bool
+    ) -> Iterator[Pixels]:
+        """The crops of one picture, (size, size, C) uint8 each."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +94,8 @@ class RandomCrops:
 class Crops:
     """Crops of the pictures of a store, read from the originals; a context manager.
 
+    Images made in memory are their own originals; pictures of rotated classes are turned before they are cut.
+
     Args:
         store: its set has to keep the original pictures.
         view: which crops.
@@ -82,16 +103,12 @@ class Crops:
         seed: of what is drawn; a picture's crops depend on it, the picture and the training pass alone.
 
     Raises:
-        DataError: when the store has no original pictures, or its classes are rotated ones.
+        DataError: when the set was prepared without the original pictures.
     """
 
-    def __init__(self, store: ImageStore, view: Grid | RandomCrops, size: int, seed: int = 0) -> None:
-        if store.prepared is None or store.is_rotated:
-            kind = "rotated classes" if store.is_rotated else "images made in memory"
-            raise DataError(f"Crops are cut from original pictures; {store.name} has {kind}.")
+    def __init__(self, store: ImageStore, view: View, size: int, seed: int = 0) -> None:
         self._store, self._view, self._size, self._seed = store, view, size, seed
-        self._mode = store.prepared.manifest.mode
-        self._originals = store.prepared.originals()
+        self._originals = store.prepared.originals() if store.prepared else None
         self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
 
     def __enter__(self) -> Crops:
@@ -99,7 +116,8 @@ class Crops:
 
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown()
-        self._originals.__exit__(*error)
+        if self._originals:
+            self._originals.__exit__(*error)
 
     def images(self, rows: Rows, training_pass: int | None = None) -> Pixels:
         """Gather crops.
@@ -114,18 +132,31 @@ class Crops:
         Raises:
             DataError: when a picture is broken.
         """
-        sources = self._store.source[np.asarray(rows, dtype=np.int64)].tolist()
-        return np.stack(list(self._pool.map(lambda row: self._of(row, training_pass), sources)))
+        index = np.asarray(rows, dtype=np.int64)
+        quarters = self._store.label[index] % 4 if self._store.is_rotated else np.zeros_like(index)
+        asked = self._store.source[index].tolist(), quarters.tolist(), [training_pass] * len(index)
+        return np.stack(list(self._pool.map(self._of, *asked)))
 
-    def _of(self, row: int, training_pass: int | None) -> Pixels:
+    def _of(self, row: int, quarter: int, training_pass: int | None) -> Pixels:
         is_training = training_pass is not None
-        names = ("crops", row, training_pass) if is_training else ("crops", row)
+        names = (
+            "crops",
+            row,
+            *([training_pass] if is_training else []),
+            *([f"turned {quarter}"] if quarter else []),
+        )
         rng = torch_generator(self._seed, *names)
         try:
-            image = decode(self._originals.read(row), self._mode)
+            image = self._picture(row)
+            image = image.transpose(_TURNED[quarter]) if quarter else image
             return np.stack(list(self._view.crops(image, self._size, rng, is_training)))
         except DataError as error:
             raise DataError(f"The picture in row {row} of {self._store.name} {error}.") from error
+
+    def _picture(self, row: int) -> Image.Image:
+        if self._originals is None or self._store.prepared is None:
+            return Image.fromarray(self._store.pixels[row].squeeze())
+        return decode(self._originals.read(row), self._store.prepared.manifest.mode)
 
 
 def grid_boxes(width: int, height: int, k: int, ratio: float) -> Iterator[Box]:

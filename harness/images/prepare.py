@@ -22,7 +22,7 @@ from harness.images.originals import Entry, OriginalsWriter, Picture
 from harness.images.pipelines import pipeline
 from harness.images.plan import Plan
 from harness.images.stores import PreparedSet
-from harness.system.locking import held
+from harness.system.locks import claim
 
 _LOG = logging.getLogger("fsbench.data")
 _WORK, _OLD, _SOURCES = ".preparing", ".replaced", "sources.json"
@@ -150,7 +150,7 @@ def write(plan: Plan, data_home: Path, progress: Progress | None = None) -> Prep
     """
     target = data_home / plan.dataset
     try:
-        with held(data_home / _WORK / f"{plan.dataset}.lock"):
+        with claim(data_home / _WORK / f"{plan.dataset}.lock", f"the preparation of {plan.dataset}"):
             _recover(target)
             existing = PreparedSet.open(target) if (target / FILE).exists() else None
             if existing and set(plan.sources) <= set(existing.manifest.sources):

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from harness.errors import DispatchError
 from harness.method import registry
-from harness.runs import RunSpec
+from harness.runs import FitSpec, RunSpec
 from harness.system.files import save_text
 from harness.system.folders import Places
 
@@ -42,6 +42,7 @@ class Group:
         folder: where relative references start.
         episodes: (first, end) of every run; None for all.
         only_ready: stop before the evaluation.
+        fits: trainings that later groups are built on, in place of runs.
         after: groups of the same batch that must have ended before.
     """
 
@@ -55,6 +56,7 @@ class Group:
     folder: str = ""
     episodes: tuple[int, int] | None = None
     only_ready: bool = False
+    fits: tuple[FitSpec, ...] = ()
     after: tuple[int, ...] = ()
 
     @property
@@ -64,7 +66,11 @@ class Group:
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
-        content = {**vars(self), "specs": [spec.to_json() for spec in self.specs]}
+        content = {
+            **vars(self),
+            "specs": [spec.to_json() for spec in self.specs],
+            "fits": [fit.to_json() for fit in self.fits],
+        }
         save_text(path, json.dumps(content, indent=1))
 
     @classmethod
@@ -77,6 +83,7 @@ class Group:
         try:
             content = json.loads(path.read_text())
             content["specs"] = tuple(RunSpec.from_json(spec) for spec in content["specs"])
+            content["fits"] = tuple(FitSpec.from_json(fit) for fit in content.get("fits", ()))
             content["after"] = tuple(content["after"])
             content["episodes"] = tuple(content["episodes"]) if content["episodes"] else None
             return cls(**content)

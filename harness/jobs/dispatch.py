@@ -130,10 +130,13 @@ def lost_groups(batch: Batch, places: Places) -> list[int]:
     if not mine:
         return []
     alive = executors.engine(batch).alive(batch)
-    numbers = [
-        n for n in batch.numbers if n not in alive and mine & {spec.id for spec in batch.group(n).specs}
-    ]
-    return numbers
+    groups = {n: batch.group(n) for n in batch.numbers}
+    lost = {n for n, group in groups.items() if n not in alive and mine & {spec.id for spec in group.specs}}
+    below = {n for number in lost for n in groups[number].after if groups[n].fits}
+    unmade = {
+        n for n in below if not all(folders.is_fitted(places.cache, fit.fit_key) for fit in groups[n].fits)
+    }
+    return sorted(lost | (unmade - set(alive)))
 
 
 def cancel(places: Places, prefixes: Sequence[str] = ()) -> int:

@@ -71,8 +71,11 @@ def _carry_out(group: Group) -> None:
     from harness.jobs import worker
     from harness.system.progress import Lines
 
+    if group.fits:
+        worker.fit_only(group.fits, group.places, group.device, Lines(), group.sources)
+        return
     if group.only_ready:
-        worker.get_ready(group.specs, group.places, group.device, Lines(), group.sources)
+        worker.prepare(group.specs, group.places, group.device, Lines(), group.sources)
         return
     episodes = range(*group.episodes) if group.episodes else None
     for result in worker.carry_out(

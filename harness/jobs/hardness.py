@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -13,43 +11,44 @@ from harness import benchmarks, stats
 from harness.benchmarks import Setting
 from harness.benchmarks.episodes import EpisodeList
 from harness.errors import ConfigError
-from harness.evaluation.features import FeatureTable, Source
-from harness.jobs.recount import Recount
+from harness.evaluation.features import Images, Source, features_of
+from harness.jobs.recount import restored
+from harness.method import Embeds
+from harness.runs import RunSpec
 from harness.runs.findings import Hardness, StoredRun
 from harness.runs.keeper import Keeper
 from harness.system.folders import Places
 from harness.system.process import choose_device
 from harness.system.progress import Progress
+from harness.training.build import Workplace, open_role
 
 _AT_ONCE = 64  # episodes
 
 
-@dataclass
-class Extractor(Recount):
-    """A finished run whose features are used; its own head and its predictions play no part."""
+def hardness(spec: RunSpec, at: Workplace, setting: Setting, n: int) -> npt.NDArray[np.float64]:
+    """Measure the first n episodes of a list with the features of a finished run: (n,) nats.
 
-    def hardness(self, setting: Setting, n: int) -> npt.NDArray[np.float64]:
-        """Measure the first n episodes of a list over the images of the run: (n,) nats.
+    Its own head and its predictions play no part.
 
-        Raises:
-            ConfigError: when the list is about other images, or the method is of another version.
-            DataError: when there is no checkpoint, or other images.
-        """
-        self._check_version()
-        novel = self._open("novel")
-        asked = setting.benchmark.open("novel", self.places.data, self.spec.pipeline, self.spec.image_size)
-        if asked.digest != novel.digest:
-            raise ConfigError(
-                f"Run {self.spec.id} ({self.spec.setting}) is about other images than {setting.name}. Choose a run on "
-                f"{setting.benchmark.key}: `fsbench leaderboard -b '{setting.benchmark.key}-*'` names them."
-            )
-        episodes = setting.episodes[:n]
-        assert isinstance(episodes, EpisodeList), "lists of the joint protocol are refused before"
-        source = self._source(self._restored(), novel)
-        if isinstance(source, FeatureTable):
-            source.ensure(episodes.rows(), self.progress)
-        parts = (episodes[i : i + _AT_ONCE] for i in range(0, len(episodes), _AT_ONCE))
-        return np.concatenate([omega(source, part) for part in parts])
+    Raises:
+        ConfigError: when the list is about other images, or the method is of another version.
+        DataError: when there is no checkpoint, or other images.
+    """
+    method, novel = restored(spec, at), open_role(spec, "novel", at)
+    asked = setting.benchmark.open("novel", at.places.data, spec.pipeline, spec.image_size)
+    if asked.digest != novel.digest:
+        raise ConfigError(
+            f"Run {spec.id} ({spec.setting}) is about other images than {setting.name}. Choose a run on "
+            f"{setting.benchmark.key}: `fsbench leaderboard -b '{setting.benchmark.key}-*'` names them."
+        )
+    episodes = setting.episodes[:n]
+    assert isinstance(episodes, EpisodeList), "lists of the joint protocol are refused before"
+    source: Source = Images(novel, spec.pipeline, at.device)
+    if isinstance(method, Embeds):
+        source = features_of(method, novel, spec, at.places.cache, at.device, spec.embed_batch)
+        source.ensure(episodes.rows(), at.progress)
+    parts = (episodes[i : i + _AT_ONCE] for i in range(0, len(episodes), _AT_ONCE))
+    return np.concatenate([omega(source, part) for part in parts])
 
 
 def omega(source: Source, episodes: EpisodeList) -> npt.NDArray[np.float64]:
@@ -88,7 +87,7 @@ def measure(store: Keeper, places: Places, setting_name: str, prefix: str, n: in
     setting, run = benchmarks.load(setting_name), store.run(prefix)
     n = n or setting.n_episodes
     _refuse(setting, run, n)
-    found = Extractor(run.spec, places, choose_device(device), progress).hardness(setting, n)
+    found = hardness(run.spec, Workplace(places, choose_device(device), progress), setting, n)
     measured = Hardness(setting.digest, run.spec.data_digest["novel"], _identity(run), found)
     if not store.add_hardness(measured, replace=replace):
         kept = store.hardness(measured.episode_digest, measured.novel_digest)

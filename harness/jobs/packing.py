@@ -10,7 +10,7 @@ from typing import cast, get_args
 from harness.errors import ConfigError, nearest
 from harness.jobs import slurm_options
 from harness.jobs.batches import FOLDER, Executor, Group, code_digest, snapshot
-from harness.runs import RunSpec, planning
+from harness.runs import FitSpec, MethodReference, RunSpec, folders, planning
 from harness.system.folders import Places
 
 EXECUTORS = get_args(Executor)
@@ -82,32 +82,59 @@ def read_ways(
 
 
 def pack(specs: Sequence[RunSpec], places: Places, ways: Ways) -> list[Group]:
-    """Make one group per fit; with shards one that fits and embeds, then one per run and stretch of episodes.
+    """Make a group per fit that others are built on, then one per fit of the runs; with shards one that fits and embeds,
+    then one per run and stretch of episodes.
 
     ``Group.after`` holds positions in the list returned.
-    """
-    references = {spec.method.reference: spec.method for spec in specs}
-    code = {reference: code_digest(reference) for reference in references}
-    sources = {
-        reference: snapshot(reference, places.runs / FOLDER / "code" / method.source_sha256[:12])
-        for reference, method in references.items()
-        if ways.snapshot and method.source_sha256
-    }
+    """  # noqa: D205 -- two kinds of work
+    made = _Made(places, ways)
     groups: list[Group] = []
+    place: dict[str, int] = {}  # of the fits that others are built on
+    for fit in planning.built_on(specs):
+        if not folders.is_fitted(places.cache, fit.fit_key):
+            place[fit.fit_key] = len(groups)
+            groups.append(made.group([fit], place))
     for together in planning.grouped(specs):
-        reference = together[0].method.reference
-        whole = Group(
-            specs=tuple(together),
-            home=str(places.home.absolute()),
-            data=str(places.data.absolute()),
-            cache=str(places.cache.absolute()),
-            device=ways.device,
-            code={reference: code[reference]},
-            sources={reference: sources[reference]} if reference in sources else {},
-            folder=str(Path.cwd()),
-        )
+        whole = replace(made.group([together[0]], place), specs=tuple(together), fits=())
         groups += split(whole, ways.shards, len(groups)) if ways.shards > 1 else [whole]
     return groups
+
+
+class _Made:
+    """Groups of one call: where work is done, and the code of each method as it was planned."""
+
+    def __init__(self, places: Places, ways: Ways) -> None:
+        self._places, self._ways = places, ways
+        self._code: dict[str, str] = {}
+
+    def group(self, fits: Sequence[FitSpec], place: Mapping[str, int]) -> Group:
+        """A group that makes some fits, after those that they are built on."""
+        methods = {
+            m.reference: m
+            for fit in fits
+            for m in (fit.method, *(f.method for f in planning.built_on([fit])))
+        }
+        for reference in methods:
+            self._code.setdefault(reference, code_digest(reference))
+        below = {place[f.fit_key] for f in planning.built_on(fits) if f.fit_key in place}
+        return Group(
+            specs=(),
+            home=str(self._places.home.absolute()),
+            data=str(self._places.data.absolute()),
+            cache=str(self._places.cache.absolute()),
+            device=self._ways.device,
+            code={reference: self._code[reference] for reference in methods},
+            sources={
+                r: self._snapshot(m) for r, m in methods.items() if self._ways.snapshot and m.source_sha256
+            },
+            folder=str(Path.cwd()),
+            fits=tuple(fits),
+            after=tuple(sorted(below)),
+        )
+
+    def _snapshot(self, method: MethodReference) -> str:
+        folder = self._places.runs / FOLDER / "code" / method.source_sha256[:12]
+        return snapshot(method.reference, folder)
 
 
 def split(whole: Group, shards: int, number: int) -> list[Group]:
@@ -126,7 +153,10 @@ def split(whole: Group, shards: int, number: int) -> list[Group]:
         step = -(-spec.n_episodes // (shards * ALIGNED)) * ALIGNED
         parts += [
             replace(
-                whole, specs=(spec,), episodes=(first, min(first + step, spec.n_episodes)), after=(number,)
+                whole,
+                specs=(spec,),
+                episodes=(first, min(first + step, spec.n_episodes)),
+                after=(*whole.after, number),
             )
             for first in range(0, spec.n_episodes, step)
         ]

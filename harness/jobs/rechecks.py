@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from harness.errors import ConfigError
-from harness.jobs.recount import Recount, sample
+from harness.jobs.recount import recount, sample
 from harness.runs.findings import Recheck, StoredRun
 from harness.runs.keeper import Keeper
 from harness.system.folders import Places
 from harness.system.process import choose_device
 from harness.system.progress import Progress
+from harness.training.build import Workplace
 
 
 class Differing(NamedTuple):
@@ -63,7 +64,8 @@ def recheck(store: Keeper, places: Places, prefix: str, replicate: str, n: int, 
     _refuse_uncountable(run)
     where = choose_device(device)
     chosen = sample(run.id, run.spec.n_episodes, n, seed)
-    found = Recount(run.spec, places, where, progress, source).counts(chosen)
+    sources = {run.spec.method.reference: source} if source else {}
+    found = recount(run.spec, Workplace(places, where, progress, sources), chosen)
     differing = tuple(
         Differing(i, metric, int(stored[i]), count)
         for metric, counts in found.items()

@@ -9,13 +9,32 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.jobs.batches import Batch, Group, JobState
-from harness.runs import RunSpec, folders
+from harness.runs import FitSpec, RunSpec, folders
 from harness.system.locks import is_claimed
-from harness.system.progress_file import seconds_left
+from harness.system.progress import seconds_left
 
 State = Literal["queued", "running", "failed", "stopped", "vanished", "cancelled", "done", "collected"]
 UNFINISHED: tuple[State, ...] = ("failed", "stopped", "vanished", "cancelled")
 _LAST_LINES = 5
+
+
+@dataclass(frozen=True)
+class FitStatus:
+    """A fit that runs of a batch are built on.
+
+    Attributes:
+        fit: which.
+        state: "queued", "running", "failed", "done", …
+        batch, group, job: where it was given to a job.
+        message: of a failed one, the last lines.
+    """
+
+    fit: FitSpec
+    state: State
+    batch: Batch
+    group: int
+    job: str
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,6 +76,35 @@ def statuses(runs: Path) -> list[RunStatus]:
             newest.pop(status.spec.id, None)
             newest[status.spec.id] = status
     return list(newest.values())
+
+
+def fit_statuses(runs: Path) -> list[FitStatus]:
+    """Every fit that was given to a job of its own because runs are built on it, as its newest batch has it."""
+    newest: dict[str, FitStatus] = {}
+    for batch in Batch.every(runs):
+        for number in batch.numbers:
+            for fit in batch.group(number).fits:
+                newest.pop(fit.fit_key, None)
+                newest[fit.fit_key] = _of_fit(batch, number, fit)
+    return list(newest.values())
+
+
+def _of_fit(batch: Batch, number: int, fit: FitSpec) -> FitStatus:
+    where = batch, number, batch.job(number)
+    cache = batch.group(number).places.cache
+    if folders.is_fitted(cache, fit.fit_key):
+        return FitStatus(fit, "done", *where)
+    if is_claimed(folders.fit_folder(cache, fit.fit_key) / "lock"):
+        return FitStatus(fit, "running", *where)
+    if batch.is_cancelled:
+        return FitStatus(fit, "cancelled", *where)
+    said = JobState.load(batch.group_path(number))
+    if said is None or said.state == "requeued":
+        return FitStatus(fit, "queued", *where)
+    state: State = (
+        "failed" if said.state == "failed" else "stopped" if said.state == "stopped" else "vanished"
+    )
+    return FitStatus(fit, state, *where, _last_lines(said.message))
 
 
 def _of_batch(runs: Path, batch: Batch) -> Iterator[RunStatus]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from harness import benchmarks
 from harness.benchmarks import Setting
 from harness.errors import ConfigError, FsbenchError, PluginError
-from harness.jobs.run import Job
+from harness.jobs.run import run
 from harness.method import registry
 from harness.runs import planning
 from harness.runs.findings import Trial
@@ -22,10 +22,10 @@ from harness.runs.keeper import Keeper
 from harness.runs.request import Request
 from harness.runs.spec import RunSpec
 from harness.system.folders import Places
-from harness.system.locks import claim
 from harness.system.process import choose_device, keep_freed_memory
 from harness.system.progress import Progress
-from harness.training.fit_context import Fit
+from harness.training.build import Workplace, open_role
+from harness.training.fits import fitted
 from harness.training.validation import Validator
 
 log = logging.getLogger("fsbench.tuning")
@@ -106,64 +106,54 @@ def tune(store: Keeper, places: Places, specs: Sequence[Sequence[RunSpec]], grid
         What became of each entry of the grid, in its order.
     """
     keep_freed_memory()
-    where = choose_device(device)
+    at = Workplace(places, choose_device(device), progress)
     known = {trial.spec.id: trial for trial in store.trials() if trial.n_query}
     for overrides, same in zip(grid, specs, strict=True):
         trials = []
         for spec in same:
             if spec.id not in known:
-                known[spec.id] = TrialJob(spec, places, where, progress).trial()
+                known[spec.id] = trial(spec, at)
                 store.add_trial(known[spec.id])
             trials.append(known[spec.id])
         yield Tried(overrides, tuple(trials))
 
 
-@dataclass
-class TrialJob(Job):
-    """A run that stops before the novel images: trained, then scored on validation classes."""
+def trial(spec: RunSpec, at: Workplace) -> Trial:
+    """Train and score on validation classes; a method's own failure becomes a failed trial, what a user can mend is raised."""
+    score = _joint if benchmarks.named(spec.benchmark).joint else _episodic
+    try:
+        n_correct, n_query, seconds = score(spec, at)
+    except PluginError as error:
+        return _failed(spec, str(error))
+    except FsbenchError:
+        raise
+    except Exception:  # noqa: BLE001 -- a plugin may raise anything
+        return _failed(spec, traceback.format_exc())
+    return Trial(spec, n_correct, n_query, round(seconds), "", _now())
 
-    def trial(self) -> Trial:
-        """Train and score; a method's own failure becomes a failed trial, what a user can mend is raised."""
-        try:
-            return self._trial(*(self._joint() if self.setting.benchmark.joint else self._episodic()))
-        except PluginError as error:
-            return self._failed(str(error))
-        except FsbenchError:
-            raise
-        except Exception:  # noqa: BLE001 -- a plugin may raise anything
-            return self._failed(traceback.format_exc())
 
-    def _episodic(self) -> tuple[int, int, float]:
-        """Correct predictions and queries of the validation episodes, and seconds of the training."""
-        spec, setting = self.spec, self.setting
-        with benchmarks.novel_closed(), claim(self._lock, f"the training of {spec.method.name}"):
-            method = self._build()
-            record = self._fit(method)
-            validate = Validator(spec, self._open("validation"), setting.benchmark.seed, self.device)
-            n_correct, n_query = validate.counts(method, setting.way, setting.shot)
-        return int(n_correct.sum()), len(n_correct) * n_query, record["seconds"]
+def _episodic(spec: RunSpec, at: Workplace) -> tuple[int, int, float]:
+    """Correct predictions and queries of the validation episodes, and seconds of the training; novel images stay closed."""
+    benchmark = benchmarks.named(spec.benchmark)
+    with benchmarks.novel_closed():
+        method, record = fitted(spec.fit, at, spec.config)
+        validate = Validator(spec, open_role(spec, "validation", at), benchmark.seed, at.device)
+        n_correct, n_query = validate.counts(method, spec.n_way, spec.shot)
+    return int(n_correct.sum()), len(n_correct) * n_query, record["seconds"]
 
-    def _joint(self) -> tuple[int, int, float]:
-        """The same of the experiments of a validation half."""
-        with tempfile.TemporaryDirectory() as scratch:
-            result = Job(
-                self.spec, replace(self.places, home=Path(scratch)), self.device, self.progress, self.source
-            ).run()
-        assert result is not None, "a whole run has a result"
-        counts = result.counts[JOINT_METRIC]
-        seconds = result.provenance["seconds"]["fit"]
-        return int(counts.n_correct.sum()), int(counts.n_query.sum()), seconds
 
-    @property
-    def _lock(self) -> Path:
-        return Fit(self.places.cache, self.spec.fit_key).folder / "lock"
+def _joint(spec: RunSpec, at: Workplace) -> tuple[int, int, float]:
+    """The same of the experiments of a validation half."""
+    with tempfile.TemporaryDirectory() as scratch:
+        result = run(spec, replace(at, places=replace(at.places, home=Path(scratch))))
+    assert result is not None, "a whole run has a result"
+    counts = result.counts[JOINT_METRIC]
+    return int(counts.n_correct.sum()), int(counts.n_query.sum()), result.provenance["seconds"]["fit"]
 
-    def _trial(self, n_correct: int, n_query: int, seconds: float) -> Trial:
-        return Trial(self.spec, n_correct, n_query, round(seconds), "", _now())
 
-    def _failed(self, text: str) -> Trial:
-        log.error("%s", text)
-        return Trial(self.spec, 0, 0, 0, text, _now())
+def _failed(spec: RunSpec, text: str) -> Trial:
+    log.error("%s", text)
+    return Trial(spec, 0, 0, 0, text, _now())
 
 
 def best(tried: Sequence[Tried]) -> Tried | None:

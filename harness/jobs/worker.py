@@ -5,21 +5,19 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
-
-import torch
+from dataclasses import replace
 
 from harness.errors import FsbenchError, PluginError
-from harness.jobs.run import Job
-from harness.runs import RunResult, RunSpec, folders
+from harness.jobs.run import get_ready, run
+from harness.runs import FitSpec, RunResult, RunSpec, folders
 from harness.system import process, provenance
 from harness.system.folders import Places
 from harness.system.locks import claim
-from harness.system.progress import Progress
-from harness.system.progress_file import Recorded
+from harness.system.progress import Progress, Recorded
+from harness.training.build import NO_SOURCES, Workplace
+from harness.training.fits import fitted
 
 log = logging.getLogger("fsbench.worker")
-NO_SOURCES: Mapping[str, str] = MappingProxyType({})
 
 
 def carry_out(
@@ -42,66 +40,76 @@ def carry_out(
     Yields:
         The result of each run that is whole, after its folder exists.
     """
-    process.keep_freed_memory()
-    process.settle()
-    where = process.choose_device(device)
+    at = _workplace(places, device, progress, sources)
     for spec in specs:
         part = str(episodes.start if episodes else 0)
-        job = _job(spec, places, where, progress, sources, part)
         with claim(folders.lock_of(places.runs, spec.id, part), f"run {spec.id}"):
-            result = _once(job, episodes)
+            result = _once(spec, _recorded(at, spec, part), episodes)
         if result:
             yield result
 
 
-def get_ready(
+def prepare(
     specs: Sequence[RunSpec], places: Places, device: str, progress: Progress, sources: Mapping[str, str]
 ) -> None:
     """Fit and embed only, for the shards that follow; a failure is theirs to report, since they meet it too."""
-    process.keep_freed_memory()
-    process.settle()
-    where = process.choose_device(device)
+    at = _workplace(places, device, progress, sources)
     for spec in specs:
-        job = _job(spec, places, where, progress, sources, "ready")
         with claim(folders.lock_of(places.runs, spec.id, "ready"), f"run {spec.id}"):
             if not folders.is_done(places.runs, spec.id):
-                with process.log_file(job.partial_folder / "log.txt"):
-                    job.ready()
+                with process.log_file(folders.partial_folder(places.runs, spec.id) / "log.txt"):
+                    get_ready(spec, _recorded(at, spec, "ready"))
 
 
-def _job(spec: RunSpec, places: Places, device: torch.device, progress: Progress, sources: Mapping[str, str],
-         part: str) -> Job:  # fmt: skip
-    """A job that tells a file how far it is, for ``fsbench status``."""
-    path = folders.partial_folder(places.runs, spec.id) / f"progress-{part}.json"
-    return Job(spec, places, device, Recorded(path, progress), sources.get(spec.method.reference, ""))
+def fit_only(
+    fits: Sequence[FitSpec], places: Places, device: str, progress: Progress, sources: Mapping[str, str]
+) -> None:
+    """Make fits that others are built on."""
+    at = _workplace(places, device, progress, sources)
+    for fit in fits:
+        folder = folders.fit_folder(places.cache, fit.fit_key)
+        with process.log_file(folder / "log.txt"):
+            fitted(fit, replace(at, progress=Recorded(folder / "progress.json", at.progress)))
 
 
-def _once(job: Job, episodes: range | None) -> RunResult | None:
+def _workplace(places: Places, device: str, progress: Progress, sources: Mapping[str, str]) -> Workplace:
+    process.keep_freed_memory()
+    process.settle()
+    return Workplace(places, process.choose_device(device), progress, sources)
+
+
+def _recorded(at: Workplace, spec: RunSpec, part: str) -> Workplace:
+    """The same place, telling a file how far it is, for ``fsbench status``."""
+    path = folders.partial_folder(at.places.runs, spec.id) / f"progress-{part}.json"
+    return replace(at, progress=Recorded(path, at.progress))
+
+
+def _once(spec: RunSpec, at: Workplace, episodes: range | None) -> RunResult | None:
     """Do the work unless it has been done meanwhile; None while other episodes are missing."""
-    runs, run_id = job.places.runs, job.spec.id
-    if not folders.is_done(runs, run_id):
-        with process.log_file(job.partial_folder / "log.txt"):
-            result = _guarded(job, episodes)
+    runs, log_file = at.places.runs, folders.partial_folder(at.places.runs, spec.id) / "log.txt"
+    if not folders.is_done(runs, spec.id):
+        with process.log_file(log_file):
+            result = _guarded(spec, at, episodes)
         if result is None:
             return None
-        with claim(folders.lock_of(runs, run_id, "merge"), f"run {run_id}"):
-            if not folders.is_done(runs, run_id):
-                result.save(runs, log_file=job.partial_folder / "log.txt")
-                folders.clear(runs, run_id)
+        with claim(folders.lock_of(runs, spec.id, "merge"), f"run {spec.id}"):
+            if not folders.is_done(runs, spec.id):
+                result.save(runs, log_file=log_file)
+                folders.clear(runs, spec.id)
                 return result
-    folders.clear(runs, run_id)
-    return RunResult.load(runs / run_id)
+    folders.clear(runs, spec.id)
+    return RunResult.load(runs / spec.id)
 
 
-def _guarded(job: Job, episodes: range | None) -> RunResult | None:
+def _guarded(spec: RunSpec, at: Workplace, episodes: range | None) -> RunResult | None:
     try:
-        return job.run(episodes)
+        return run(spec, at, episodes)
     except PluginError as error:
         log.error("%s", error)
-        return RunResult(job.spec, "failed", provenance=provenance.describe(job.device), traceback=str(error))
+        return RunResult(spec, "failed", provenance=provenance.describe(at.device), traceback=str(error))
     except FsbenchError:
         raise
     except Exception:  # noqa: BLE001 -- a plugin may raise anything; it becomes a failed run
         text = traceback.format_exc()
         log.error("%s", text)
-        return RunResult(job.spec, "failed", provenance=provenance.describe(job.device), traceback=text)
+        return RunResult(spec, "failed", provenance=provenance.describe(at.device), traceback=text)

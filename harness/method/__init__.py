@@ -15,6 +15,7 @@ from harness.method.protocol import (
     needs_of,
     recipes,
     traits,
+    views_of,
 )
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "needs_of",
     "recipes",
     "traits",
+    "views_of",
 ]

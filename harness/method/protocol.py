@@ -13,6 +13,7 @@ from harness.errors import PluginError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from harness.images.patches import View
     from harness.method.support import EpisodeBatch
 
 REQUIRED = ("fit_base", "adapt", "predict")
@@ -20,7 +21,11 @@ REQUIRED = ("fit_base", "adapt", "predict")
 
 @runtime_checkable
 class Embeds(Protocol):
-    """Optional: each image is embedded once and kept in a feature table."""
+    """Optional: each image is embedded once and kept in a feature table.
+
+    A method whose instances have an attribute ``views`` (``harness.api.Grid`` or ``RandomCrops``) is given v crops of
+    each original picture: (b, v, c, H, W).
+    """
 
     def embed(self, images: Tensor) -> Tensor:
         """(b, c, H, W) normalised images → (b, *F) features, each independent of the others in the batch."""
@@ -95,6 +100,11 @@ class Traits:
     equivariant: bool
     protocols: frozenset[str]
     episode_batch: int
+
+
+def views_of(method: Any) -> View | None:
+    """The crops that a method wants of each original picture; None for one square."""
+    return getattr(method, "views", None)
 
 
 def traits(cls: type[Any]) -> Traits:

@@ -13,3 +13,9 @@ def full_precision(x: Tensor) -> Tensor:
     torch.float32
     """
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Run matrix work in bf16 or fp16; fp32 leaves everything as it is."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.bfloat16)
+    return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.benchmarks import Benchmark, leaks
 from harness.images.stores import REHEARSAL
-from harness.runs.spec import RunSpec
+from harness.runs.spec import FitSpec, RunSpec
 
 
 def badges(
@@ -56,13 +56,13 @@ def origin(spec: RunSpec, benchmark: Benchmark, record: Mapping[str, Any]) -> di
     return told
 
 
-def saw(spec: RunSpec, benchmark: Benchmark) -> dict[str, Any]:
+def saw(fit: FitSpec, benchmark: Benchmark) -> dict[str, Any]:
     """Which images a training sees, for the record beside its checkpoint, as JSON types."""
-    if spec.weights_sha256:
-        return {"as the user says": list(spec.seen)}
+    if fit.weights_sha256:
+        return {"as the user says": list(fit.seen)}
     return {
         role: {
-            "dataset": part.dataset, "digest": spec.data_digest[role], "classes": dict(part.classes),
+            "dataset": part.dataset, "digest": fit.data_digest[role], "classes": dict(part.classes),
             "images": part.images, "rotations": part.rotations,
         }
         for role, part in benchmark.roles.items()

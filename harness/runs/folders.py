@@ -24,6 +24,11 @@ def fit_folder(cache: Path, fit_key: str) -> Path:
     return cache / "fits" / fit_key
 
 
+def is_fitted(cache: Path, fit_key: str) -> bool:
+    """Whether a training has ended."""
+    return (fit_folder(cache, fit_key) / "fit.json").exists()
+
+
 def partial_folder(runs: Path, run_id: str) -> Path:
     """Where an unfinished run keeps its log, its locks and its predictions so far."""
     return runs / f".partial-{run_id}"

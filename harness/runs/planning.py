@@ -203,6 +203,16 @@ class _Fits:
         return FitSpec(**parts, **trained_alike)
 
 
+def built_on(specs: Iterable[FitSpec]) -> list[FitSpec]:
+    """Every fit that some specifications require, directly or not, once; those that others require come first."""
+    found: dict[str, FitSpec] = {}
+    for spec in specs:
+        for fit in spec.required.values():
+            for lower in (*built_on([fit]), fit):
+                found.setdefault(lower.fit_key, lower)
+    return list(found.values())
+
+
 def grouped(specs: Iterable[RunSpec]) -> list[list[RunSpec]]:
     """Bring runs that share a fit together, keeping the order in which fits first appear."""
     groups: dict[str, list[RunSpec]] = {}

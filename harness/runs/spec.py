@@ -17,6 +17,7 @@ from harness.errors import StoreError
 from harness.method.hyper import ConfigValue
 from harness.method.registry import MethodReference
 
+EMBED_BATCH = 256  # images per embedding call
 SCORED = "scored"  # reference of what has no method here
 Precision = Literal["fp32", "bf16", "fp16"]
 SelectionRole = Literal["validation", "novel"]
@@ -184,7 +185,7 @@ class RunSpec(FitSpec):
     n_query: int = part(between="settings")
     n_episodes: int = part(between="prefixes")
     episode_digest: str = part(between="settings")
-    embed_batch: int = part(256, label="embedding batch")
+    embed_batch: int = part(EMBED_BATCH, label="embedding batch")
 
     @property
     def is_scored(self) -> bool:

@@ -19,7 +19,7 @@ from harness.evaluation.predict import check_scores
 from harness.method import Batched, Embeds
 from harness.testing.promise import NotChecked, demand, demand_close, p_of_mean
 from harness.testing.workbench import SEED, Problem, Workbench, batch_of, batch_scores, scores, steady
-from harness.training.fit_context import Stateful
+from harness.training.checkpoints import Stateful
 
 # A method beats chance clearly or not at all; a fair one is not to be refused by luck, whichever of many it is.
 P_BEATS_CHANCE, P_UNFAIR = 0.01, 0.001

@@ -14,7 +14,7 @@ from harness.errors import ConfigError, DataError, PluginError, StoreError
 from harness.method import Embeds, defaults, hyper, recipes
 from harness.testing.promise import NotChecked, demand, demand_close
 from harness.testing.workbench import BACKBONE, CPU, SECONDS, SEED, Workbench, ready, scores, steady
-from harness.training.fit_context import Fit, Stateful
+from harness.training.checkpoints import Fit, Stateful
 
 
 def builds_from_every_entry(bench: Workbench) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,22 +24,23 @@ from harness.benchmarks.sampling import sample
 from harness.errors import PluginError
 from harness.evaluation import counting, predict
 from harness.evaluation.features import FeatureTable, Images, Source
-from harness.images.inputs import as_input
+from harness.images.inputs import Inputs, as_input
 from harness.images.sources import glyphs
 from harness.images.stores import ImageStore
-from harness.method import Embeds, defaults, hyper, traits
+from harness.method import Embeds, Need, defaults, hyper, needs_of, registry, traits, views_of
 from harness.method.support import EpisodeBatch, Support
 from harness.seeding import stream, torch_generator
 from harness.system.progress import Silent
 from harness.testing.tiny import PIPELINE, tiny_store
 from harness.training.base_set import BaseSet
-from harness.training.fit_context import FitContext
+from harness.training.fit_context import BaseFeatures, FitContext
 
 SECONDS = 60.0  # that a fit may take
 SEED = 0  # of every run of the contract
 N_QUERY = 5  # of each class
 BACKBONE, EMBED_BATCH = "conv4", 80
 CPU = torch.device("cpu")
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,9 @@ class Workbench:
         traits: its optional attributes.
     """
 
-    def __init__(self, cls: type[Any]) -> None:
-        self.cls, self.traits = cls, traits(cls)
+    def __init__(self, cls: type[Any], given: Mapping[str, Any] = NOTHING) -> None:
+        self.cls, self.traits, self._given = cls, traits(cls), given
+        self._below: dict[str, Workbench] = {}
         self._scratch = TemporaryDirectory(prefix="fsbench-contract-")
 
     @property
@@ -97,7 +100,9 @@ class Workbench:
         """``DEFAULTS`` for glyphs-5w1s with the class's ``CONTRACT`` above them."""
         keys = (*hyper.layers("glyphs", "glyphs-5w1s", BACKBONE), "CONTRACT")
         layered = [defaults(self.cls), {"CONTRACT": getattr(self.cls, "CONTRACT", {})}]
-        values = hyper.resolve(self.cls.Config, layered, keys, {}, method=self.cls.name)
+        name = self.cls.name
+        values = hyper.resolve(self.cls.Config, layered, keys, {}, method=name)
+        values = hyper.given(self.cls.Config, values, self._given, method=name, by="the method above it")
         return hyper.from_json(self.cls.Config, {name: entry.value for name, entry in values.items()})
 
     @property
@@ -175,17 +180,27 @@ class Workbench:
         with TemporaryDirectory(dir=self.folder) as scratch, benchmarks.novel_closed():
             ctx = FitContext(
                 Path(scratch), device=CPU, rng=rng, seed=SEED, precision="fp32",
-                validate=self._validate, progress=_Deadline(),
+                validate=self._validate, progress=_Deadline(), required=_Below(self),
             )  # fmt: skip
             if isinstance(method, nn.Module):
                 method.train()
-            method.fit_base(BaseSet(store, PIPELINE, CPU, rng), ctx)
+            with closing(BaseSet(store, PIPELINE, CPU, rng)) as base:
+                method.fit_base(base, ctx)
         ready(method)
+
+    def below(self, need: Need) -> Workbench:
+        """The workbench of a fit that the method is built on."""
+        if need not in needs_of(self.cls, self.config):
+            raise PluginError(f"ctx.require asks for {need.key}, which requires(config) does not name.")
+        if need.key not in self._below:
+            self._below[need.key] = Workbench(registry.load(need.method).cls, need.config)
+        return self._below[need.key]
 
     def _source(self, method: Any, store: ImageStore) -> Source:
         if not isinstance(method, Embeds):
             return Images(store, PIPELINE, CPU)
-        table = FeatureTable.open(self.folder, "contract", method, store, PIPELINE, EMBED_BATCH, "fp32", CPU)
+        inputs = Inputs(store, PIPELINE, CPU, views_of(method))
+        table = FeatureTable(self.folder / f"features-{store.name}", method, inputs, EMBED_BATCH, "fp32")
         table.forget()  # of the weights an epoch ago
         with steady():
             table.ensure(np.arange(len(store)))
@@ -259,6 +274,31 @@ def _demand_copyable(method: Any) -> None:
             f"The fitted method cannot be copied ({type(error).__name__}: {error}). Keep plain values, modules and "
             "detached tensors in it."
         ) from error
+
+
+class _Below:
+    """Gives the small fits of the methods that one is built on."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+        self._given: list[tuple[Any, Workbench]] = []
+
+    def fitted(self, need: Need) -> Any:
+        """The method of a need, fitted and frozen."""
+        bench = self._bench.below(need)
+        if bench.fit.error is not None:
+            raise PluginError(f"The fit of {need.key} failed: {bench.fit.error}") from bench.fit.error
+        self._given.append((bench.fresh(), bench))
+        return self._given[-1][0]
+
+    def features(self, fitted: Any, role: benchmarks.RoleName) -> BaseFeatures:
+        """Its features of all images of a role."""
+        bench = next((bench for known, bench in self._given if known is fitted), None)
+        if bench is None or not isinstance(fitted, Embeds) or role == "novel":
+            raise PluginError("ctx.features takes what ctx.require gave, and base or validation images.")
+        store = tiny_store(role, bench.image_size)
+        x = bench.source_of(role).take(np.arange(len(store)))
+        return BaseFeatures(x, torch.from_numpy(store.label))
 
 
 class _Stopwatch:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -10,7 +12,8 @@ from torch import Tensor
 
 from harness.images.augment import augment as augmented
 from harness.images.augmentations import augmentation
-from harness.images.inputs import as_input, normalise, sent
+from harness.images.inputs import Inputs, as_input, normalise, sent
+from harness.images.patches import View
 from harness.images.stores import ImageStore, WholePictures
 from harness.training.processes import ALONE, World
 
@@ -53,6 +56,8 @@ class BaseSet:
     ) -> None:
         self._world, self._whole = world, whole
         self._store, self._pipeline, self._device, self._rng, self._tick = store, pipeline, device, rng, tick
+        self._inputs: dict[View, Inputs] = {}
+        self._open = ExitStack()
         self._label = torch.from_numpy(store.label)
         self._counts = torch.from_numpy(store.counts)
         self._first_row = self._counts.cumsum(0) - self._counts
@@ -60,13 +65,21 @@ class BaseSet:
         self.n_images = len(store.label)
         self.class_names = tuple(store.class_names)
 
-    def batches(self, size: int, *, augment: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+    def close(self) -> None:
+        """Close the original pictures that crops were cut from."""
+        self._open.close()
+
+    def batches(
+        self, size: int, *, augment: bool = False, views: View | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Go once through all images in random order.
 
         Args:
             size: images per batch; the last batch may be smaller, but never has fewer than two.
             augment: whether each image is cropped, recoloured and mirrored at random, in the way that goes with
                 the pipeline; the grey pipelines have none.
+            views: crops of the original pictures in place of squares: x is (b, v, c, H, W). With ``augment`` they are
+                drawn anew in each pass, else they are those of evaluation.
 
         Yields:
             x (b, c, H, W) float32 normalised, y (b,) int64 in [0, n_classes). Several processes that train together
@@ -77,10 +90,11 @@ class BaseSet:
         """
         order = torch.randperm(self.n_images, generator=self._rng)
         self._world.check_batches(size)
+        take = self._crops(views, augment) if views else partial(self._images, augment=augment)
         for rows in order.split(size):
             own = self._world.own(len(rows))
             if own:  # batch statistics of one image are undefined
-                yield self._images(rows, augment, own), self._label[rows[own]].to(self._device)
+                yield take(rows, own=own), self._label[rows[own]].to(self._device)
                 self._tick(len(rows))
 
     def n_batches(self, size: int) -> int:
@@ -88,7 +102,7 @@ class BaseSet:
         return self.n_images // size + (self._world.own(self.n_images % size) is not None)
 
     def episodes(
-        self, n: int, way: int, shot: int, n_query: int, *, augment: bool = False
+        self, n: int, way: int, shot: int, n_query: int, *, augment: bool = False, views: View | None = None
     ) -> Iterator[TrainingEpisode]:
         """Draw ``n`` training episodes.
 
@@ -97,6 +111,7 @@ class BaseSet:
             way: classes per episode; at most ``n_classes`` are used.
             shot, n_query: support and query images per class.
             augment: as in ``batches``; an image that occurs in several episodes is drawn anew each time.
+            views: as in ``batches``: images are (W, S + Q, v, c, H, W).
 
         Yields:
             TrainingEpisode.
@@ -113,19 +128,30 @@ class BaseSet:
             )
         way = min(way, self.n_classes)
         for _ in range(n):
+            take = self._crops(views, augment) if views else partial(self._images, augment=augment)
             classes = torch.randperm(self.n_classes, generator=self._rng)[:way]
             rows = torch.stack([self._draw(c, need) for c in classes.tolist()])  # (W, S + Q)
-            images = self._images(rows.flatten(), augment).unflatten(0, (way, need))
+            images = take(rows.flatten()).unflatten(0, (way, need))
             yield TrainingEpisode(images, classes.to(self._device), shot)
             self._tick(len(rows.flatten()))
 
-    def all_images(self, size: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
+    def all_images(self, size: int = 256, *, views: View | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Go once through all images in order, as ``batches`` does; for statistics of the base features."""
+        take = self._crops(views, False) if views else self._images
         for rows in torch.arange(self.n_images).split(size):
-            yield self._images(rows), self._label[rows].to(self._device)
+            yield take(rows), self._label[rows].to(self._device)
 
     def _draw(self, c: int, n: int) -> Tensor:
         return self._first_row[c] + torch.randperm(int(self._counts[c]), generator=self._rng)[:n]
+
+    def _crops(self, views: View, augment: bool) -> Callable[..., Tensor]:
+        """Gathers crops; those of a training pass depend on a number that every process draws alike."""
+        if views not in self._inputs:
+            given = Inputs(self._store, self._pipeline, self._device, views)
+            self._inputs[views] = self._open.enter_context(given)
+        inputs = self._inputs[views]
+        number = int(torch.randint(2**31, (), generator=self._rng)) if augment else None
+        return lambda rows, own=slice(None): inputs.take(rows[own].numpy(), number)
 
     def _images(self, rows: Tensor, augment: bool = False, own: slice = slice(None)) -> Tensor:
         """Those of ``own``; what an augmentation draws is drawn for all rows, so that every process draws the same."""

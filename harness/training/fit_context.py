@@ -1,42 +1,50 @@
-"""Training that survives: resumable epochs, validation by the harness, one checkpoint per fit key."""
+"""What ``fit_base`` may ask of the harness: resumable epochs, validation, curves, and the fits it is built on."""
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
+from harness.benchmarks import RoleName
 from harness.errors import ConfigError, PluginError, StoreError
-from harness.evaluation.features import autocast
-from harness.runs.folders import fit_folder
+from harness.method import Need, needs
+from harness.ops.precision import autocast
 from harness.system import process
-from harness.system.files import save_text
 from harness.system.progress import Progress, stage
-from harness.training.checkpoints import load_tensors, save_tensors
+from harness.training.checkpoints import FORMAT, Stateful, kept_state, load_tensors, save_tensors
 from harness.training.processes import ALONE, World
 
 log = logging.getLogger("fsbench.fit")
-FORMAT = 1
 _LOOK_EVERY = 50  # losses between two looks at them
-IMPORTED = "imported"  # in the record of a fit that came from elsewhere: the bundle that brought it
 
 
-@runtime_checkable
-class Stateful(Protocol):
-    """Whatever can be saved and restored: modules, optimisers, schedules."""
+class BaseFeatures(NamedTuple):
+    """Features of all images of one role.
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state."""
+    Attributes:
+        x: (N, *F) float32, memory-mapped: read it in parts.
+        y: (N,) int64 label of each, as in ``base.batches``.
+    """
 
-    def load_state_dict(self, state: dict[str, Any]) -> Any:
-        """Restore the state."""
+    x: torch.Tensor
+    y: torch.Tensor
+
+
+class Requires(Protocol):
+    """Where the fits are that a training is built on."""
+
+    def fitted(self, need: Need) -> Any:
+        """The method of a need, fitted and frozen."""
+
+    def features(self, fitted: Any, role: RoleName) -> BaseFeatures:
+        """Its features of all images of a role."""
 
 
 class FitContext:
@@ -51,7 +59,8 @@ class FitContext:
     def __init__(self, folder: Path, *, device: torch.device, rng: torch.Generator, seed: int,
                  precision: str, validate: Callable[[Any, int, int], float] | None,
                  progress: Progress, keeps_all: bool = False, world: World = ALONE,
-                 config: Mapping[str, Any] = MappingProxyType({})) -> None:  # fmt: skip
+                 config: Mapping[str, Any] = MappingProxyType({}), required: Requires | None = None) -> None:  # fmt: skip
+        self._required = required
         self._config = config
         self._world = world
         self.device, self.rng, self.seed = device, rng, seed
@@ -63,6 +72,32 @@ class FitContext:
         self._began, self._earlier_seconds = time.monotonic(), 0.0
         self._note, self._n_images, self._speed_since = "", 0, time.monotonic()
         self._epoch, self._n_steps, self._losses = 0, 0, list[tuple[int, torch.Tensor]]()
+
+    def require(self, method: str, **config: Any) -> Any:
+        """Give a fit that ``requires`` has named, by the same words: that method, fitted, frozen, of the same run seed.
+
+        Raises:
+            PluginError: when it was not named there, so that it could not be planned.
+        """
+        if self._required is None:
+            raise PluginError(
+                f"ctx.require({method!r}): name it in requires(config) first, so that it is planned."
+            )
+        return self._required.fitted(needs(method, **config))
+
+    def features(self, fitted: Any, role: RoleName = "base") -> BaseFeatures:
+        """Features that a required fit gives all images of a role, embedded once whoever asks.
+
+        Args:
+            fitted: what ``require`` gave.
+            role: "base" or "validation".
+
+        Raises:
+            PluginError: when it did not come from ``require``, or has no ``embed``.
+        """
+        if self._required is None:
+            raise PluginError("ctx.features takes what ctx.require gave.")
+        return self._required.features(fitted, role)
 
     def autocast(self) -> torch.autocast:
         """Open the run's precision (``--precision bf16``); distances and losses belong outside it."""
@@ -263,49 +298,3 @@ class FitContext:
         self.rng.set_state(saved["training"].cpu())
         if saved["cuda"] is not None:
             torch.cuda.set_rng_state(saved["cuda"].cpu(), self.device)
-
-
-class Fit:
-    """A fitted method on disk: ``fits/<fit key>/{fit.pt,fit.json}``, and ``training.pt`` until then."""
-
-    def __init__(self, cache: Path, fit_key: str) -> None:
-        self.folder = fit_folder(cache, fit_key)
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the training has ended."""
-        return (self.folder / "fit.json").exists()
-
-    def record(self) -> dict[str, Any]:
-        """Seconds, curves and selection of the finished training."""
-        return json.loads((self.folder / "fit.json").read_text())
-
-    def finish(self, method: Any, record: Mapping[str, Any]) -> None:
-        """Keep the fitted weights and the record, drop the training state."""
-        if isinstance(method, Stateful):
-            save_tensors(self.folder / "fit.pt", {"format": FORMAT, "state": method.state_dict()})
-        try:
-            save_text(self.folder / "fit.json", json.dumps(record))
-        except OSError as error:
-            raise StoreError(
-                f"{self.folder}/fit.json could not be written: {error.strerror}. Free some space, or set FSBENCH_CACHE."
-            ) from error
-        for path in (self.folder / "training.pt", *self.folder.glob("kept-*.pt")):
-            path.unlink(missing_ok=True)
-
-    def restore(self, method: Any, device: torch.device) -> None:
-        """Load the fitted weights.
-
-        Raises:
-            StoreError: when the checkpoint is truncated or belongs to another method.
-        """
-        saved = load_tensors(self.folder / "fit.pt", device)
-        try:
-            method.load_state_dict(saved["state"])
-        except (RuntimeError, KeyError) as error:
-            raise StoreError(f"{self.folder}/fit.pt is not a checkpoint of this method: {error}") from error
-
-
-def kept_state(folder: Path, i: int) -> Path:
-    """File of the i-th state that a training kept for a later selection."""
-    return folder / f"kept-{i}.pt"

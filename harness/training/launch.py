@@ -28,8 +28,7 @@ from harness import errors
 from harness.errors import ConfigError, FsbenchError
 from harness.system import process
 from harness.system.files import save_text
-from harness.system.progress import Lines, Progress, Silent
-from harness.system.progress_file import Recorded
+from harness.system.progress import Lines, Progress, Recorded, Silent
 from harness.training.processes import World
 
 Work = Callable[[World, torch.device, Progress], None]

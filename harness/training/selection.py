@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from harness.errors import PluginError
-from harness.training.checkpoints import load_tensors
-from harness.training.fit_context import kept_state
+from harness.training.checkpoints import kept_state, load_tensors
 from harness.training.validation import Validator
 
 

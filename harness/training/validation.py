@@ -10,11 +10,12 @@ import torch
 from harness.benchmarks.episodes import EpisodeList, IntArray
 from harness.benchmarks.sampling import sample
 from harness.evaluation import counting, predict
-from harness.evaluation.features import Images, Source, autocast
-from harness.images.inputs import as_input
+from harness.evaluation.features import Images, Source
+from harness.images.inputs import Inputs
 from harness.images.stores import ImageStore
-from harness.method import Embeds
-from harness.runs.spec import RunSpec
+from harness.method import Embeds, views_of
+from harness.ops.precision import autocast
+from harness.runs.spec import EMBED_BATCH, FitSpec
 from harness.seeding import stream
 
 N_EPISODES = 400
@@ -24,8 +25,8 @@ N_QUERY = 15
 class Validator:
     """Scores a method on validation episodes, embedding only the images they touch."""
 
-    def __init__(self, spec: RunSpec, store: ImageStore, benchmark_seed: int, device: torch.device) -> None:
-        self._spec, self._store, self._device = spec, store, device
+    def __init__(self, fit: FitSpec, store: ImageStore, benchmark_seed: int, device: torch.device) -> None:
+        self._fit, self._store, self._device = fit, store, device
         self._seed = stream(benchmark_seed, "validation")
         self._lists: dict[tuple[int, int], EpisodeList] = {}
 
@@ -40,9 +41,9 @@ class Validator:
         source = (
             self._embedded(method, episodes.rows())
             if isinstance(method, Embeds)
-            else Images(self._store, self._spec.pipeline, self._device)
+            else Images(self._store, self._fit.pipeline, self._device)
         )
-        given = predict.predict(method, episodes, source, self._spec.seed)
+        given = predict.predict(method, episodes, source, self._fit.seed)
         return counting.n_correct(given, episodes.query_label), episodes.n_query
 
     def _episodes(self, way: int, shot: int) -> EpisodeList:
@@ -55,10 +56,11 @@ class Validator:
         return self._lists[way, shot]
 
     def _embedded(self, method: Embeds, rows: IntArray) -> Source:
-        with torch.no_grad(), autocast(self._device, self._spec.precision):
+        inputs = Inputs(self._store, self._fit.pipeline, self._device, views_of(method))
+        with inputs, torch.no_grad(), autocast(self._device, self._fit.precision):
             parts = [
-                method.embed(as_input(self._store, chunk, self._spec.pipeline, self._device)).float()
-                for chunk in np.array_split(rows, max(1, len(rows) // self._spec.embed_batch))
+                method.embed(inputs.take(chunk)).float()
+                for chunk in np.array_split(rows, max(1, len(rows) // EMBED_BATCH))
             ]
         return _Rows(rows, torch.cat(parts))
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,7 +15,7 @@ from harness.runs import RunResult, planning
 from harness.runs.request import Request
 from harness.system.folders import Places
 from harness.system.progress import Silent
-from harness.training.fit_context import Fit
+from harness.training.checkpoints import Fit
 
 CPU = torch.device("cpu")
 
@@ -88,15 +86,11 @@ def test_training_on_episodes_is_refused(mine: Path, tmp_path: Path, data: Path)
         run(mine, tmp_path / "home", data, 2, method="protonet")
 
 
-def test_too_few_gpus_are_said_so(mine: Path, tmp_path: Path, data: Path) -> None:
-    from harness.jobs.run import Job
+def test_too_few_gpus_are_said_so() -> None:
     from harness.training import launch
 
-    options = Request(n_episodes=20, world_size=99)
-    (spec,) = planning.plan([f"{mine}:Mine"], ["glyphs-5w1s"], [0], options, data)
-    job: Any = Job(replace(spec), Places(tmp_path, data, tmp_path, ""), torch.device("cuda"), Silent())
     with pytest.raises(ConfigError, match=r"--gpus 99: this process sees \d+ GPUs"):
-        launch.train(job)
+        launch.together(print, 99, torch.device("cuda"), Silent())
 
 
 MINE = '''

@@ -21,6 +21,7 @@ from harness.errors import ConfigError, DataError, FsbenchError, StoreError
 from harness.exchange import bundles
 from harness.jobs import dispatch
 from harness.runs import Counts, RunResult
+from harness.runs.request import Request
 from harness.store import Store
 from harness.store.connection import engine_for
 from harness.system.folders import Places
@@ -379,14 +380,14 @@ def test_tuning_keeps_novel_images_closed_and_stores_failures(
 def test_a_grid_that_cannot_be_tried_is_refused_before_anything_is_trained(
     lab: Callable[[str], Lab], words: list[str], problem: str
 ) -> None:
-    from harness.cli import plans, tune_command
+    from harness.cli import asking, plans
 
     ours = lab("ours")
     grid = [b for a, b in pairwise(words) if a == "--grid"]
     overrides = [b for a, b in pairwise(words) if a == "--set"]
     with pytest.raises(ConfigError, match=problem):
-        options = plans.tuning_options(overrides, None, "clean", "fp32", None)
-        tune_command.tune(ours.store, ours.places, "protonet", words[1], grid, [0], options, "cpu")
+        request = Request(asking.parse_overrides(overrides))
+        plans.tune(ours.store, ours.places, "protonet", words[1], grid, [0], request, "cpu")
 
 
 PEEK = '''
@@ -404,8 +405,9 @@ class Peek:
         pass
     def adapt(self, support):
         if self.config.what == "peek":
-            from harness import benchmarks, places
-            benchmarks.load("glyphs-5w1s").benchmark.open("novel", places.places().data)
+            from harness import benchmarks
+            from harness.system.folders import places
+            benchmarks.load("glyphs-5w1s").benchmark.open("novel", places().data)
         if self.config.what == "fail":
             raise ValueError("asked to fail")
         return support.n_way

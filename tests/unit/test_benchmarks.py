@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness import benchmarks
+from harness.benchmarks import settings
 from harness.errors import ConfigError, DataError
 
 
@@ -56,7 +57,7 @@ def test_published_episodes_have_one_setting() -> None:
 
 
 def test_a_changed_list_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmarks, "locked_digests", lambda: {"glyphs-5w1s": "0" * 64})
+    monkeypatch.setattr(settings, "locked_digests", lambda: {"glyphs-5w1s": "0" * 64})
     with pytest.raises(DataError, match=r"episodes\.lock"):
         _ = benchmarks.load("glyphs-5w1s").episodes
 

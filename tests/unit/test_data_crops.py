@@ -116,18 +116,37 @@ def test_random_crops_belong_to_the_picture_not_the_batch(store: ImageStore) -> 
         assert (others.images([0]) != together[0]).any()
 
 
-def test_sets_without_originals_and_rotated_classes_are_refused(store: ImageStore, tmp_path: Path) -> None:
+def test_sets_without_originals_are_refused(store: ImageStore, tmp_path: Path) -> None:
     small = write(plan(has_originals=False, pipeline="stored"), tmp_path / "small").dataset
     with pytest.raises(
         DataError, match=r"without the original pictures.*fsbench import-folder PATH --name birds"
     ) as caught:
         Crops(small.select(["c0"], "stored", 20), Grid(), 24)
     assert caught.value.exit_code == 3
-    with pytest.raises(DataError, match="made in memory"):
-        Crops(store_of_arrays("tiny", np.zeros((1, 2, 4, 4, 3), dtype=np.uint8), ["a"]), Grid(), 24)
+
+
+def test_images_made_in_memory_are_their_own_originals() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 12, 12, 1), dtype=np.uint8)
+    tiny = store_of_arrays("tiny", pixels, ["a", "b"])
+    with Crops(tiny, Grid((1, 2), ratio=1.0), 12) as crops:
+        found = crops.images([4])  # the second of class b
+    assert (found[0, 0] == pixels[1, 1]).all()  # the whole picture, at its own size
+    quarter = Image.fromarray(pixels[1, 1, :6, :6, 0]).resize((12, 12), Image.Resampling.BILINEAR)
+    assert (found[0, 1, :, :, 0] == np.asarray(quarter)).all()
+
+
+def test_pictures_of_rotated_classes_are_turned_before_they_are_cut(store: ImageStore) -> None:
     assert store.prepared is not None
-    with pytest.raises(DataError, match="rotated"):
-        Crops(store.prepared.select(["c0"], "feat", 20, rotations=True), Grid(), 24)
+    upright = store.prepared.select(["c0"], "feat", 20)
+    turned = store.prepared.select(["c0"], "feat", 20, rotations=True)
+    with (
+        Crops(upright, Grid((1,), ratio=1.0), 24) as crops,
+        Crops(turned, Grid((1,), ratio=1.0), 24) as others,
+    ):
+        for quarter in range(4):  # a square of the whole picture turns with it
+            row = int(turned.starts[quarter])
+            expected = np.rot90(crops.images([0])[0, 0].astype(int), quarter)
+            assert abs(others.images([row])[0, 0].astype(int) - expected).max() <= 1  # rounding of the filter
 
 
 def test_a_picture_too_small_for_its_grid_is_named(store: ImageStore) -> None:

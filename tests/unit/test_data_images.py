@@ -313,7 +313,7 @@ KILLED = """
     import os, signal, sys
     from dataclasses import replace
     from pathlib import Path
-    from harness.data import originals, maps
+    from harness.images import originals, maps
     from harness.images.prepare import write
     sys.path.insert(0, {here!r})
     from test_data_images import CLASSES, plan_of

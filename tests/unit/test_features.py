@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from harness.backbones import build
 from harness.errors import PluginError, StoreError
 from harness.evaluation.features import FeatureTable
+from harness.images.inputs import Inputs
 from harness.images.stores import ImageStore, store_of_arrays
 
 CPU = torch.device("cpu")
@@ -37,7 +38,7 @@ class Embedder(nn.Module):
 
 
 def table(folder: Path, store: ImageStore, method: Any, batch: int = 16) -> FeatureTable:
-    return FeatureTable.open(folder, "fit", method, store, "stored", batch, "fp32", CPU)
+    return FeatureTable(folder, method, Inputs(store, "stored", CPU), batch, "fp32")
 
 
 def test_a_feature_does_not_depend_on_which_rows_were_asked(tmp_path: Path, store: ImageStore) -> None:

@@ -16,8 +16,8 @@ from harness.errors import ConfigError, PluginError, StoreError
 from harness.seeding import torch_generator
 from harness.system import process
 from harness.system.progress import Silent
-from harness.training.checkpoints import load_tensors, save_tensors
-from harness.training.fit_context import Fit, FitContext
+from harness.training.checkpoints import Fit, load_tensors, save_tensors
+from harness.training.fit_context import FitContext
 from harness.training.selection import select
 
 CPU = torch.device("cpu")

@@ -5,28 +5,38 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
+import made_up_results as made
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scratch_home import wait_until
 
+from harness import benchmarks
 from harness.errors import ConfigError
 from harness.evaluation import partial
 from harness.evaluation.partial import Piece
 from harness.jobs import slurm_options
-from harness.jobs.batches import Batch
+from harness.jobs.batches import Batch, Group
 from harness.jobs.executors import LocalProcesses
-from harness.jobs.run import Job, Ready
+from harness.jobs.run import Ready, evaluate
+from harness.method.support import EpisodeBatch
+from harness.runs import folders
+from harness.system.folders import Places
 from harness.system.locks import claim, is_claimed
-from harness.system.progress import Silent
-from harness.system.progress_file import Recorded, seconds_left
+from harness.system.progress import Recorded, Silent, seconds_left
+from harness.testing import tiny_store
+from harness.training.build import Workplace
+from harness.training.fits import Fitted
 
 HOLD = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from harness.system.locks import claim
 with claim(Path(sys.argv[1]), "it"):
@@ -98,42 +108,51 @@ def test_progress_is_a_file_that_tells_the_time_left(tmp_path: Path) -> None:
     assert seconds_left({**told, "done": 6, "began": 100.0, "written": 108.0}) == 8.0
 
 
-def test_out_of_memory_halves_the_batch_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[tuple[int, int]] = []
+class Greedy:
+    """Asks for 16 episodes at once, and finds memory for four."""
 
-    def predict(method, episodes, source, seed, *, first, batch, after_batch):  # type: ignore[no-untyped-def]
-        tried.append((first, batch))
-        if batch > 4:
+    episode_batch = 16
+
+    def __init__(self) -> None:
+        self.tried: list[int] = []
+
+    def predict_batch(self, batch: EpisodeBatch) -> torch.Tensor:
+        self.tried.append(len(batch.support))
+        if len(batch.support) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        for start in range(0, len(episodes), batch):
-            after_batch(start, np.full((len(episodes[start : start + batch]), 3), first))
-
-    monkeypatch.setattr("harness.jobs.run.evaluate.predict", predict)
-    monkeypatch.setattr("harness.jobs.run.evaluate.episodes_at_once", lambda *_: 16)
-    monkeypatch.setattr(Job, "_episodes", range(40))
-    job = Job(_Spec(), None, torch.device("cpu"), Silent())  # type: ignore[arg-type]
-    piece = partial.Growing(tmp_path, range(8, 40), (3,), Silent())
-    job._predict(Ready(None, None, None, {}, {}), piece, range(8, 40))  # type: ignore[arg-type]
-    assert tried == [(8, 16), (8, 8), (8, 4)] and piece.n_done == 32
+        return torch.zeros(*batch.query.shape[:2], batch.support.shape[1])
 
 
-class _Spec:
-    seed = 0
+class Zeros:
+    """Features that are all alike."""
+
+    def take(self, rows: np.ndarray[Any, np.dtype[np.int64]]) -> torch.Tensor:
+        return torch.zeros(len(rows), 2)
 
 
-def test_a_batch_cancelled_by_another_process_starts_nothing_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started: list[int] = []
-    monkeypatch.setattr(LocalProcesses, "_start", lambda self, batch, number: started.append(number))
-    monkeypatch.setattr(LocalProcesses, "_is_running", lambda self, batch, number: False)
-    monkeypatch.setattr(Batch, "group", lambda self, number: SimpleNamespace(after=()))
-    batch, engine = Batch(tmp_path, "local"), LocalProcesses(jobs=1)
-    engine.submit(batch, [0, 1, 2])
-    assert started == [0]
-    Batch(tmp_path, "local").cancel()
+def test_out_of_memory_halves_the_batch_and_goes_on(tmp_path: Path) -> None:
+    spec = replace(made.result().spec, n_episodes=40)
+    places, method = Places(tmp_path, tmp_path, tmp_path, ""), Greedy()
+    episodes = benchmarks.load("glyphs-5w1s").episodes[:40]
+    ready = Ready(Fitted(method, {}), tiny_store("novel"), episodes, Zeros(), {})
+    at = Workplace(places, torch.device("cpu"), Silent())
+    evaluate(spec, ready, at, range(8, 40))
+    assert method.tried == [16, 8, *[4] * 8]
+    [piece] = partial.load(folders.partial_folder(places.runs, spec.id))
+    assert (
+        piece.episodes == range(8, 40) and (piece.predictions == 0).all()
+    )  # of equal scores the first class wins
+
+
+def test_a_batch_cancelled_by_another_process_starts_nothing_more(tmp_path: Path) -> None:
+    nothing = Group((), str(tmp_path), str(tmp_path), str(tmp_path), "cpu", {})
+    batch, engine = Batch.create(tmp_path, "local", [nothing] * 3, {}), LocalProcesses(jobs=1)
+    engine.submit(batch, batch.numbers)
+    assert [bool(batch.job(n)) for n in batch.numbers] == [True, False, False]
+    Batch(batch.path, "local").cancel()
+    wait_until(lambda: "running" not in engine.alive(batch).values(), "the job that does nothing ends")
     engine.advance(batch)
-    assert started == [0] and not engine.alive(batch)
+    assert [bool(batch.job(n)) for n in batch.numbers] == [True, False, False] and not engine.alive(batch)
 
 
 @pytest.mark.parametrize(

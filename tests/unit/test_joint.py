@@ -16,7 +16,7 @@ from harness.benchmarks.episodes import JointList
 from harness.benchmarks.experiments import JointClasses
 from harness.errors import ConfigError, DataError, PluginError
 from harness.evaluation import counting, predict_jointly
-from harness.evaluation.run_results import counts_of, table_of
+from harness.evaluation.protocols import JOINT
 from harness.method.support import Support
 
 TWINS = ("glyphs-lowshot", "omniglot-small-lowshot", "imagenet-lowshot")
@@ -286,8 +286,8 @@ def test_what_is_stored_explains_itself() -> None:
     """Counts derive from the stored predictions and the stored list alone."""
     found = CLASSES.experiments(2, seed=5)
     given_ = predict_jointly.predict(Guess(), found, Rows(LABEL, 8), seed=3)
-    counts = counts_of(found, given_)
-    table = table_of(found, tuple("abcdefgh"), ("",) * 8)
+    counts = JOINT.counts(found, given_)
+    table = JOINT.table(found, tuple("abcdefgh"), ("",) * 8)
     assert table.is_joint and next(iter(counts)) == "top1/novel"
     assert [table.class_names[c] for c in table.classes[0]] == list("bdfgh")
     for top in ("top1", "top5"):

@@ -11,7 +11,7 @@ import pytest
 from harness import stats
 from harness.benchmarks.experiments import JointClasses
 from harness.errors import StoreError
-from harness.evaluation.run_results import counts_of, table_of
+from harness.evaluation.protocols import JOINT
 from harness.report import exports
 from harness.report.board import by_class, joint, pairs
 from harness.report.board.rows import Row
@@ -42,7 +42,9 @@ def made(method: str, share_right: float, seed: int = 0, n: int = 5) -> RunResul
         episode_digest=CLASSES.experiments(1, seed=5).digest, data_digest={"base": "0" * 64, "novel": "1" * 64}, seed=seed,
     )  # fmt: skip
     given = np.stack([first, fifth], axis=1)
-    return RunResult(spec, "done", counts_of(experiments, given), table_of(experiments, NAMES, ("",) * 8))
+    return RunResult(
+        spec, "done", JOINT.counts(experiments, given), JOINT.table(experiments, NAMES, ("",) * 8)
+    )
 
 
 def board(folder: Path, *results: RunResult) -> tuple[Store, Table]:

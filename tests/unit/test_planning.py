@@ -49,9 +49,15 @@ def test_runs_that_share_a_fit_are_one_group_in_the_order_of_the_plan(data: Path
     ]
 
 
-def test_a_method_of_another_protocol_is_refused(data: Path) -> None:
+def test_a_name_that_no_method_has_is_refused(data: Path) -> None:
     with pytest.raises(ConfigError, match="is not a method"):
         planning.plan(["protnet"], ["glyphs-5w1s"], [0], Request(), data)
+
+
+def test_a_method_of_another_protocol_is_refused(data: Path) -> None:
+    said = "neg-cosine speaks the episodic protocol; glyphs-lowshot is joint"
+    with pytest.raises(ConfigError, match=said):
+        planning.plan(["neg-cosine"], ["glyphs-lowshot-n1"], [0], Request(), data)
 
 
 def test_hours_come_from_earlier_runs_of_the_same_kind(tmp_path: Path) -> None:

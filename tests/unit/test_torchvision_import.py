@@ -1,3 +1,5 @@
+"""torchvision imports beside a CPU-only torch, and where the plain import already works."""
+
 from __future__ import annotations
 
 import subprocess
@@ -20,6 +22,12 @@ def run(code: str) -> str:
 
 def test_torchvision_can_be_imported_in_a_fresh_process() -> None:
     assert "out_features=1000" in run(IMPORT + USE)
+
+
+def test_transforms_work_whatever_the_build() -> None:
+    code = "import_torchvision(); import torch; from torchvision import transforms; "
+    shape = "print(tuple(transforms.CenterCrop(4)(torch.zeros(1, 8, 8)).shape))"
+    assert run(IMPORT + code + shape).strip() == "(1, 4, 4)"
 
 
 def test_importing_twice_is_harmless() -> None:
