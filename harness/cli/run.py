@@ -91,9 +91,12 @@ def run(
     with open_store(where(), create=True) as store:
         planned = dispatch.classify(specs, where(), store, force=force)
         _tell_known([entry.spec for entry in planned if entry.state == "stored"])
-        results = list(dispatch.run(planned, where(), store, ways, progress(), force=force))
+        if ways.executor == "inline":
+            made = dispatch.run_inline(planned, where(), store, progress(), device=device, force=force)
+        else:
+            made = dispatch.run_jobs(planned, where(), store, ways, force=force)
+        failed = [result for result in made if result.status == "failed"]
         rows = _rows_of(specs, store)
-    failed = [result for result in results if result.status == "failed"]
     _answer(rows, failed, as_json=as_json)
     if failed:
         raise typer.Exit(SOME_FAILED if rows else 1)

@@ -99,7 +99,7 @@ def whole(pieces: list[Piece], n_episodes: int) -> Predictions | None:
 
 
 class Growing:
-    """Predictions of one stretch as they come, saved every few seconds.
+    """Predictions of one stretch as they come, saved every few seconds and when the ``with`` block ends, however it ends.
 
     Attributes:
         n_done: episodes taken so far.
@@ -110,6 +110,12 @@ class Growing:
         self._predictions = np.zeros((len(stretch), *shape), dtype=np.int64)
         self._n_saved, self.n_done = 0, 0
         self._began = self._last_saved = time.monotonic()
+
+    def __enter__(self) -> Growing:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.save()
 
     def add(self, _start: int, given: Predictions) -> None:
         """Take the next batch, (e, *shape)."""

@@ -1,26 +1,35 @@
 """What a protocol decides: how a list is predicted and counted, what is stored of it, and over what rows are paired.
 
-One object each; everything else asks the object. ``harness.report`` reads what they say without loading torch.
+One object each; everything else asks the object. What they say is read without loading torch, which only predicting needs.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.benchmarks.episodes import AnyList, EpisodeList, JointList
+from harness.benchmarks.episodes import AnyList, EpisodeList, IntArray, JointList
 from harness.evaluation import counting
+from harness.method import Batched, traits
+from harness.method.support import BaseSupport, EpisodeBatch, Support
 from harness.runs.result import Counts, EpisodeTable
+from harness.seeding import stream, torch_generator
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
     from harness.evaluation.features import Source
 
 Predictions = npt.NDArray[np.int64]
-AfterBatch = Callable[[int, Predictions], None]
+GATHERED_BYTES = 13 * 2**20  # of features gathered at once: small chunks stay in the processor's cache
+AT_ONCE = 64  # episodes at most, unless a method asks for more
+_ORDER_STREAM = stream(0, "query order")
 
 
 class Protocol(ABC):
@@ -42,32 +51,44 @@ class Protocol(ABC):
     headlines: ClassVar[tuple[str, ...]]
     has_pictures: ClassVar[bool]
 
-    @abstractmethod
     def predict(
-        self,
-        method: Any,
-        asked: Any,
-        source: Source,
-        seed: int,
-        first: int,
-        after_batch: AfterBatch,
-        at_once: int | None,
-    ) -> Predictions:
+        self, method: Any, asked: Any, source: Source, seed: int, *, first: int = 0, at_once: int | None = None,
+        after_batch: Callable[[int, Predictions], None] | None = None,
+    ) -> Predictions:  # fmt: skip
         """Predict every query of a list.
 
+        The queries of an element reach the method in an order of their own, so that it says nothing about labels.
+
         Args:
-            method: fitted.
-            asked: the list from position ``first`` on.
+            method: fitted; ``predict_batch`` is used where there is one.
+            asked: E elements, the list from position ``first`` on.
             source: features or images by row.
-            seed: the run seed.
-            first: position of its first element in the whole list.
-            after_batch: told (position in ``asked``, predictions) after each batch.
-            at_once: elements in one call of the method; None for as many as suit it.
+            seed: the run seed, from which the generator of each element comes.
+            first: position of ``asked[0]`` in the whole list.
+            at_once: elements in one call of the method; changes no prediction.
+            after_batch: told (position in ``asked``, predictions) after each of them.
+
+        Returns:
+            (E, *asked.predicted_shape) int64 labels in [0, n_way), in the order of the list.
+
+        Raises:
+            PluginError: when scores have the wrong shape or type, are not finite, or an input was changed.
         """
+        import torch
+
+        predictions = np.empty((len(asked), *asked.predicted_shape), dtype=np.int64)
+        at_once = at_once or self.at_once(method, asked, source)
+        with torch.no_grad():
+            for start in range(0, len(asked), at_once):
+                here = predictions[start : start + at_once]
+                here[:] = self._predict(method, asked[start : start + at_once], source, seed, first + start)
+                if after_batch:
+                    after_batch(start, here)
+        return predictions
 
     @abstractmethod
     def at_once(self, method: Any, asked: Any, source: Source) -> int:
-        """Elements in one call of the method."""
+        """Elements in one call of the method, at least 1."""
 
     @abstractmethod
     def counts(self, asked: Any, predictions: Predictions) -> dict[str, Counts]:
@@ -77,6 +98,10 @@ class Protocol(ABC):
     def table(self, asked: Any, names: tuple[str, ...], groups: tuple[str, ...]) -> EpisodeTable:
         """The list as it is stored, with the names and groups of the store's classes."""
 
+    @abstractmethod
+    def _predict(self, method: Any, asked: Any, source: Source, seed: int, first: int) -> Predictions:
+        """Predict a few elements, the first of which is at a position of the whole list."""
+
 
 class Episodic(Protocol):
     """Episodes of way × shot novel classes, each a problem of its own."""
@@ -85,22 +110,13 @@ class Episodic(Protocol):
     metrics = headlines = ("top1",)
     has_pictures = True
 
-    def predict(
-        self, method: Any, asked: EpisodeList, source: Source, seed: int, first: int, after_batch: AfterBatch,
-        at_once: int | None,
-    ) -> Predictions:  # fmt: skip
-        """(E, n_query) labels."""
-        from harness.evaluation import predict
-
-        return predict.predict(
-            method, asked, source, seed, first=first, batch=at_once, after_batch=after_batch
-        )
-
     def at_once(self, method: Any, asked: EpisodeList, source: Source) -> int:
-        """As many as stay in the processor's cache, or what the method asks for."""
-        from harness.evaluation import predict
-
-        return predict.episodes_at_once(method, asked, source)
+        """What the method asks for, else as many as stay in the processor's cache."""
+        if wanted := traits(type(method)).episode_batch:
+            return wanted
+        image = source.take(asked.support[0, 0, :1])
+        n_images = asked.n_way * asked.shot + asked.n_query
+        return max(1, min(AT_ONCE, GATHERED_BYTES // (n_images * image.nbytes)))
 
     def counts(self, asked: EpisodeList, predictions: Predictions) -> dict[str, Counts]:
         """The "top1" of each episode."""
@@ -114,23 +130,62 @@ class Episodic(Protocol):
         classes, support, query = (a.astype(np.int32) for a in (asked.classes, asked.support, asked.query))
         return EpisodeTable(classes, support, query, names, groups)
 
+    def _predict(self, method: Any, asked: EpisodeList, source: Source, seed: int, first: int) -> Predictions:
+        from harness.evaluation.scores import check_scores, check_unchanged
 
+        n = len(asked)
+        order = query_order(asked.n_query, range(first, first + n))
+        rows = np.take_along_axis(asked.query.reshape(n, -1), order, axis=1)
+        support = source.take(asked.support.ravel()).unflatten(0, asked.support.shape)  # (E, W, S, *F)
+        query = source.take(rows.ravel()).unflatten(0, rows.shape)  # (E, n_query, *F)
+        versions = support._version, query._version
+        rng = Generators(seed, first, n)
+        if isinstance(method, Batched):
+            scores = method.predict_batch(EpisodeBatch(support, query, rng))  # (E, n_query, W)
+            where = f"{type(method).__name__}.predict_batch for episodes from {first}"
+            check_scores(scores, (*rows.shape, asked.n_way), where)
+        else:
+            scores = self._loop(method, support, query, rng, first)
+        check_unchanged(method, support, versions[0], "support")
+        check_unchanged(method, query, versions[1], "query")
+        predictions = np.empty(rows.shape, dtype=np.int64)
+        np.put_along_axis(predictions, order, counting.predicted(scores), axis=1)
+        return predictions
+
+    def _loop(
+        self, method: Any, support: Tensor, query: Tensor, rng: Sequence[torch.Generator], first: int
+    ) -> Tensor:
+        """(E, n_query, W) scores, episode by episode."""
+        import torch
+
+        from harness.evaluation.scores import check_scores
+
+        n_way, shot = support.shape[1:3]
+        label = torch.arange(n_way, device=support.device).repeat_interleave(shot)
+        found = []
+        for i in range(len(support)):
+            given = Support(support[i].flatten(0, 1), label.clone(), n_way, rng[i])
+            scores = method.predict(method.adapt(given), query[i])
+            where = f"{type(method).__name__}.predict for episode {first + i}"
+            check_scores(scores, (query.shape[1], n_way), where)
+            found.append(scores)
+        return torch.stack(found)
+
+
+@dataclass(frozen=True)
 class Joint(Protocol):
-    """Base and novel classes in one label space (Hariharan and Girshick 2017): five experiments of the whole benchmark."""
+    """Base and novel classes in one label space (Hariharan and Girshick 2017): experiments over the whole benchmark.
+
+    Attributes:
+        query_batch: queries in one call of ``predict``; a method sees them in an order that says nothing about labels.
+    """
 
     name, item, unit = "joint", "experiment", "classes"
     metrics = tuple(f"top{k}/{group}" for group in counting.GROUPS for k in counting.TOPS)
     headlines = ("top5/novel", "top1/novel")
     has_pictures = False
 
-    def predict(
-        self, method: Any, asked: JointList, source: Source, seed: int, first: int, after_batch: AfterBatch,
-        at_once: int | None,
-    ) -> Predictions:  # fmt: skip
-        """(E, 2, n_query) labels, counted for top-1 and top-5."""
-        from harness.evaluation import predict_jointly
-
-        return predict_jointly.predict(method, asked, source, seed, first=first, after_batch=after_batch)
+    query_batch: int = 1024
 
     def at_once(self, method: Any, asked: JointList, source: Source) -> int:
         """One; its queries are given in parts."""
@@ -149,6 +204,38 @@ class Joint(Protocol):
         classes, query = (part.astype(np.int32) for part in shared)
         return EpisodeTable(classes, asked.support.astype(np.int32), query, names, groups)
 
+    def _predict(self, method: Any, asked: JointList, source: Source, seed: int, first: int) -> Predictions:
+        """(1, 2, n_query) labels counted for top-1 and top-5 (``counting.counted``); nothing is masked."""
+        from harness.evaluation.scores import check_unchanged
+
+        predictions = np.empty((1, *asked.predicted_shape), dtype=np.int64)
+        support = make_support(asked, source, seed, first)
+        version = support.x._version
+        state = method.adapt(support)
+        check_unchanged(method, support.x, version, "support")
+        order = query_order(asked.n_query, range(first, first + 1))[0]
+        for part in np.split(order, range(self.query_batch, len(order), self.query_batch)):
+            predictions[0][:, part] = self._queries(method, state, asked, source, part, first)
+        return predictions
+
+    def _queries(
+        self, method: Any, state: Any, asked: JointList, source: Source, part: IntArray, index: int
+    ) -> Predictions:
+        """(2, b) labels counted of the queries at ``part``."""
+        import torch
+
+        from harness.evaluation.scores import check_scores, check_unchanged
+
+        query = source.take(asked.query.ravel()[part])
+        label = torch.from_numpy(asked.query_label[part]).to(query.device)
+        version = query._version
+        scores: Tensor = method.predict(state, query)
+        where = f"{type(method).__name__}.predict for experiment {index}"
+        check_scores(scores, (len(part), asked.n_way), where)
+        check_unchanged(method, query, version, "query")
+        counted = [counting.counted(scores, label.to(scores.device), k) for k in counting.TOPS]
+        return torch.stack(counted).cpu().numpy()
+
 
 EPISODIC, JOINT = Episodic(), Joint()
 PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in (EPISODIC, JOINT)}
@@ -159,6 +246,59 @@ def protocol_of(asked: AnyList) -> Protocol:
     return JOINT if isinstance(asked, JointList) else EPISODIC
 
 
-def protocol_of_metrics(metrics: tuple[str, ...]) -> Protocol:
+def protocol_with(metrics: Collection[str]) -> Protocol:
     """The protocol of a stored run, by the names of its numbers; episodic where it has none."""
     return next((p for p in PROTOCOLS.values() if set(metrics) & set(p.metrics)), EPISODIC)
+
+
+class Generators(Sequence["torch.Generator"]):
+    """One CPU generator per episode, made when asked: seeded by (run seed, episode)."""
+
+    def __init__(self, seed: int, first: int, n: int) -> None:
+        self._seed, self._first, self._n = seed, first, n
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._n))]
+        return torch_generator(self._seed, "episode", self._first + range(self._n)[index])
+
+
+def query_order(n_query: int, episodes: range) -> IntArray:
+    """In which order the queries of consecutive episodes are shown, from the episode's index alone.
+
+    Args:
+        n_query: queries of an episode.
+        episodes: positions in the whole list.
+
+    Returns:
+        (E, n_query) int64, a permutation per episode.
+    """
+    blocks = -(-n_query // 4)  # Philox gives four words a block, and each episode owns as many
+    philox = np.random.Philox(key=[_ORDER_STREAM, 0], counter=[episodes.start * blocks, 0, 0, 0])
+    keys = philox.random_raw(len(episodes) * blocks * 4).reshape(len(episodes), -1)[:, :n_query]
+    return np.argsort(keys, axis=1)
+
+
+def make_support(experiment: JointList, source: Source, seed: int, index: int) -> Support:
+    """What ``adapt`` sees of one experiment.
+
+    Args:
+        experiment: a list of one.
+        source: features or images by row.
+        seed: the run seed.
+        index: of the experiment.
+    """
+    import torch
+
+    x = source.take(experiment.support.ravel())  # (C·S, *F)
+    label = torch.from_numpy(np.repeat(experiment.novel, experiment.shot)).to(x.device)
+    rows = experiment.base
+    base = BaseSupport(
+        torch.from_numpy(experiment.base_label).to(x.device),
+        lambda index: source.take(rows[index.numpy()]),
+    )
+    rng = torch_generator(seed, "episode", index)
+    return Support(x, label, experiment.n_way, rng, experiment.n_base, base)

@@ -47,18 +47,6 @@ def classify(
     return [Planned(spec, state(run_id)) for spec, run_id in zip(specs, ids, strict=True)]
 
 
-def run(planned: Sequence[Planned], places: Places, store: Keeper, ways: Ways, progress: Progress, *,
-        force: bool = False) -> Iterator[RunResult]:  # fmt: skip
-    """Carry out what is new, here or by jobs, ingest it as it ends, and collect what was only written.
-
-    Yields:
-        Results in the order in which they reach the database.
-    """
-    if ways.executor == "inline":
-        return run_inline(planned, places, store, progress, device=ways.device, force=force)
-    return run_jobs(planned, places, store, ways, force=force)
-
-
 def run_inline(planned: Sequence[Planned], places: Places, store: Keeper, progress: Progress, *, device: str = "auto",
                force: bool = False) -> Iterator[RunResult]:  # fmt: skip
     """Carry out what is new in this process, ingest it as it ends, and collect what was only written.

@@ -45,9 +45,7 @@ def recount(spec: RunSpec, at: Workplace, chosen: IntArray) -> dict[str, IntArra
     with tempfile.TemporaryDirectory() as scratch:
         source = _anew(spec, method, at, Path(scratch), rows)
         found = [
-            protocol.counts(
-                part, protocol.predict(method, part, source, spec.seed, i, lambda _, given: None, 1)
-            )
+            protocol.counts(part, protocol.predict(method, part, source, spec.seed, first=i, at_once=1))
             for i, part in zip(chosen.tolist(), parts, strict=True)
         ]
     return {name: np.concatenate([counts[name].n_correct for counts in found]) for name in found[0]}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 from typing import Any, NamedTuple
 
 import torch
@@ -15,14 +16,14 @@ import torch
 from harness import benchmarks
 from harness.benchmarks import Setting
 from harness.benchmarks.episodes import AnyList
-from harness.errors import DataError
+from harness.errors import DataError, FsbenchError, PluginError
 from harness.evaluation import partial, thumbnails
 from harness.evaluation.features import Images, Source, features_of
 from harness.evaluation.protocols import Predictions, protocol_of
 from harness.images.stores import ImageStore
 from harness.method import Embeds, about, traits
 from harness.runs import RunResult, RunSpec, badges, folders
-from harness.system import provenance
+from harness.system import process, provenance
 from harness.system.locks import claim
 from harness.system.progress import stage
 from harness.training.build import Workplace, open_role
@@ -51,7 +52,9 @@ class Ready(NamedTuple):
 
 
 def run(spec: RunSpec, at: Workplace, episodes: range | None = None) -> RunResult | None:
-    """Fit, embed, evaluate.
+    """Fit, embed, evaluate and write the run's folder, unless that has been done meanwhile.
+
+    A method's own failure becomes a failed result with its traceback; what a user can mend is raised.
 
     Args:
         spec: what.
@@ -61,14 +64,44 @@ def run(spec: RunSpec, at: Workplace, episodes: range | None = None) -> RunResul
     Returns:
         The result once every episode is there, else None: other jobs have the rest.
     """
-    ready = get_ready(spec, at)
-    evaluate(spec, ready, at, episodes or range(spec.n_episodes))
-    done = partial.load(folders.partial_folder(at.places.runs, spec.id))
-    predictions = partial.whole(done, spec.n_episodes)
-    if predictions is None:
-        return None
-    ready.seconds["evaluate"] = sum(piece.seconds for piece in done)
-    return _result(spec, ready, at, predictions)
+    runs, log_file = at.places.runs, folders.partial_folder(at.places.runs, spec.id) / "log.txt"
+    if not folders.is_done(runs, spec.id):
+        result: RunResult | None = None
+        with process.log_file(log_file), _Failures(spec, at) as failures:
+            ready = get_ready(spec, at)
+            evaluate(spec, ready, at, episodes or range(spec.n_episodes))
+            result = _whole(spec, ready, at)
+        result = failures.result or result
+        if result is None:
+            return None
+        with claim(folders.lock_of(runs, spec.id, "merge"), f"run {spec.id}"):
+            if not folders.is_done(runs, spec.id):
+                result.save(runs, log_file=log_file)
+                folders.clear(runs, spec.id)
+                return result
+    folders.clear(runs, spec.id)
+    return RunResult.load(runs / spec.id)
+
+
+class _Failures:
+    """Turns what a plugin raises into a failed result."""
+
+    def __init__(self, spec: RunSpec, at: Workplace) -> None:
+        self._spec, self._at = spec, at
+        self.result: RunResult | None = None
+
+    def __enter__(self) -> _Failures:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        is_ours = isinstance(error, FsbenchError) and not isinstance(error, PluginError)
+        if not isinstance(error, Exception) or is_ours:
+            return False
+        text = str(error) if isinstance(error, PluginError) else "".join(traceback.format_exception(error))
+        log.error("%s", text)
+        facts = provenance.describe(self._at.device)
+        self.result = RunResult(self._spec, "failed", provenance=facts, traceback=text)
+        return True
 
 
 def get_ready(spec: RunSpec, at: Workplace) -> Ready:
@@ -106,36 +139,49 @@ def planned_setting(spec: RunSpec) -> Setting:
 
 
 def evaluate(spec: RunSpec, ready: Ready, at: Workplace, episodes: range) -> None:
-    """Predict every query that no saved piece holds."""
-    folder = folders.partial_folder(at.places.runs, spec.id)
+    """Predict every query that no saved piece holds; where the device's memory does not suffice, with fewer at once."""
+    method, protocol, folder = (
+        ready.fit.method,
+        protocol_of(ready.episodes),
+        folders.partial_folder(at.places.runs, spec.id),
+    )
     todo = list(partial.missing(partial.load(folder), episodes))
     n_done = len(episodes) - sum(map(len, todo))
     if n_done:
         log.info("evaluation resumes: %d of %d episodes are there", n_done, len(episodes))
+    at_once = protocol.at_once(method, ready.episodes, ready.source)
     with stage(at.progress, "evaluate", len(episodes), "episodes", n_done) as shown:
         for stretch in todo:
-            piece = partial.Growing(folder, stretch, ready.episodes.predicted_shape, shown)
-            try:
-                _predict(spec, ready, piece, stretch)
-            finally:  # also when a signal ends it
-                piece.save()
+            with partial.Growing(folder, stretch, ready.episodes.predicted_shape, shown) as piece:
+                while piece.n_done < len(stretch):
+                    first = stretch.start + piece.n_done
+                    asked = ready.episodes[first : stretch.stop]
+                    try:
+                        protocol.predict(
+                            method,
+                            asked,
+                            ready.source,
+                            spec.seed,
+                            first=first,
+                            at_once=at_once,
+                            after_batch=piece.add,
+                        )
+                    except torch.OutOfMemoryError:
+                        if at_once == 1:
+                            raise
+                        at_once //= 2
+                        log.warning("out of device memory: %d episodes at once from now on", at_once)
+                        torch.cuda.empty_cache()
 
 
-def _predict(spec: RunSpec, ready: Ready, piece: partial.Growing, stretch: range) -> None:
-    """Predict a stretch; when the device's memory does not suffice, with half as many episodes at once."""
-    method, protocol = ready.fit.method, protocol_of(ready.episodes)
-    at_once = protocol.at_once(method, ready.episodes, ready.source)
-    while piece.n_done < len(stretch):
-        first = stretch.start + piece.n_done
-        asked = ready.episodes[first : stretch.stop]
-        try:
-            protocol.predict(method, asked, ready.source, spec.seed, first, piece.add, at_once)
-        except torch.OutOfMemoryError:
-            if at_once == 1:
-                raise
-            at_once //= 2
-            log.warning("out of device memory: evaluation goes on with %d episodes at once", at_once)
-            torch.cuda.empty_cache()
+def _whole(spec: RunSpec, ready: Ready, at: Workplace) -> RunResult | None:
+    """The result, once every episode is there."""
+    done = partial.load(folders.partial_folder(at.places.runs, spec.id))
+    predictions = partial.whole(done, spec.n_episodes)
+    if predictions is None:
+        return None
+    ready.seconds["evaluate"] = sum(piece.seconds for piece in done)
+    return _result(spec, ready, at, predictions)
 
 
 def _result(spec: RunSpec, ready: Ready, at: Workplace, predictions: Predictions) -> RunResult:

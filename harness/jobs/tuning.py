@@ -147,6 +147,8 @@ def _joint(spec: RunSpec, at: Workplace) -> tuple[int, int, float]:
     with tempfile.TemporaryDirectory() as scratch:
         result = run(spec, replace(at, places=replace(at.places, home=Path(scratch))))
     assert result is not None, "a whole run has a result"
+    if result.status == "failed":
+        raise PluginError(result.traceback)
     counts = result.counts[JOINT_METRIC]
     return int(counts.n_correct.sum()), int(counts.n_query.sum()), result.provenance["seconds"]["fit"]
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from harness.errors import FsbenchError, PluginError
 from harness.jobs.run import get_ready, run
 from harness.runs import FitSpec, RunResult, RunSpec, folders
-from harness.system import process, provenance
+from harness.system import process
 from harness.system.folders import Places
 from harness.system.locks import claim
 from harness.system.progress import Progress, Recorded
 from harness.training.build import NO_SOURCES, Workplace
 from harness.training.fits import fitted
-
-log = logging.getLogger("fsbench.worker")
 
 
 def carry_out(
@@ -44,7 +39,7 @@ def carry_out(
     for spec in specs:
         part = str(episodes.start if episodes else 0)
         with claim(folders.lock_of(places.runs, spec.id, part), f"run {spec.id}"):
-            result = _once(spec, _recorded(at, spec, part), episodes)
+            result = run(spec, _recorded(at, spec, part), episodes)
         if result:
             yield result
 
@@ -82,34 +77,3 @@ def _recorded(at: Workplace, spec: RunSpec, part: str) -> Workplace:
     """The same place, telling a file how far it is, for ``fsbench status``."""
     path = folders.partial_folder(at.places.runs, spec.id) / f"progress-{part}.json"
     return replace(at, progress=Recorded(path, at.progress))
-
-
-def _once(spec: RunSpec, at: Workplace, episodes: range | None) -> RunResult | None:
-    """Do the work unless it has been done meanwhile; None while other episodes are missing."""
-    runs, log_file = at.places.runs, folders.partial_folder(at.places.runs, spec.id) / "log.txt"
-    if not folders.is_done(runs, spec.id):
-        with process.log_file(log_file):
-            result = _guarded(spec, at, episodes)
-        if result is None:
-            return None
-        with claim(folders.lock_of(runs, spec.id, "merge"), f"run {spec.id}"):
-            if not folders.is_done(runs, spec.id):
-                result.save(runs, log_file=log_file)
-                folders.clear(runs, spec.id)
-                return result
-    folders.clear(runs, spec.id)
-    return RunResult.load(runs / spec.id)
-
-
-def _guarded(spec: RunSpec, at: Workplace, episodes: range | None) -> RunResult | None:
-    try:
-        return run(spec, at, episodes)
-    except PluginError as error:
-        log.error("%s", error)
-        return RunResult(spec, "failed", provenance=provenance.describe(at.device), traceback=str(error))
-    except FsbenchError:
-        raise
-    except Exception:  # noqa: BLE001 -- a plugin may raise anything; it becomes a failed run
-        text = traceback.format_exc()
-        log.error("%s", text)
-        return RunResult(spec, "failed", provenance=provenance.describe(at.device), traceback=text)

@@ -15,7 +15,7 @@ from torch import Tensor
 from harness.benchmarks.episodes import EpisodeList
 from harness.errors import PluginError
 from harness.evaluation import counting
-from harness.evaluation.predict import check_scores
+from harness.evaluation.scores import check_scores
 from harness.method import Batched, Embeds
 from harness.testing.promise import NotChecked, demand, demand_close, p_of_mean
 from harness.testing.workbench import SEED, Problem, Workbench, batch_of, batch_scores, scores, steady

@@ -7,8 +7,8 @@ import torch
 
 from harness.benchmarks.episodes import IntArray
 from harness.benchmarks.experiments import JointClasses
-from harness.evaluation import predict_jointly
 from harness.evaluation.features import Source
+from harness.evaluation.protocols import JOINT
 from harness.testing.promise import demand, p_of_mean
 from harness.testing.tiny import N_IMAGES, tiny_store
 from harness.testing.workbench import SEED, Workbench, steady
@@ -30,7 +30,7 @@ def experiments_are_scored(bench: Workbench) -> str:
     experiments = classes.experiments(SHOT, SEED)
     source = _Both(bench.source_of("base"), bench.source_of("novel"), len(base))
     with steady():
-        given = predict_jointly.predict(bench.fresh(), experiments, source, SEED)
+        given = JOINT.predict(bench.fresh(), experiments, source, SEED)
     right = (given[:, 0] == experiments.query_label).mean(axis=0)  # (n_query,) over experiments
     by_class = right.reshape(len(experiments.asked), -1).mean(
         axis=1

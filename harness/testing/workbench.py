@@ -22,8 +22,9 @@ from harness import backbones, benchmarks
 from harness.benchmarks.episodes import EpisodeList
 from harness.benchmarks.sampling import sample
 from harness.errors import PluginError
-from harness.evaluation import counting, predict
+from harness.evaluation import counting
 from harness.evaluation.features import FeatureTable, Images, Source
+from harness.evaluation.protocols import EPISODIC, Predictions
 from harness.images.inputs import Inputs, as_input
 from harness.images.sources import glyphs
 from harness.images.stores import ImageStore
@@ -168,10 +169,10 @@ class Workbench:
         support = self.source.take(episode.support).unflatten(0, (way, shot))  # (W, S, *F)
         return Problem(support, self.source.take(episode.query), index)
 
-    def predictions(self, method: Any, episodes: EpisodeList) -> predict.Predictions:
+    def predictions(self, method: Any, episodes: EpisodeList) -> Predictions:
         """Predict a list as a run does: (E, n_query)."""
         with steady():
-            return predict.predict(method, episodes, self.source, SEED)
+            return EPISODIC.predict(method, episodes, self.source, SEED)
 
     def _train(self, method: Any) -> None:
         torch.manual_seed(stream(SEED, "training"))
@@ -211,7 +212,7 @@ class Workbench:
         way = min(way, store.n_classes)
         episodes = sample(store.counts, way, shot, N_QUERY, 40, stream(SEED, "validation"))
         try:
-            given = predict.predict(method, episodes, self._source(method, store), SEED)
+            given = EPISODIC.predict(method, episodes, self._source(method, store), SEED)
         except PluginError:
             return 0.0  # the training is not at fault: the promises about scores say what is wrong
         return float(counting.n_correct(given, episodes.query_label).mean() / episodes.n_query)

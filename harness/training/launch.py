@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import signal
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -93,6 +94,7 @@ def _be(rank: int, order: _Order) -> None:
         device = _settle(world, order)
         with _logged(world, order) as progress:
             order.work(world, device, progress)
+        distributed.barrier()  # nobody leaves while another one still talks to it
     except Exception as error:
         told = {"kind": type(error).__name__, "text": str(error), "trace": traceback.format_exc()}
         save_text(Path(order.scratch) / f"error-{rank}.json", json.dumps(told))
@@ -101,6 +103,15 @@ def _be(rank: int, order: _Order) -> None:
         if distributed.is_initialized():
             with suppress(RuntimeError):  # the others may have ended
                 distributed.destroy_process_group()
+    _leave()
+
+
+def _leave() -> None:
+    """End this process without the interpreter's end, where a thread of gloo that is still there now and then aborts it."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _end_with(job: int) -> None:

@@ -9,8 +9,9 @@ import torch
 
 from harness.benchmarks.episodes import EpisodeList, IntArray
 from harness.benchmarks.sampling import sample
-from harness.evaluation import counting, predict
+from harness.evaluation import counting
 from harness.evaluation.features import Images, Source
+from harness.evaluation.protocols import EPISODIC
 from harness.images.inputs import Inputs
 from harness.images.stores import ImageStore
 from harness.method import Embeds, views_of
@@ -43,7 +44,7 @@ class Validator:
             if isinstance(method, Embeds)
             else Images(self._store, self._fit.pipeline, self._device)
         )
-        given = predict.predict(method, episodes, source, self._fit.seed)
+        given = EPISODIC.predict(method, episodes, source, self._fit.seed)
         return counting.n_correct(given, episodes.query_label), episodes.n_query
 
     def _episodes(self, way: int, shot: int) -> EpisodeList:

@@ -21,7 +21,7 @@ import torch
 
 from harness.backbones import build
 from harness.benchmarks.sampling import sample
-from harness.evaluation.predict import predict
+from harness.evaluation.protocols import EPISODIC
 from harness.system.process import keep_freed_memory
 from methods.bml import Bml
 
@@ -55,7 +55,7 @@ def main() -> None:
         table = Table(Path(folder) / "table.f32")
         episodes = sample([N_EACH] * N_CLASSES, 5, 5, 15, E, seed=0)
         start = time.perf_counter()
-        predictions = predict(method, episodes, table, seed=0)
+        predictions = EPISODIC.predict(method, episodes, table, seed=0)
         seconds = time.perf_counter() - start
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     n_bytes = int(np.prod(SHAPE)) * 4 / 2**20

@@ -27,7 +27,7 @@ import torch
 from harness.backbones.torchvision_import import import_torchvision
 from harness.benchmarks.episodes import EpisodeList
 from harness.benchmarks.sampling import sample
-from harness.evaluation.predict import predict
+from harness.evaluation.protocols import EPISODIC
 from harness.system.process import keep_freed_memory
 from methods.protonet import ProtoNet
 
@@ -60,10 +60,10 @@ def ours(table: Table) -> dict[str, float]:
     episodes = sample([600] * N_CLASSES, 5, 1, 15, E, seed=0)
     sampling = time.perf_counter() - start
     method = ProtoNet(ProtoNet.Config(), torch.nn.Identity())
-    predict(method, episodes[:64], table, seed=0)  # page the table in
+    EPISODIC.predict(method, episodes[:64], table, seed=0)  # page the table in
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    predictions = predict(method, episodes, table, seed=0)
+    predictions = EPISODIC.predict(method, episodes, table, seed=0)
     seconds = time.perf_counter() - start
     return {
         "sampling": sampling,

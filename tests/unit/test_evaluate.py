@@ -14,8 +14,10 @@ from torch import Tensor
 from harness.benchmarks.episodes import EpisodeList, IntArray
 from harness.benchmarks.sampling import sample
 from harness.errors import PluginError
-from harness.evaluation import counting, predict
+from harness.evaluation import counting
+from harness.evaluation.protocols import EPISODIC
 from harness.method.support import EpisodeBatch, Support
+from harness.seeding import torch_generator
 
 N_CLASSES, N_IMAGES, D = 8, 20, 6
 
@@ -59,8 +61,8 @@ def episodes() -> EpisodeList:
 
 
 def test_the_fast_path_equals_the_loop(episodes: EpisodeList) -> None:
-    loop = predict.predict(Loop(), episodes, Table(), seed=5)
-    fast = predict.predict(Fast(), episodes, Table(), seed=5)
+    loop = EPISODIC.predict(Loop(), episodes, Table(), seed=5)
+    fast = EPISODIC.predict(Fast(), episodes, Table(), seed=5)
     assert (loop == fast).all()
     assert loop.shape == (50, 12)
     assert loop.dtype == np.int64
@@ -69,20 +71,20 @@ def test_the_fast_path_equals_the_loop(episodes: EpisodeList) -> None:
 @pytest.mark.parametrize("method", [Loop(), Fast()])
 @pytest.mark.parametrize("batch", [1, 7, 16, 50, 1000])
 def test_the_episode_batch_changes_no_prediction(episodes: EpisodeList, method: Any, batch: int) -> None:
-    expected = predict.predict(method, episodes, Table(), seed=5)
-    assert (predict.predict(method, episodes, Table(), seed=5, batch=batch) == expected).all()
+    expected = EPISODIC.predict(method, episodes, Table(), seed=5)
+    assert (EPISODIC.predict(method, episodes, Table(), seed=5, at_once=batch) == expected).all()
 
 
 @pytest.mark.parametrize("method", [Loop(), Fast()])
 @pytest.mark.parametrize("first", [1, 16, 33, 49])
 def test_an_evaluation_may_go_on_from_any_episode(episodes: EpisodeList, method: Any, first: int) -> None:
-    whole = predict.predict(method, episodes, Table(), seed=5)
-    rest = predict.predict(method, episodes[first:], Table(), seed=5, first=first)
+    whole = EPISODIC.predict(method, episodes, Table(), seed=5)
+    rest = EPISODIC.predict(method, episodes[first:], Table(), seed=5, first=first)
     assert (rest == whole[first:]).all()
 
 
 def test_the_run_seed_reaches_the_episodes_generators(episodes: EpisodeList) -> None:
-    predictions = [predict.predict(Loop(), episodes, Table(), seed=seed) for seed in (5, 6)]
+    predictions = [EPISODIC.predict(Loop(), episodes, Table(), seed=seed) for seed in (5, 6)]
     assert (predictions[0] != predictions[1]).any()
 
 
@@ -94,8 +96,8 @@ def test_the_generators_are_those_of_run_seed_and_episode(episodes: EpisodeList)
             seeds.append(support.rng.initial_seed())
             return super().adapt(support)
 
-    predict.predict(Notes(), episodes[10:13], Table(), seed=5, first=10)
-    assert seeds == [predict.torch_generator(5, "episode", i).initial_seed() for i in (10, 11, 12)]
+    EPISODIC.predict(Notes(), episodes[10:13], Table(), seed=5, first=10)
+    assert seeds == [torch_generator(5, "episode", i).initial_seed() for i in (10, 11, 12)]
 
 
 def test_predictions_come_back_in_the_order_of_the_list(episodes: EpisodeList) -> None:
@@ -108,7 +110,7 @@ def test_predictions_come_back_in_the_order_of_the_list(episodes: EpisodeList) -
         def predict(self, state: Tensor, query: Tensor) -> Tensor:
             return (query[:, -1:] // N_IMAGES == state).float()
 
-    given = predict.predict(Oracle(), episodes, Table(), seed=0)
+    given = EPISODIC.predict(Oracle(), episodes, Table(), seed=0)
     assert (given == episodes.query_label).all()
     assert (counting.n_correct(given, episodes.query_label) == episodes.n_query).all()
 
@@ -126,7 +128,7 @@ class Notes(Loop):
 
 def test_the_order_of_queries_says_nothing_about_labels(episodes: EpisodeList) -> None:
     method = Notes()
-    predict.predict(method, episodes, Table(), seed=0)
+    EPISODIC.predict(method, episodes, Table(), seed=0)
     given = [e.query.tolist() for e in episodes]
     assert all(a != b for a, b in zip(method.rows, given, strict=True))
     assert [sorted(rows) for rows in method.rows] == [sorted(rows) for rows in given]
@@ -140,8 +142,8 @@ def test_the_order_of_queries_says_nothing_about_labels(episodes: EpisodeList) -
 
 def test_the_order_of_queries_depends_on_the_episode_alone(episodes: EpisodeList) -> None:
     one, other = Notes(), Notes()
-    predict.predict(one, episodes, Table(), seed=0, batch=50)
-    predict.predict(other, episodes[20:30], Table(), seed=9, first=20, batch=3)
+    EPISODIC.predict(one, episodes, Table(), seed=0, at_once=50)
+    EPISODIC.predict(other, episodes[20:30], Table(), seed=9, first=20, at_once=3)
     assert one.rows[20:30] == other.rows
 
 
@@ -153,7 +155,7 @@ def test_adapt_is_given_the_support_and_its_labels_alone(episodes: EpisodeList) 
             supports.append(support)
             return super().adapt(support)
 
-    predict.predict(Keeps(), episodes[:2], Table(), seed=0)
+    EPISODIC.predict(Keeps(), episodes[:2], Table(), seed=0)
     assert supports[1].x[:, -1].long().tolist() == episodes[1].support.tolist()
     assert supports[1].y.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert (supports[1].n_way, supports[1].n_base) == (4, 0)
@@ -163,12 +165,12 @@ def test_adapt_is_given_the_support_and_its_labels_alone(episodes: EpisodeList) 
 
 def test_progress_is_told_after_each_batch(episodes: EpisodeList) -> None:
     told: list[tuple[int, Any]] = []
-    whole = predict.predict(
+    whole = EPISODIC.predict(
         Loop(),
         episodes,
         Table(),
         seed=5,
-        batch=20,
+        at_once=20,
         after_batch=lambda start, here: told.append((start, here.copy())),
     )
     assert [start for start, _ in told] == [0, 20, 40]
@@ -181,7 +183,7 @@ def test_gradients_are_off(episodes: EpisodeList) -> None:
             assert not torch.is_grad_enabled()
             return super().predict(state, query)
 
-    predict.predict(Asks(), episodes[:1], Table(), seed=0)
+    EPISODIC.predict(Asks(), episodes[:1], Table(), seed=0)
 
 
 def test_a_method_may_turn_gradients_on_for_itself(episodes: EpisodeList) -> None:
@@ -193,7 +195,7 @@ def test_a_method_may_turn_gradients_on_for_itself(episodes: EpisodeList) -> Non
             assert w.grad is not None
             return super().adapt(support)
 
-    predict.predict(Optimises(), episodes[:1], Table(), seed=0)
+    EPISODIC.predict(Optimises(), episodes[:1], Table(), seed=0)
 
 
 def test_of_equal_scores_the_lowest_label_wins(episodes: EpisodeList) -> None:
@@ -201,7 +203,7 @@ def test_of_equal_scores_the_lowest_label_wins(episodes: EpisodeList) -> None:
         def predict(self, state: Any, query: Tensor) -> Tensor:
             return torch.zeros(len(query), 4)
 
-    assert (predict.predict(Blind(), episodes, Table(), seed=0) == 0).all()
+    assert (EPISODIC.predict(Blind(), episodes, Table(), seed=0) == 0).all()
 
 
 @dataclass
@@ -250,14 +252,14 @@ def test_bad_scores_are_refused_with_what_was_expected(
     episodes: EpisodeList, kind: type[Spoils], change: Callable[[Tensor], Any], message: str
 ) -> None:
     with pytest.raises(PluginError, match=message):
-        predict.predict(kind(change), episodes, Table(), seed=0)
+        EPISODIC.predict(kind(change), episodes, Table(), seed=0)
 
 
 def test_a_bad_score_names_the_function_and_the_episode(episodes: EpisodeList) -> None:
     with pytest.raises(PluginError, match=r"^Spoils\.predict for episode 30 "):
-        predict.predict(Spoils(poke(float("nan"))), episodes[30:], Table(), seed=0, first=30)
+        EPISODIC.predict(Spoils(poke(float("nan"))), episodes[30:], Table(), seed=0, first=30)
     with pytest.raises(PluginError, match=r"^SpoilsBatch\.predict_batch for episodes from 32 "):
-        predict.predict(SpoilsBatch(poke(float("nan"))), episodes[32:], Table(), seed=0, first=32)
+        EPISODIC.predict(SpoilsBatch(poke(float("nan"))), episodes[32:], Table(), seed=0, first=32)
 
 
 class ChangesSupport(Loop):
@@ -294,7 +296,7 @@ def test_a_method_that_changes_its_input_in_place_is_refused(
     with pytest.raises(
         PluginError, match=f"{type(method).__name__} changed its {what} in place; work on a copy"
     ):
-        predict.predict(method, episodes, Table(), seed=0)
+        EPISODIC.predict(method, episodes, Table(), seed=0)
 
 
 def test_a_methods_own_error_is_not_hidden(episodes: EpisodeList) -> None:
@@ -303,4 +305,4 @@ def test_a_methods_own_error_is_not_hidden(episodes: EpisodeList) -> None:
             raise ZeroDivisionError("mine")
 
     with pytest.raises(ZeroDivisionError, match="mine"):
-        predict.predict(Breaks(), episodes, Table(), seed=0)
+        EPISODIC.predict(Breaks(), episodes, Table(), seed=0)

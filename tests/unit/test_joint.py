@@ -15,8 +15,8 @@ from harness import benchmarks
 from harness.benchmarks.episodes import JointList
 from harness.benchmarks.experiments import JointClasses
 from harness.errors import ConfigError, DataError, PluginError
-from harness.evaluation import counting, predict_jointly
-from harness.evaluation.protocols import JOINT
+from harness.evaluation import counting
+from harness.evaluation.protocols import JOINT, Joint
 from harness.method.support import Support
 
 TWINS = ("glyphs-lowshot", "omniglot-small-lowshot", "imagenet-lowshot")
@@ -184,7 +184,7 @@ LABEL = np.repeat(np.arange(8), CLASSES.counts)
 
 def test_a_method_is_given_novel_images_and_all_base_images() -> None:
     found, method = CLASSES.experiments(3, seed=5), Perfect()
-    given_ = predict_jointly.predict(method, found, Rows(LABEL, 8), seed=0)
+    given_ = JOINT.predict(method, found, Rows(LABEL, 8), seed=0)
     assert (given_ == found.query_label).all()
     support = method.support
     assert (support.n_way, support.n_base) == (8, 4)
@@ -211,7 +211,7 @@ def test_untrained_outputs_compete() -> None:
             return scores
 
     found = CLASSES.experiments(1, seed=5)
-    given_ = predict_jointly.predict(Astray(), found, Rows(LABEL, 8), seed=0)
+    given_ = JOINT.predict(Astray(), found, Rows(LABEL, 8), seed=0)
     assert (given_[:, 0] == 0).all() and (given_[:, 1] == found.query_label).all()
 
 
@@ -232,9 +232,7 @@ def test_chance_level_is_one_and_five_of_all_labels() -> None:
     assert classes is not None
     rows = Rows(np.repeat(np.arange(160), classes.counts), 160)
     rows.features[:, -1] %= 5000
-    numbers = joint_numbers(
-        predict_jointly.predict(Guess(), found, rows, seed=1), found.query_label, found.n_base
-    )
+    numbers = joint_numbers(JOINT.predict(Guess(), found, rows, seed=1), found.query_label, found.n_base)
     for k, name in ((1, "top1/all"), (5, "top5/all")):
         chance = k / 160
         error = np.sqrt(chance * (1 - chance) / (5 * found.n_query))
@@ -243,11 +241,11 @@ def test_chance_level_is_one_and_five_of_all_labels() -> None:
 
 def test_batches_of_queries_and_stretches_of_experiments_do_not_show() -> None:
     found, rows = CLASSES.experiments(2, seed=5), Rows(LABEL, 8)
-    whole = predict_jointly.predict(Guess(), found, rows, seed=3)
-    assert (predict_jointly.predict(Guess(), found, rows, seed=3, query_batch=3) == whole).all()
-    parts = [predict_jointly.predict(Guess(), found[i : i + 1], rows, seed=3, first=i) for i in range(5)]
+    whole = JOINT.predict(Guess(), found, rows, seed=3)
+    assert (Joint(query_batch=3).predict(Guess(), found, rows, seed=3) == whole).all()
+    parts = [JOINT.predict(Guess(), found[i : i + 1], rows, seed=3, first=i) for i in range(5)]
     assert (np.concatenate(parts) == whole).all()
-    assert not (predict_jointly.predict(Guess(), found, rows, seed=4) == whole).all()
+    assert not (JOINT.predict(Guess(), found, rows, seed=4) == whole).all()
 
 
 def test_queries_come_in_an_order_of_their_own() -> None:
@@ -259,7 +257,7 @@ def test_queries_come_in_an_order_of_their_own() -> None:
             return super().predict(state, query)
 
     found = CLASSES.experiments(1, seed=5)
-    predict_jointly.predict(Watches(), found, Rows(LABEL, 8), seed=0)
+    JOINT.predict(Watches(), found, Rows(LABEL, 8), seed=0)
     assert all(sorted(seen) == found.query.ravel().tolist() for seen in shown)
     assert len({tuple(seen) for seen in shown}) == 5
 
@@ -279,13 +277,13 @@ def test_wrong_scores_are_refused(wrong: Any, message: str) -> None:
             return wrong(query)
 
     with pytest.raises(PluginError, match=message):
-        predict_jointly.predict(Wrong(), CLASSES.experiments(1, seed=5), Rows(LABEL, 8), seed=0)
+        JOINT.predict(Wrong(), CLASSES.experiments(1, seed=5), Rows(LABEL, 8), seed=0)
 
 
 def test_what_is_stored_explains_itself() -> None:
     """Counts derive from the stored predictions and the stored list alone."""
     found = CLASSES.experiments(2, seed=5)
-    given_ = predict_jointly.predict(Guess(), found, Rows(LABEL, 8), seed=3)
+    given_ = JOINT.predict(Guess(), found, Rows(LABEL, 8), seed=3)
     counts = JOINT.counts(found, given_)
     table = JOINT.table(found, tuple("abcdefgh"), ("",) * 8)
     assert table.is_joint and next(iter(counts)) == "top1/novel"
