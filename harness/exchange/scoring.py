@@ -18,7 +18,6 @@ import json
 import re
 import zipfile
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,6 +34,7 @@ from harness.runs.spec import SCORED
 
 if TYPE_CHECKING:
     from harness.system.folders import Places
+from harness.system.provenance import utc_now
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
 
@@ -75,7 +75,7 @@ def score(file: Path, setting_name: str, name: str, seed: int, places: Places) -
     table = protocol_of(episodes).table(episodes, tuple(novel.class_names), tuple(novel.groups))
     facts = {
         SELF_REPORTED: True, "badges": [], "file": file.name, "file_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": utc_now(),
     }  # fmt: skip
     return RunResult(_spec(setting, name, seed, len(episodes), novel.digest), "done", counts, table, facts)
 

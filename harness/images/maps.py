@@ -19,7 +19,7 @@ from harness.images.manifest import Manifest
 from harness.images.originals import Originals, cards
 from harness.images.pipelines import Geometry, Pixels, decode
 from harness.system.files import save_text
-from harness.system.locks import claim
+from harness.system.locks import held
 
 FOLDER = "maps"
 _CHUNK = 512
@@ -71,7 +71,7 @@ def ensure_map(
                 f"It needs the original pictures. {how_to_have_originals(manifest.dataset, folder)}"
             )
         try:
-            with claim(path.with_suffix(".lock"), f"the map {path.name}"):
+            with held(path.with_suffix(".lock"), f"the map {path.name}"):
                 if not is_whole(path):
                     build_map(folder, manifest, geometry, size, progress)
         except OSError as error:

@@ -22,10 +22,11 @@ from harness.images.originals import Entry, OriginalsWriter, Picture
 from harness.images.pipelines import pipeline
 from harness.images.plan import Plan
 from harness.images.stores import PreparedSet
-from harness.system.locks import claim
+from harness.system.files import recover_folder, swap_folder
+from harness.system.locks import held
 
 _LOG = logging.getLogger("fsbench.data")
-_WORK, _OLD, _SOURCES = ".preparing", ".replaced", "sources.json"
+_WORK, _SOURCES = ".preparing", "sources.json"
 
 
 class Prepared(NamedTuple):
@@ -150,8 +151,8 @@ def write(plan: Plan, data_home: Path, progress: Progress | None = None) -> Prep
     """
     target = data_home / plan.dataset
     try:
-        with claim(data_home / _WORK / f"{plan.dataset}.lock", f"the preparation of {plan.dataset}"):
-            _recover(target)
+        with held(data_home / _WORK / f"{plan.dataset}.lock", f"the preparation of {plan.dataset}"):
+            recover_folder(target)
             existing = PreparedSet.open(target) if (target / FILE).exists() else None
             if existing and set(plan.sources) <= set(existing.manifest.sources):
                 return Prepared(existing, "unchanged")
@@ -269,17 +270,4 @@ def _swap(plan: Plan, work: Path, target: Path) -> None:
     unneeded = () if plan.has_originals else (originals.BYTES, originals.INDEX)
     for name in (_SOURCES, originals.JOURNAL, *unneeded):
         (work / name).unlink(missing_ok=True)
-    old = target.parent / _OLD / target.name
-    if target.exists():
-        old.parent.mkdir(exist_ok=True)
-        shutil.rmtree(old, ignore_errors=True)
-        target.replace(old)
-    work.replace(target)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _recover(target: Path) -> None:
-    """Undo a swap that was killed between its two renames."""
-    old = target.parent / _OLD / target.name
-    if old.exists() and not target.exists():
-        old.replace(target)
+    swap_folder(work, target)

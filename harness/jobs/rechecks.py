@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from harness.errors import ConfigError
@@ -13,6 +12,7 @@ from harness.runs.keeper import Keeper
 from harness.system.folders import Places
 from harness.system.process import choose_device
 from harness.system.progress import Progress
+from harness.system.provenance import utc_now
 from harness.training.build import Workplace
 
 
@@ -73,7 +73,7 @@ def recheck(store: Keeper, places: Places, prefix: str, replicate: str, n: int, 
         for i, count in zip(chosen.tolist(), counts.tolist(), strict=True)
         if stored[i] != count
     )
-    checked = datetime.now(UTC).isoformat(timespec="seconds")
+    checked = utc_now()
     n_differing = len({entry.episode for entry in differing})
     check = Recheck(checked, where.type, seed, len(chosen), n_differing)
     store.add_recheck(run.id, run.replicate, check)

@@ -8,7 +8,6 @@ import tempfile
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from harness import benchmarks
@@ -24,6 +23,7 @@ from harness.runs.spec import RunSpec
 from harness.system.folders import Places
 from harness.system.process import choose_device, keep_freed_memory
 from harness.system.progress import Progress
+from harness.system.provenance import utc_now
 from harness.training.build import Workplace, open_role
 from harness.training.fits import fitted
 from harness.training.validation import Validator
@@ -129,7 +129,7 @@ def trial(spec: RunSpec, at: Workplace) -> Trial:
         raise
     except Exception:  # noqa: BLE001 -- a plugin may raise anything
         return _failed(spec, traceback.format_exc())
-    return Trial(spec, n_correct, n_query, round(seconds), "", _now())
+    return Trial(spec, n_correct, n_query, round(seconds), "", utc_now())
 
 
 def _episodic(spec: RunSpec, at: Workplace) -> tuple[int, int, float]:
@@ -155,7 +155,7 @@ def _joint(spec: RunSpec, at: Workplace) -> tuple[int, int, float]:
 
 def _failed(spec: RunSpec, text: str) -> Trial:
     log.error("%s", text)
-    return Trial(spec, 0, 0, 0, text, _now())
+    return Trial(spec, 0, 0, 0, text, utc_now())
 
 
 def best(tried: Sequence[Tried]) -> Tried | None:
@@ -174,7 +174,3 @@ def _refuse_untunable(setting: Setting) -> None:
         raise ConfigError(
             f"{benchmark.key} has no validation classes, so nothing can be tuned on it: its novel classes are for results."
         )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

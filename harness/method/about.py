@@ -8,13 +8,13 @@ import json
 import logging
 import sys
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from harness.method.registry import MethodReference
 from harness.system.files import save_text
+from harness.system.provenance import utc_now
 
 log = logging.getLogger("fsbench.keepsakes")
 DEVIATIONS = "What differs"  # begins the paragraph that says what is not as the authors have it
@@ -61,7 +61,7 @@ def keep_contract(
         cache: holds ``contracts/``.
     """
     contract = [{"name": o["promise"], "passed": o["passed"], "detail": o["message"]} for o in outcomes]
-    checked = datetime.now(UTC).isoformat(timespec="seconds")
+    checked = utc_now()
     try:
         save_text(
             _contract_path(cls, reference, cache), json.dumps({"contract": contract, "checked": checked})

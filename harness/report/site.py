@@ -15,6 +15,7 @@ from typing import NamedTuple
 from harness import benchmarks
 from harness.errors import StoreError
 from harness.store import Store, StoredRun
+from harness.system.files import swap_folder
 
 MANIFEST = "report.json"
 _HARNESS = Path(__file__).resolve().parent.parent
@@ -65,7 +66,7 @@ def replaced(target: Path, digest: str) -> Iterator[Path]:
         aside.mkdir(parents=True)
         yield aside
         _write_manifest(aside, digest)
-        _swap(aside, target)
+        swap_folder(aside, target)
     except OSError as error:
         raise StoreError(
             f"The report could not be written to {target}: {error.strerror or error}. What was there stays. "
@@ -116,20 +117,3 @@ def _refuse_foreign(target: Path) -> None:
             f"{target} holds {len(foreign)} files that no report made ({', '.join(foreign[:3])}{', …' if foreign[3:] else ''}). "
             "A report replaces its folder, so nothing was written. Move them away, or choose another folder with --out."
         )
-
-
-def _swap(new: Path, target: Path) -> None:
-    if not target.exists():
-        new.rename(target)
-        return
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    target.rename(old)
-    try:
-        new.rename(target)
-    except OSError:
-        if target.exists():  # another build was faster
-            shutil.rmtree(old)
-        else:
-            old.rename(target)
-        raise
-    shutil.rmtree(old)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from harness.errors import StoreError
 from harness.runs.spec import RunSpec
+from harness.system.files import swap_folder
 
 FORMAT = 1
 SELF_REPORTED = "self_reported"  # in the provenance of what was imported or scored: nobody here saw it made
@@ -130,7 +131,7 @@ class RunResult:
             np.savez_compressed(aside / "result.npz", **self._arrays())
             if log_file and log_file.exists():
                 shutil.copy2(log_file, aside / "log.txt")
-            _replace_folder(aside, folder)
+            swap_folder(aside, folder)
         except OSError as error:
             shutil.rmtree(aside, ignore_errors=True)
             raise StoreError(
@@ -217,14 +218,3 @@ class RunResult:
             curves=tuple(header["curves"]),
             traceback=header["traceback"],
         )
-
-
-def _replace_folder(new: Path, folder: Path) -> None:
-    """Put ``new`` in the place of ``folder``; a reader sees the old one or the new one, never a mixture."""
-    if folder.exists():
-        old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-        folder.rename(old)
-        new.rename(folder)
-        shutil.rmtree(old)
-    else:
-        new.rename(folder)

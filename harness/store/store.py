@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,6 +28,7 @@ from harness.store.migrations import open_engine
 from harness.store.reading import Int64
 from harness.store.rechecks import keep_recheck
 from harness.store.trials import keep_trial, read_trials, read_tried
+from harness.system.provenance import utc_now
 
 __all__ = ["Store", "StoredRun"]
 
@@ -83,7 +83,7 @@ class Store:
             StoreError: when it contradicts itself or the stored episode list, or the database cannot be written.
         """
         with write_transaction(self.engine) as connection:
-            return ingest_result(connection, result, _utc_now())
+            return ingest_result(connection, result, utc_now())
 
     def ingest_folder(self, folder: Path) -> Outcome:
         """Store the result of a run folder; see ``ingest``."""
@@ -245,7 +245,3 @@ class Store:
         """
         with read_transaction(self.engine) as connection:
             return content_sha256(connection, provenance=provenance)
-
-
-def _utc_now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

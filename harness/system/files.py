@@ -1,8 +1,9 @@
-"""Files that appear whole: written aside in the same folder, then renamed."""
+"""Files and folders that appear whole: written aside in the same folder, on disk before they are renamed, and after."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +13,22 @@ import numpy as np
 
 
 @contextmanager
-def aside(path: Path) -> Iterator[Path]:
-    """Give a place to write to; it becomes ``path`` when the block ends well, and vanishes otherwise."""
+def aside(path: Path, *, is_durable: bool = True) -> Iterator[Path]:
+    """Give a place to write to; it becomes ``path`` when the block ends well, and vanishes otherwise.
+
+    Args:
+        path: of the file.
+        is_durable: whether it has to survive a power cut; what is written every second need not.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary
+        if is_durable:
+            sync(temporary)
         temporary.replace(path)
+        if is_durable:
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -29,7 +39,52 @@ def save_array(path: Path, array: np.ndarray[Any, Any]) -> None:
         np.save(file, array)
 
 
-def save_text(path: Path, text: str) -> None:
+def save_text(path: Path, text: str, *, is_durable: bool = True) -> None:
     """Write a text file that is either the old one or the new one."""
-    with aside(path) as temporary:
+    with aside(path, is_durable=is_durable) as temporary:
         temporary.write_text(text)
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on disk before anything else is done."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def swap_folder(new: Path, target: Path) -> None:
+    """Put a finished folder in the place of another one beside it.
+
+    Its files are on disk before it has its name. A reader meets the old folder, the new one or, for a moment, none, never
+    a mixture; when this is killed between its two renames, ``recover_folder`` puts the old one back.
+
+    Raises:
+        OSError: with the old folder in its place.
+    """
+    for folder, _, names in os.walk(new):
+        for name in names:
+            sync(Path(folder, name))
+        sync(Path(folder))
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    if target.exists():
+        target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        if old.exists() and not target.exists():  # else somebody else was faster
+            old.rename(target)
+        raise
+    finally:
+        sync(target.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def recover_folder(target: Path) -> None:
+    """Undo a swap that was killed between its two renames."""
+    left = sorted(target.parent.glob(f".{target.name}.*.old"), key=lambda path: path.stat().st_mtime_ns)
+    if left and not target.exists():
+        left.pop().rename(target)
+    for old in left:
+        shutil.rmtree(old, ignore_errors=True)

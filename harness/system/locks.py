@@ -36,6 +36,16 @@ def claim(path: Path, what: str) -> Iterator[None]:
             f"{path} could not be written: {error.strerror}. Free some space or make the folder writable, then type "
             "the same command again."
         ) from error
+    yield from _until_done(descriptor)
+
+
+@contextmanager
+def held(path: Path, what: str) -> Iterator[None]:
+    """Hold a file's lock as ``claim`` does, for callers that say themselves what could not be written (OSError)."""
+    yield from _until_done(_lock(path, what))
+
+
+def _until_done(descriptor: int) -> Iterator[None]:
     try:
         yield
     finally:

@@ -156,7 +156,7 @@ class Recorded:
     def _write(self) -> None:
         self._written = time.monotonic()
         with suppress(OSError):  # a full disk is told by whoever writes results, not by whoever watches
-            save_text(self.path, json.dumps({**self._stage, "written": time.time()}))
+            save_text(self.path, json.dumps({**self._stage, "written": time.time()}), is_durable=False)
 
 
 def seconds_left(told: Mapping[str, Any]) -> float | None:

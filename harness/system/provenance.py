@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = (
     "fsbench",
@@ -32,6 +33,8 @@ def describe(device: torch.device) -> dict[str, Any]:
     Returns:
         commit, packages, python, host, device, cpus, peak_rss_bytes, peak_gpu_bytes, finished (UTC).
     """
+    import torch
+
     on_gpu = device.type == "cuda"
     return {
         "commit": commit(),
@@ -44,7 +47,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "cpus": n_cpus(),
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "peak_gpu_bytes": torch.cuda.max_memory_allocated(device) if on_gpu else 0,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": utc_now(),
     }
 
 
@@ -87,3 +90,8 @@ def _cpu_name() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def utc_now() -> str:
+    """The time, in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

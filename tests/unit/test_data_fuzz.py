@@ -180,7 +180,7 @@ def attempt(root: Path, dataset: str, files: dict[str, bytes]) -> bool:
         assert len(pixels) == found.manifest.n_images == len(found.files())
         whole = True
     assert {p for p in root.rglob("*") if not p.is_relative_to(data)} == before
-    assert {p.name for p in data.glob("*")} <= {dataset, ".preparing", ".replaced"}
+    assert {p.name for p in data.glob("*")} <= {dataset, ".preparing"}
     return whole
 
 

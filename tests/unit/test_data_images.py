@@ -352,8 +352,7 @@ def test_a_killed_preparation_goes_on_where_it_was(tmp_path: Path, step: int) ->
 
 def test_a_kill_between_the_two_renames_loses_nothing(trees: PreparedSet) -> None:
     home = trees.folder.parent
-    (home / ".replaced").mkdir(exist_ok=True)
-    trees.folder.rename(home / ".replaced" / "trees")
+    trees.folder.rename(home / ".trees.123.old")
     assert write(plan_of(CLASSES), home).change == "unchanged"
 
 

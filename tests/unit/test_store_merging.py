@@ -203,7 +203,7 @@ def test_merging_is_commutative_associative_and_idempotent(
 ) -> None:
     clock = count(1000)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store_module, "_utc_now", lambda: f"2025-{next(clock)}")
+        patch.setattr(store_module, "utc_now", lambda: f"2025-{next(clock)}")
         x, y, z = (
             with_beside(filled(places(), part), more) for part, more in zip((a, b, c), beside, strict=True)
         )
