@@ -19,6 +19,10 @@ class ConfigError(FsbenchError):
     """An unknown name, an unknown hyper-parameter or a value out of range."""
 
 
+class TransportError(FsbenchError, ValueError):
+    """Masses or costs that pose no transport problem: negative, not numbers, unequal totals, wrong shapes."""
+
+
 class PluginError(FsbenchError):
     """A method that cannot be loaded or breaks its contract."""
 

@@ -1,0 +1,183 @@
+"""Transport solvers of DeepEMD side by side: prints a table of microseconds per problem and their ratios.
+
+Problems are those of one 5-way episode of 75 queries: node sets of a common part and noise. The loop is written as
+DeepEMD's authors solve them: every query and class by itself through cv2.EMD, cost and weights cut from tensors,
+the flow multiplied into the similarity map in place. The best of some rounds in turn is shown; one thread, unless two
+are named.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is there
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from harness.ops.node_matching import (
+    OPENCV_EXTRA,
+    cross_reference_weights,
+    masses,
+    node_scores,
+    node_similarities,
+)
+from harness.ops.transport import Solver, transport
+
+N_QUERY, N_WAY, N_CHANNELS, N_ROUNDS, TEMPERATURE = 75, 5, 640, 7, 12.5
+
+
+class Episode(NamedTuple):
+    """Features and what the heads make of them, float32.
+
+    Attributes:
+        query: (75, L, 640) nodes.
+        prototypes: (5, L, 640) nodes.
+        similarity: (75, 5, L, L).
+        of_query: (75, 5, L) raw weights.
+        of_prototypes: (75, 5, L) raw weights.
+    """
+
+    query: Tensor
+    prototypes: Tensor
+    similarity: Tensor
+    of_query: Tensor
+    of_prototypes: Tensor
+
+
+def episode(n_nodes: int) -> Episode:
+    """Features whose nodes share a part of their class."""
+    draw = torch.Generator().manual_seed(n_nodes)
+    classes = torch.randn(N_WAY, n_nodes, N_CHANNELS, generator=draw)
+    common = torch.randn(N_CHANNELS, generator=draw)
+    prototypes = (classes + torch.randn(classes.shape, generator=draw) + common).relu()
+    query = classes.repeat(N_QUERY // N_WAY, 1, 1)
+    query = (query + 2 * torch.randn(query.shape, generator=draw) + common).relu()
+    return Episode(
+        query,
+        prototypes,
+        node_similarities(query, prototypes),
+        cross_reference_weights(query, prototypes),
+        cross_reference_weights(prototypes, query).transpose(0, 1),
+    )
+
+
+def authors_loop(similarity: Tensor, of_query: Tensor, of_prototypes: Tensor) -> Tensor:
+    """Scores by one cv2.EMD after another."""
+    similarity = similarity.clone()
+    n_query, n_way, n_nodes, _ = similarity.shape
+    for i in range(n_query):
+        for j in range(n_way):
+            cost = 1 - similarity[i, j, :, :]
+            one = functional.relu(of_query[i, j, :]) + OPENCV_EXTRA
+            other = functional.relu(of_prototypes[i, j, :]) + OPENCV_EXTRA
+            one = (one * (one.shape[0] / one.sum().item())).view(-1, 1)
+            other = (other * (other.shape[0] / other.sum().item())).view(-1, 1)
+            found = cv2.EMD(
+                one.detach().cpu().numpy(),
+                other.detach().cpu().numpy(),
+                cv2.DIST_USER,
+                cost.detach().cpu().numpy(),
+            )
+            similarity[i, j, :, :] = similarity[i, j, :, :] * torch.from_numpy(found[-1])
+    return similarity.sum(-1).sum(-1) * (TEMPERATURE / n_nodes)
+
+
+def authors_head(query: Tensor, prototypes: Tensor) -> Tensor:
+    """The same from features, with the cosine over tensors (75, 5, L, L, 640)."""
+    one, other = (x - x.mean(-1, keepdim=True) for x in (query, prototypes))
+    spread = (N_QUERY, N_WAY, one.shape[1], one.shape[1], N_CHANNELS)
+    similarity = functional.cosine_similarity(
+        one[:, None, :, None].expand(spread), other[None, :, None].expand(spread), dim=-1
+    )
+    return authors_loop(
+        similarity,
+        cross_reference_weights(query, prototypes),
+        cross_reference_weights(prototypes, query).transpose(0, 1),
+    )
+
+
+def ours(
+    similarity: Tensor, of_query: Tensor, of_prototypes: Tensor, solver: Solver, n_threads: int
+) -> Tensor:
+    """Scores from the same similarities and raw weights, all problems in one call."""
+    a, b = (masses(x, extra=OPENCV_EXTRA).flatten(0, 1) for x in (of_query, of_prototypes))
+    value = transport(1 - similarity.flatten(0, 1), a, b, solver, n_threads=n_threads).value
+    return TEMPERATURE * (1 - value).reshape(similarity.shape[:2])
+
+
+def with_gradient(solve: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Scores, once their sum has gone back to the inputs."""
+    inputs = tuple(x.detach().requires_grad_() for x in inputs)
+    scores = solve(*inputs)
+    scores.sum().backward()
+    return scores
+
+
+Work = dict[str, Callable[[], Tensor]]
+
+
+def solvers(e: Episode, wrap: Callable[..., Tensor]) -> Work:
+    """The rows of one size: the authors' way first."""
+    given = (e.similarity, e.of_query, e.of_prototypes)
+    return {
+        "authors' opencv loop": lambda: wrap(authors_loop, *given),
+        "POT emd_c": lambda: wrap(lambda *x: ours(*x, "pot", 1), *given),
+        "exact": lambda: wrap(lambda *x: ours(*x, "exact", 1), *given),
+        "exact, two threads": lambda: wrap(lambda *x: ours(*x, "exact", 2), *given),
+    }
+
+
+def heads(e: Episode) -> Work:
+    """From features to scores."""
+    return {
+        "authors' head": lambda: authors_head(e.query, e.prototypes),
+        "ours": lambda: node_scores(e.query, e.prototypes, extra=OPENCV_EXTRA),
+    }
+
+
+def show(title: str, work: Work, n_rounds: int) -> None:
+    """Time the ways in turn, after one call each that also checks that they agree, and print them."""
+    with torch.set_grad_enabled("gradient" in title):
+        scores = [solve().detach() for solve in work.values()]
+        best = dict.fromkeys(work, float("inf"))
+        for _ in range(n_rounds):
+            for name, solve in work.items():
+                start = time.perf_counter()
+                solve()
+                best[name] = min(best[name], time.perf_counter() - start)
+    usual = next(iter(best.values()))
+    apart = max(float((s - scores[0]).abs().max()) for s in scores)
+    print(f"\n{title} (scores differ by {apart:.0e} at most)")
+    print(f"{'':28}{'µs/problem':>12}{'ms/episode':>12}{'times':>9}")
+    for name, each in best.items():
+        print(f"{name:28}{each / N_QUERY / N_WAY * 1e6:12.1f}{each * 1e3:12.1f}{usual / each:9.1f}")
+    if "exact" in best:
+        print(f"two threads are {best['exact'] / best['exact, two threads']:.2f} times one")
+
+
+def main() -> None:
+    """Measure and print."""
+    start = time.perf_counter()
+    first = torch.full((1, 2), 0.5)
+    transport(torch.rand(1, 2, 2), first, first)
+    print(f"first call (compiled once, then read from disk): {time.perf_counter() - start:.1f} s")
+    print(
+        f"torch {torch.__version__}, numpy {np.__version__}, opencv {cv2.__version__}, {os.cpu_count()} processors"
+    )
+    for n_nodes in (9, 25):
+        e = episode(n_nodes)
+        show(f"{n_nodes}×{n_nodes}, forward", solvers(e, lambda solve, *x: solve(*x)), N_ROUNDS)
+        show(f"{n_nodes}×{n_nodes}, forward and gradient", solvers(e, with_gradient), N_ROUNDS)
+    show("whole 1-shot head, 25 nodes", heads(episode(25)), 2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
