@@ -260,11 +260,12 @@ def _largest(cost: Floats) -> float:
 def _entering(cost: Floats, dual: Floats, best: Floats) -> tuple[int, int, float]:
     """Nodes and value of the most negative reduced cost, cost − u − v."""
     n, m = cost.shape
-    best[:] = np.inf
-    for i in range(n):  # row by row: one cell of every column at a time
-        u = dual[i]
+    best[:] = np.inf  # of each column, without its dual
+    for i in range(0, n, 2):  # two rows at a time: half as many ways through memory
+        after = min(i + 1, n - 1)
+        one, other = dual[i], dual[after]
         for j in range(m):
-            best[j] = min(best[j], cost[i, j] - u)
+            best[j] = min(best[j], min(cost[i, j] - one, cost[after, j] - other))
     low, column = np.inf, 0
     for j in range(m):
         if best[j] - dual[n + j] < low:

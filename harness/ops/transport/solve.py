@@ -165,8 +165,8 @@ class _Value(Function):
 
 
 def _by_value(problem: Problem, flow: Tensor, u: Tensor, v: Tensor, *, has_duals: bool) -> Transport:
-    """The solution with the gradient of the optimal value."""
-    flow = flow * problem.total
+    """The solution with the gradient of the optimal value; ``flow`` is ours to change."""
+    flow *= problem.total
     duals = (u, v) if has_duals else (None, None)
     value: Tensor = _Value.apply(problem.cost, problem.a, problem.b, flow, *duals)  # type: ignore[no-untyped-call]
     answer = (None if x is None else x.to(problem.dtype) for x in duals)
@@ -176,7 +176,7 @@ def _by_value(problem: Problem, flow: Tensor, u: Tensor, v: Tensor, *, has_duals
 def _by_flow(problem: Problem, flow: Tensor) -> Transport:
     """The solution with the gradient through the flow itself."""
     flow = flow * problem.total
-    value = (problem.cost * flow).sum(dim=(1, 2))  # (B,)
+    value = (problem.unit.cost * flow).sum(dim=(1, 2))  # (B,)
     return Transport(value.to(problem.dtype), flow.to(problem.dtype), None, None)
 
 
@@ -231,28 +231,35 @@ def _checked(cost: Tensor, a: Tensor, b: Tensor) -> Problem:
 
 
 def _check_numbers(cost: Tensor, a: Tensor, b: Tensor, total: Tensor, other: Tensor) -> None:
-    """Say all that is wrong with the problems; a comparison with NaN is false."""
+    """Refuse what has no solution; a comparison with NaN is false."""
     if len(cost) == 0:
         return
-    sums = torch.cat([total, other], dim=1)  # (B, 2)
-    is_fine = {
-        f"costs that are no numbers below {LARGEST_COST:g}": cost.abs().amax((1, 2)) < LARGEST_COST,
-        "row masses a that are negative or no numbers": (a.amin(1) >= 0) & a.sum(1).isfinite(),
-        "column masses b that are negative or no numbers": (b.amin(1) >= 0) & b.sum(1).isfinite(),
-        "a total mass of zero": ~(sums <= 0).any(1),
-        "totals of a and b that differ": ~((total - other).abs()[:, 0] > BALANCE * sums.amax(1)),
+    low, high = cost.aminmax()
+    is_fine = (low > -LARGEST_COST) & (high < LARGEST_COST) & (a.amin() >= 0) & (b.amin() >= 0)
+    is_fine &= (total.amin() > 0) & ((total - other).abs() <= BALANCE * total).all() & total.amax().isfinite()
+    if not is_fine:
+        raise TransportError(_faults(cost, a, b, total, other))
+
+
+def _faults(cost: Tensor, a: Tensor, b: Tensor, total: Tensor, other: Tensor) -> str:
+    """All that is wrong with the problems, in words."""
+    is_bad = {
+        f"costs that are no numbers below {LARGEST_COST:g}": ~(cost.abs().amax((1, 2)) < LARGEST_COST),
+        "row masses a that are negative or no numbers": ~((a.amin(1) >= 0) & a.sum(1).isfinite()),
+        "column masses b that are negative or no numbers": ~((b.amin(1) >= 0) & b.sum(1).isfinite()),
+        "a total mass of zero": (total <= 0)[:, 0],
+        "totals of a and b that differ": ((total - other).abs() > BALANCE * total)[:, 0],
     }
-    if torch.stack(list(is_fine.values())).all():
-        return
     found = []
-    for what, fine in is_fine.items():
-        bad = torch.nonzero(~fine).flatten().tolist()
-        if bad:
-            sums_text = f"{float(total[bad[0]]):.9g} and {float(other[bad[0]]):.9g}"
+    for what, bad in is_bad.items():
+        numbers = torch.nonzero(bad).flatten().tolist()
+        if numbers:
+            first = numbers[0]
+            sums = f"sums {float(total[first]):.9g} and {float(other[first]):.9g}"
             found.append(
-                f"{what} in {len(bad)} of {len(cost)} problems, first in number {bad[0]} (sums {sums_text})"
+                f"{what} in {len(numbers)} of {len(cost)} problems, first in number {first} ({sums})"
             )
-    raise TransportError(
+    return (
         f"transport was asked for problems that have no solution: {'; '.join(found)}. Masses are numbers ≥ 0 with "
         f"equal sums (within {BALANCE:g} of them; normalise in float64: `masses(weights)` of "
         "harness.ops.node_matching does); a NaN usually comes from features of a diverged training."
