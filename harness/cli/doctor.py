@@ -25,9 +25,10 @@ PACKAGES = (
     "pandas",
     "sqlalchemy",
     "submitit",
-    "qpth",
     "opencv-python-headless",
 )
+EXTRAS = {"deepemd": ("numba", "POT"), "qpth": ("qpth",)}
+"""Packages that single methods ask for, by their extra."""
 
 
 def examine(where: Places) -> list[dict[str, str]]:
@@ -65,7 +66,16 @@ def _packages() -> list[Line]:
         except PackageNotFoundError:
             missing.append(name)
     lines = [("ok", "packages", ", ".join(there))]
-    return lines + ([("error", "packages", f"not installed: {', '.join(missing)}")] if missing else [])
+    lines += [("error", "packages", f"not installed: {', '.join(missing)}")] if missing else []
+    return lines + [_extra(extra, names) for extra, names in EXTRAS.items()]
+
+
+def _extra(extra: str, names: Sequence[str]) -> Line:
+    try:
+        found = ", ".join(f"{name} {version(name)}" for name in names)
+    except PackageNotFoundError:
+        return "missing", f"extra {extra}", f"for what asks for it, type: pip install {' '.join(names)}"
+    return "ok", f"extra {extra}", found
 
 
 def _device() -> Line:

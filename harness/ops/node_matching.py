@@ -39,10 +39,10 @@ def cross_reference_weights(nodes: Tensor, others: Tensor) -> Tensor:
     Returns:
         (..., A, B, L) ≥ 1e-3; [a, b] weighs the nodes of set a against set b. Not normalised.
 
-    >>> cross_reference_weights(torch.tensor([[[1.0], [-1.0]]]), torch.tensor([[[2.0], [4.0]]]))
-    tensor([[[3.0010, 0.0010]]])
+    >>> cross_reference_weights(torch.tensor([[[1.0], [3.0]]]), torch.tensor([[[2.0], [4.0]]]))
+    tensor([[[3.0010, 9.0010]]])
     """
-    return torch.einsum("...ald,...bd->...abl", nodes, others.mean(dim=-2)).relu() + FLOOR
+    return torch.einsum("...ild,...jd->...ijl", nodes, others.mean(dim=-2)).relu() + FLOOR
 
 
 def masses(weights: Tensor, *, extra: float = 0.0) -> Tensor:

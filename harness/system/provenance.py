@@ -23,6 +23,8 @@ PACKAGES = (
     "scipy",
     "scikit-learn",
     "opencv-python-headless",
+    "numba",
+    "POT",
     "qpth",
 )
 

@@ -31,7 +31,7 @@ from harness.ops.node_matching import (
 )
 from harness.ops.transport import Solver, transport
 
-N_QUERY, N_WAY, N_CHANNELS, N_ROUNDS, TEMPERATURE = 75, 5, 640, 7, 12.5
+N_QUERY, N_WAY, N_CHANNELS, N_ROUNDS, TEMPERATURE = 75, 5, 640, 20, 12.5
 
 
 class Episode(NamedTuple):

@@ -41,7 +41,7 @@ def _problem(kind: str, n: int, m: int, seed: int) -> tuple[Tensor, Tensor, Tens
         a, b = _with_zeros(rng, a), _with_zeros(rng, b)
     total = 1e-12 if kind == "tiny total" else 1.0
     a, b = a / a.sum() * total, b / b.sum() * total
-    return tuple(torch.as_tensor(x, dtype=torch.float64)[None] for x in (cost, a, b))  # type: ignore[return-value]
+    return tuple(torch.as_tensor(x, dtype=torch.float64)[None] for x in (cost, a, b))
 
 
 def _shares(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -156,7 +156,7 @@ def test_threads_change_nothing(solver: Any, n_threads: int) -> None:
     cost, a, b = (torch.cat(x) for x in zip(*batch, strict=True))
     one, many = (transport(cost, a, b, solver, n_threads=n) for n in (1, n_threads))
     for x, y in zip(one, many, strict=True):
-        assert x is y is None or torch.equal(x, y)  # type: ignore[arg-type]
+        assert x is y is None or torch.equal(x, y)
 
 
 def test_a_problem_does_not_depend_on_its_batch() -> None:
@@ -198,7 +198,7 @@ def test_gradients_are_the_flow_and_the_duals() -> None:
     weight = torch.tensor([3.0], dtype=torch.float64)
     got = torch.autograd.grad(found.value, (cost, a, b), weight)
     for gradient, expected in zip(got, (found.flow, found.u, found.v), strict=True):
-        assert torch.equal(gradient, 3 * expected)  # type: ignore[operator]
+        assert torch.equal(gradient, 3 * expected)
     assert not found.flow.requires_grad
 
 
@@ -270,16 +270,16 @@ class _Emd:
 def test_both_signatures_of_opencv(monkeypatch: pytest.MonkeyPatch, returns: int) -> None:
     cost, a, b = _problem("random", 3, 4, seed=0)
     emd = _Emd(at="main", returns=returns)
-    monkeypatch.setitem(sys.modules, "cv2", emd)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "cv2", emd)
     torch.testing.assert_close(
         transport(cost, a, b, "opencv").flow, a[:, :, None] * b[:, None], atol=1e-7, rtol=0
     )
     moved = type("cv2", (), {"ximgproc": emd, "DIST_USER": -1})
-    monkeypatch.setitem(sys.modules, "cv2", moved)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "cv2", moved)
     torch.testing.assert_close(
         transport(cost, a, b, "opencv").flow, a[:, :, None] * b[:, None], atol=1e-7, rtol=0
     )
-    monkeypatch.setitem(sys.modules, "cv2", _Emd(at="nowhere", returns=3))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "cv2", _Emd(at="nowhere", returns=3))
     with pytest.raises(ConfigError, match=r"cv2\.EMD.*pip install"):
         transport(cost, a, b, "opencv")
 
@@ -352,9 +352,9 @@ def test_totals_within_the_rounding_of_float32_are_taken() -> None:
 def test_unknown_names_are_answered_with_the_nearest() -> None:
     cost, a, b = _problem("random", 2, 2, seed=0)
     with pytest.raises(ConfigError, match=r"`exakt` is no solver.*Did you mean `exact`.*qpth"):
-        transport(cost, a, b, "exakt")  # type: ignore[arg-type]
+        transport(cost, a, b, "exakt")
     with pytest.raises(ConfigError, match=r"`LP` is no form.*L2, QP"):
-        transport(cost, a, b, form="LP")  # type: ignore[arg-type]
+        transport(cost, a, b, form="LP")
 
 
 @pytest.mark.parametrize("option", ["l2_strength", "regularisation", "n_iterations", "n_threads"])
@@ -372,7 +372,7 @@ def test_a_missing_package_is_named_with_its_extra(
     monkeypatch: pytest.MonkeyPatch, solver: Any, module: str, extra: str
 ) -> None:
     monkeypatch.delitem(sys.modules, "harness.ops.transport.simplex", raising=False)
-    monkeypatch.setitem(sys.modules, module, None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, module, None)
     package = {"ot.lp.emd_wrap": "POT", "qpth.qp": "qpth"}.get(module, module)
     with pytest.raises(ConfigError, match=rf"pip install {package}`.*fsbench\[{extra}\]"):
         transport(*_problem("random", 2, 2, seed=0), solver=solver)
@@ -398,6 +398,7 @@ def test_nothing_is_compiled_or_imported_before_a_solver_is_asked() -> None:
     assert _run(code).strip() == "set()"
 
 
+@pytest.mark.slow
 def test_compilation_is_kept_on_disk(tmp_path: Any) -> None:
     code = (
         "import torch; from harness.ops.transport import simplex, transport;"
