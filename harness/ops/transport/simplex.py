@@ -38,6 +38,8 @@ class Tree(NamedTuple):
         below: (n + m, words) uint64, the set of a node and all nodes below it, one bit each.
         dual: (n + m,) float64, u of the rows, then v of the columns.
         side: (n + m,) float64, 1 for rows and -1 for columns.
+        child: (n + m,) int64, room for the first child of each node.
+        after: (n + m,) int64, room for the next child of the same parent; at first, for the nodes as they are hung.
     """
 
     parent: Ints
@@ -45,6 +47,8 @@ class Tree(NamedTuple):
     below: Words
     dual: Floats
     side: Floats
+    child: Ints
+    after: Ints
 
 
 @numba.njit(cache=True, nogil=True)  # kept on disk, with all that it calls
@@ -82,6 +86,8 @@ def _new_tree(n: int, m: int) -> Tree:
         np.empty((n + m, (n + m + 63) // 64), np.uint64),
         np.empty(n + m),
         side,
+        np.empty(n + m, np.int64),
+        np.empty(n + m, np.int64),
     )
 
 
@@ -110,26 +116,30 @@ def _start(cost: Floats, left: Ints, keys: Floats, tree: Tree) -> None:
     n, m = cost.shape
     within = _keys(cost, keys)
     lowest, low = np.empty(n), np.empty(1)  # key of each open row, of the next cell
+    bits, bits_of_low = lowest.view(np.int64), low.view(np.int64)
     for i in range(n):
         lowest[i] = _minimum(keys[i])
     tree.below[:] = 0
     for node in range(n + m):
         tree.below[node, node >> 6] = np.uint64(1) << np.uint64(node & 63)
     above_root = top = n + m - 1
-    for _ in range(n + m - 1):
+    for step in range(n + m - 1):
         low[0] = _minimum(lowest)
-        cell = low.view(np.int64)[0] & within
+        cell = bits_of_low[0] & within
         row, top = cell // m, n + cell % m
         root_is_near = above_root in (row, top)
         if left[row] < left[top] or (left[row] == left[top] and root_is_near):
             above_root = _hang(row, top, above_root, left, tree)
+            tree.after[step] = row
             lowest[row] = np.inf
         else:
             above_root = _hang(top, row, above_root, left, tree)
-            _close_column(cell % m, m, within, keys, lowest)
-    tree.parent[top] = NONE  # the last cell's totals are equal: its column is left
+            tree.after[step] = top
+            _close_column(cell % m, m, within, keys, lowest, bits)
+    tree.parent[top], tree.dual[top] = NONE, 0.0  # the last cell's totals are equal: its column is left
+    for step in range(n + m - 2, -1, -1):  # parents hung after their children
+        _value_one(tree.after[step], cost, tree)
     _turn(n + m - 1, tree)
-    _value(cost, tree)
 
 
 @compiled_freely
@@ -178,8 +188,7 @@ def _hang(node: int, parent: int, above_root: int, left: Ints, tree: Tree) -> in
 
 
 @compiled
-def _close_column(j: int, m: int, within: int, keys: Floats, lowest: Floats) -> None:
-    bits = lowest.view(np.int64)
+def _close_column(j: int, m: int, within: int, keys: Floats, lowest: Floats, bits: Ints) -> None:
     for i in range(len(lowest)):
         keys[i, j] = np.inf
         if bits[i] & within == i * m + j and lowest[i] < np.inf:
@@ -207,8 +216,8 @@ def _turn(root: int, tree: Tree) -> None:
 @compiled
 def _value(cost: Floats, tree: Tree) -> None:
     """Duals from the tree: u + v = cost on each of its cells."""
-    n, n_nodes = len(cost), len(tree.parent)
-    child, after = np.full(n_nodes, NONE), np.full(n_nodes, NONE)
+    n_nodes, child, after = len(tree.parent), tree.child, tree.after
+    child[:], after[n_nodes - 1] = NONE, NONE
     for node in range(n_nodes - 1):
         parent = tree.parent[node]
         after[node], child[parent] = child[parent], node
@@ -223,9 +232,14 @@ def _value(cost: Floats, tree: Tree) -> None:
                 if node == NONE:
                     return
             node = after[node]
-        parent = tree.parent[node]
-        cell = cost[node, parent - n] if node < n else cost[parent, node - n]
-        tree.dual[node] = cell - tree.dual[parent]
+        _value_one(node, cost, tree)
+
+
+@compiled
+def _value_one(node: int, cost: Floats, tree: Tree) -> None:
+    n, parent = len(cost), tree.parent[node]
+    cell = cost[node, parent - n] if node < n else cost[parent, node - n]
+    tree.dual[node] = cell - tree.dual[parent]
 
 
 @compiled
