@@ -162,6 +162,6 @@ def _database(where: Places) -> Line:
     except FsbenchError as error:
         return "error", "database", str(error)
     try:
-        return "ok", "database", f"{where.db}, {len(store.runs(metrics=())):,} runs"
+        return "ok", "database", f"{where.db}, {len(store.column('id')):,} runs"
     finally:
         store.close()

@@ -59,7 +59,7 @@ def export(store: Store, where: Places, prefixes: Sequence[str], bundle: Path, *
     Raises:
         ConfigError: when a run failed: there is no result to export.
     """
-    every = store.runs(metrics=(), status="done")["id"].unique().tolist() if ALL in prefixes else []
+    every = store.column("id", status="done") if ALL in prefixes else []
     chosen = sorted({*every, *(store.run(prefix).id for prefix in prefixes if prefix != ALL)})
     failed = [run_id for run_id in chosen if store.run(run_id).status == "failed"]
     if failed:

@@ -51,7 +51,7 @@ def settings(patterns: list[str] | None, store: Store) -> list[str] | None:
 
     if not patterns:
         return None
-    with_runs = sorted(set(store.runs(metrics=()).setting))
+    with_runs = sorted(set(store.column("setting")))
     chosen: list[str] = []
     for pattern in split(patterns):
         found = [name for name in with_runs if fnmatchcase(name, pattern)]

@@ -10,51 +10,57 @@ S training seeds, M methods, N benchmarks, C classes, W classes per episode. A q
 give is None and a note says why; input that makes no sense is a ValueError.
 """
 
-from harness.stats.across import (
-    Friedman,
-    MeanRanks,
-    Submatrix,
-    WinTieLoss,
-    complete_submatrix,
-    friedman,
-    mean_ranks,
-    win_tie_loss,
-)
-from harness.stats.aggregate import (
-    IqmInterval,
-    Superiority,
-    iqm_interval,
-    performance_profile,
-    probability_of_superiority,
-)
-from harness.stats.classes import class_interval, joint_interval
-from harness.stats.hardness import HardnessLine, episode_hardness, hardness_line
-from harness.stats.headline import headline_interval
-from harness.stats.intervals import Interval, bootstrap_interval, sampler_interval
-from harness.stats.paired import Comparison, Unpaired, Verdict, compare, unpaired, verdict
-from harness.stats.power import (
-    QueryComponents,
-    best_queries,
-    minimal_detectable_effect,
-    needed_episodes,
-    needed_pairs,
-    needed_seeds,
-    query_components,
-)
-from harness.stats.predictions import (
-    ClassAccuracy,
-    Confusion,
-    ErrorOverlap,
-    WorstEpisodes,
-    class_accuracy,
-    confusion,
-    error_overlap,
-    worst_episodes,
-)
-from harness.stats.published import PublishedGap, published_gap
-from harness.stats.ranks import AllPairs, RankInterval, all_pairs, holm, rank_intervals, tie_groups
-from harness.stats.seeds import Crossed, crossed, crossed_interval
-from harness.stats.significance import flip_generator, sign_flip_p, wilcoxon_p
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.stats.across import (
+        Friedman,
+        MeanRanks,
+        Submatrix,
+        WinTieLoss,
+        complete_submatrix,
+        friedman,
+        mean_ranks,
+        win_tie_loss,
+    )
+    from harness.stats.aggregate import (
+        IqmInterval,
+        Superiority,
+        iqm_interval,
+        performance_profile,
+        probability_of_superiority,
+    )
+    from harness.stats.classes import class_interval, joint_interval
+    from harness.stats.hardness import HardnessLine, episode_hardness, hardness_line
+    from harness.stats.headline import headline_interval
+    from harness.stats.intervals import Interval, bootstrap_interval, sampler_interval
+    from harness.stats.paired import Comparison, Unpaired, Verdict, compare, unpaired, verdict
+    from harness.stats.power import (
+        QueryComponents,
+        best_queries,
+        minimal_detectable_effect,
+        needed_episodes,
+        needed_pairs,
+        needed_seeds,
+        query_components,
+    )
+    from harness.stats.predictions import (
+        ClassAccuracy,
+        Confusion,
+        ErrorOverlap,
+        WorstEpisodes,
+        class_accuracy,
+        confusion,
+        error_overlap,
+        worst_episodes,
+    )
+    from harness.stats.published import PublishedGap, published_gap
+    from harness.stats.ranks import AllPairs, RankInterval, all_pairs, holm, rank_intervals, tie_groups
+    from harness.stats.seeds import Crossed, crossed, crossed_interval
+    from harness.stats.significance import flip_generator, sign_flip_p, wilcoxon_p
 
 __all__ = [
     "AllPairs",
@@ -115,3 +121,18 @@ __all__ = [
     "win_tie_loss",
     "worst_episodes",
 ]
+
+# Cheap ones first: each is asked until one knows the name, and the last ones import scipy.stats.
+_MODULES = (
+    "intervals", "seeds", "headline", "classes", "predictions", "aggregate", "published", "power", "significance", "paired",
+    "ranks", "hardness", "across",
+)  # fmt: skip
+
+if not TYPE_CHECKING:  # else a misspelt name would pass as Any
+
+    def __getattr__(name: str) -> Any:
+        """Import a function when it is asked for: a leaderboard needs no scipy.stats, which costs as much as all else."""
+        if name in __all__:
+            modules = (import_module(f"{__name__}.{module}") for module in _MODULES)
+            return next(getattr(module, name) for module in modules if hasattr(module, name))
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -64,9 +65,8 @@ def merge(store: Store, locations: Sequence[str]) -> dict[str, Mapping[str, int]
 
 def disagreements(store: Store) -> list[Disagreement]:
     """Every run of which several results are kept, in the order of ids."""
-    frame = store.runs(metrics=(), status="done")
-    counts = frame["id"].value_counts()
-    return [_disagreement(store, run_id) for run_id in sorted(counts[counts > 1].index)]
+    counts = Counter(store.column("id", status="done"))
+    return [_disagreement(store, run_id) for run_id, n in sorted(counts.items()) if n > 1]
 
 
 def _disagreement(store: Store, run_id: str) -> Disagreement:

@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from sqlalchemy import Engine, select
 
 from harness.runs import EpisodeTable, RunResult
@@ -29,6 +28,9 @@ from harness.store.reading import Int64
 from harness.store.rechecks import keep_recheck
 from harness.store.trials import keep_trial, read_trials, read_tried
 from harness.system.provenance import utc_now
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Store", "StoredRun"]
 
@@ -166,6 +168,15 @@ class Store:
         """
         with read_transaction(self.engine) as connection:
             return reading.runs_frame(connection, metrics, filters)
+
+    def column(self, name: Literal["id", "setting"], **filters: Any) -> list[str]:
+        """One column of ``runs``, an entry per run and replicate, for who needs no frame.
+
+        Raises:
+            StoreError: when a filter is not a column.
+        """
+        with read_transaction(self.engine) as connection:
+            return reading.run_column(connection, name, filters)
 
     def stored_runs(self, **filters: Any) -> list[StoredRun]:
         """Every run and replicate as ``run`` gives it, by setting, method, seed; filters as in ``runs``.

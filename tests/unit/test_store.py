@@ -290,6 +290,7 @@ def test_runs_are_rows_with_mean_accuracies(store: Store) -> None:
     assert frame.top5.isna().all()
     assert store.runs(status="done", seed=[0, 2]).seed.tolist() == [0, 2]
     assert store.runs(method="bml").empty
+    assert store.column("id", seed=[0, 2]) == store.runs(seed=[0, 2]).id.tolist()
     with pytest.raises(StoreError, match=r"filtered by `sed`. Did you mean `seed`"):
         store.runs(sed=0)
 
