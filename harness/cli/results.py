@@ -1,13 +1,18 @@
-"""The commands that read results."""
+"""The commands that read results: rows, pages, pairs and single runs, as JSON types and in print."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.cli.words import AsJson, SomeBenches, answer, progress, settings, stored, where
+
+if TYPE_CHECKING:
+    from harness.report.board.pairs import Pair
+    from harness.store import Store, StoredRun
 
 app = typer.Typer()
 
@@ -28,23 +33,31 @@ def report(
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Render the leaderboard pages and the exports beside them from the database."""
-    from harness.cli import result_commands
+    from harness.report import render
 
     with stored() as store:
-        target = out or where().reports
-        result_commands.report(store, target, settings(bench, store), form, port if serve else None, open_)
+        target, chosen = out or where().reports, settings(bench, store)
+        if form:
+            sys.stdout.write(render.export(store, form, chosen))
+        elif serve:
+            from harness.report import serve as server
+
+            server.serve(store, target, chosen, port, lambda address: _tell(address, open_))
+        else:
+            _tell(str(render.write(store, target, chosen)), open_)
 
 
 @app.command()
 def leaderboard(bench: SomeBenches = None, as_json: AsJson = False) -> None:
     """Print the leaderboard tables of the database."""
-    from harness.cli import result_commands
-    from harness.report.board.tables import tables
+    from harness.cli import tables
+    from harness.report.board.rows import row_as_json
+    from harness.report.board.tables import tables as read
 
     with stored() as store:
-        found = tables(store, settings(bench, store))
-        rows = [result_commands.row_as_json(row) for table in found for row in table.rows]
-        answer(rows, as_json, lambda _: result_commands.show_leaderboard(found))
+        found = read(store, settings(bench, store))
+        rows = [row_as_json(row) for table in found for row in table.rows]
+        answer(rows, as_json, lambda _: tables.leaderboards(found))
 
 
 @app.command()
@@ -62,16 +75,12 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Pair two methods on the same episodes; exit 1 when B is significantly worse than A."""
-    from harness.cli import result_commands, tables
+    from harness.cli import tables
     from harness.report.board import pairs
 
     with stored() as store:
         found = pairs.compare(store, a, b, settings(bench, store), margin / 100)
-        answer(
-            [result_commands.pair_as_json(pair) for pair in found],
-            as_json,
-            lambda _: tables.comparison(found),
-        )
+        answer([_pair_as_json(pair) for pair in found], as_json, lambda _: tables.comparison(found))
     raise typer.Exit(int(any(pair.comparison.verdict == "better" for pair in found)))
 
 
@@ -114,12 +123,14 @@ def power(
     as_json: AsJson = False,
 ) -> None:
     """Say how many episodes and seeds tell two methods apart."""
-    from harness.cli import result_commands, tables
+    from dataclasses import asdict
+
+    from harness.cli import tables
     from harness.report.board import power as planning
 
     with stored() as store:
         found = planning.power(store, a, b, delta / 100, settings(bench, store))
-        answer(result_commands.as_records(found), as_json, lambda _: tables.power(found))
+        answer([asdict(entry) for entry in found], as_json, lambda _: tables.power(found))
 
 
 @app.command()
@@ -129,7 +140,60 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show all that is known of one run: configuration with origins, provenance, accuracy."""
-    from harness.cli import result_commands
+    from harness.cli import tables
+    from harness.errors import ConfigError
+    from harness.report.board import by_class
 
+    if by not in (None, "class"):
+        raise ConfigError(f"--by {by}: runs are shown by class, `fsbench show {run_id} --by class`.")
     with stored() as store:
-        answer(*result_commands.show(store, run_id, by, as_json))
+        if by:
+            lines = by_class.by_class(store, run_id)
+            answer(by_class.as_json(lines), as_json, lambda _: tables.by_class(lines))
+        else:
+            run = store.run(run_id)
+            found = _run_as_json(store, run)
+            answer(
+                found,
+                as_json,
+                lambda _: tables.run_details(run, found["accuracy"], found["class_means"]),
+            )
+
+
+def _tell(address: str, is_opened: bool) -> None:
+    import webbrowser
+
+    sys.stdout.write(address + "\n")
+    sys.stdout.flush()
+    if is_opened:
+        webbrowser.open(address)
+
+
+def _pair_as_json(pair: Pair) -> dict[str, Any]:
+    """A paired comparison as JSON types."""
+    from dataclasses import asdict
+
+    return {
+        "setting": pair.setting,
+        "a": pair.a.label,
+        "b": pair.b.label,
+        **asdict(pair.comparison),
+        "sentence": pair.sentence,
+        "overlap": pair.overlap._asdict() if pair.overlap else None,
+    }
+
+
+def _run_as_json(store: Store, run: StoredRun) -> dict[str, Any]:
+    """A stored run as JSON types; ``class_means`` are of the joint protocol's metrics, empty where there are none."""
+    from harness.report.board import joint
+
+    counts = {name: store.counts(run.pk, name) for name in run.metrics}
+    by_class = joint.class_table(store, run) if joint.is_joint(run) else None
+    return {
+        "id": run.id, "status": run.status, "replicates": list(run.replicates), "created": run.created,
+        "badges": list(run.badges), "rechecks": [check._asdict() for check in run.rechecks],
+        "spec": run.spec.to_json(), "provenance": {k: v for k, v in run.provenance.items() if k != "thumbnails"},
+        "curves": [dict(p) for p in run.curves], "traceback": run.traceback,
+        "accuracy": {name: float((correct / asked).mean()) for name, (correct, asked) in counts.items()},
+        "class_means": {name: float(values.mean()) for name, values in (by_class or {}).items()},
+    }  # fmt: skip

@@ -174,14 +174,15 @@ def _rows_of(specs: Sequence[RunSpec], store: Store) -> list[Row]:
 
 def _answer(rows: Sequence[Row], failed: Sequence[RunResult], *, as_json: bool) -> None:
     """Print the rows of the runs that were asked for, and why others failed."""
-    from harness.cli import result_commands, tables
+    from harness.cli import tables
+    from harness.report.board.rows import row_as_json
     from harness.report.formats import last_line
 
     def show(_: Any) -> None:
         if rows:
             tables.leaderboard_rows(rows, with_setting=True)
 
-    answer([result_commands.row_as_json(row) for row in rows], as_json, show)
+    answer([row_as_json(row) for row in rows], as_json, show)
     for result in failed:
         spec = result.spec
         sys.stderr.write(

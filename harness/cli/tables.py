@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-from rich import box
-from rich.console import Console
-from rich.table import Table as RichTable
+from harness.report.formats import duration, flat, last_line, p_value, percent
 
-from harness.report.board import joint
-from harness.report.board.by_class import ClassLine
-from harness.report.board.labels import told_apart
-from harness.report.board.pairs import Pair
-from harness.report.board.power import Power
-from harness.report.board.rows import Row, partial_badge, standard_episodes
-from harness.report.board.tables import Table
-from harness.report.formats import duration, percent
-from harness.store import StoredRun
+if TYPE_CHECKING:
+    from harness.report.board.by_class import ClassLine
+    from harness.report.board.pairs import Pair
+    from harness.report.board.power import Power
+    from harness.report.board.rows import Row
+    from harness.report.board.tables import Table
+    from harness.runs.findings import StoredRun
 
 Cells = Sequence[str]
 
 
 def show_table(columns: Cells, rows: Iterable[Cells], *, title: str = "", right: Sequence[int] = ()) -> None:
     """Print a table; the columns numbered in ``right`` are aligned to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
     is_terminal = sys.stdout.isatty()
     console = Console(width=None if is_terminal else 200, highlight=False)
     table = RichTable(
@@ -43,14 +43,23 @@ def say(sentence: str) -> None:
     sys.stdout.write(sentence + "\n")
 
 
-def leaderboard(table: Table) -> None:
-    """Print the rows of one setting."""
+def leaderboards(found: Sequence[Table]) -> None:
+    """Print one table per setting."""
+    for table in found:
+        _leaderboard(table)
+    if not found:
+        say("No runs yet. `fsbench run -m protonet -b glyphs-5w1s` makes one.")
+
+
+def _leaderboard(table: Table) -> None:
+    from harness.report.board.labels import told_apart
+
     title = f"{table.setting}" + (f" ({table.note})" if table.note else "")
     told = told_apart([row.spec for row in table.rows], [(row.label, row.backbone) for row in table.rows])
     leaderboard_rows(table.rows, told, title=title)
     for run in table.failed:
-        last = run.traceback.strip().splitlines()[-1:] or ["no message"]
-        show_table(("failed", "run", "reason"), [(run.spec.method.name, run.id, last[0])])
+        reason = last_line(run.traceback)
+        show_table(("failed", "run", "reason"), [(run.spec.method.name, run.id, reason)])
 
 
 def leaderboard_rows(
@@ -66,36 +75,31 @@ def leaderboard_rows(
     """
     more = ("setting",) if with_setting else ()
     told = list(zip(rows, apart or [""] * len(rows), strict=True))
-    is_joint = [row.joint is not None for row in rows]
-    for wanted, columns, right in (
-        (False, EPISODIC, (2, 3, 5, 7)),
-        (True, JOINT, (2, 3, 4, 5, 6, 7, 8, 9, 11)),
-    ):
-        cells = [
-            ((row.setting,) if with_setting else ()) + tuple(leaderboard_cells(row, text))
-            for (row, text), found in zip(told, is_joint, strict=True)
-            if found is wanted
-        ]
-        if cells:
-            show_table((*more, *columns), cells, title=title, right=[i + len(more) for i in right])
-    if True in is_joint:
-        metric = rows[is_joint.index(True)].metric
-        say(f"Percent of the queries of novel, of base and of all classes; ±95% is that of {metric}.")
+    episodic = [(row, text) for row, text in told if row.joint is None]
+    for chosen in (episodic, [(row, text) for row, text in told if row.joint is not None]):
+        if chosen:
+            cells = [
+                ((row.setting,) if with_setting else ()) + tuple(leaderboard_cells(row, text))
+                for row, text in chosen
+            ]
+            columns = (*more, *_columns(chosen[0][0]))
+            right = [i for i, column in enumerate(columns) if column not in _LEFT]
+            show_table(columns, cells, title=title, right=right)
+    joint = [row for row in rows if row.joint is not None]
+    if joint:
+        say(
+            f"Percent of the queries of novel, of base and of all classes; ±95% is that of {joint[0].metric}."
+        )
 
 
-EPISODIC = (
-    "method",
-    "backbone",
-    "accuracy %",
-    "±95%",
-    "interval",
-    "episodes",
-    "seeds",
-    "fit",
-    "badges",
-    "run",
-)
-JOINT = ("method", "backbone", *joint.METRICS, "±95%", "experiments", "seeds", "fit", "badges", "run")
+_LEFT = ("setting", "method", "backbone", "interval", "seeds", "badges", "run")
+
+
+def _columns(row: Row) -> Cells:
+    numbers: Cells = ("accuracy %", "±95%", "interval", "episodes")
+    if row.joint is not None:
+        numbers = (*row.joint.means, "±95%", "experiments")
+    return ("method", "backbone", *numbers, "seeds", "fit", "badges", "run")
 
 
 def leaderboard_cells(row: Row, apart: str = "") -> Cells:
@@ -103,10 +107,10 @@ def leaderboard_cells(row: Row, apart: str = "") -> Cells:
     label = f"{row.label} ({apart})" if apart else row.label
     numbers: tuple[str, ...] = (percent(row.mean), percent(row.half_width), row.interval.kind)
     if row.joint is not None:
-        numbers = (*(percent(row.joint.means[name]) for name in joint.METRICS), percent(row.half_width))
+        numbers = (*map(percent, row.joint.means.values()), percent(row.half_width))
     return (
         label, row.backbone, *numbers, f"{row.n_episodes:,}", ",".join(map(str, row.seeds)),
-        duration(row.seconds["fit"]), ", ".join(row.badges), row.runs[0].id,
+        duration(row.seconds["fit"] or 0.0), ", ".join(row.badges), row.runs[0].id,
     )  # fmt: skip
 
 
@@ -120,17 +124,13 @@ def comparison(pairs: Sequence[Pair]) -> None:
         rows.append((
             pair.setting, percent(c.mean_a), percent(c.mean_b), f"{100 * c.difference:+.2f}",
             "–" if low is None or high is None else f"[{100 * low:+.2f}, {100 * high:+.2f}]",
-            _small(c.p), _small(c.p_permutation), _small(c.p_wilcoxon), c.verdict,
+            p_value(c.p), p_value(c.p_permutation), p_value(c.p_wilcoxon), c.verdict,
         ))  # fmt: skip
     show_table(
         columns, rows, title=f"A = {pairs[0].a.label}, B = {pairs[0].b.label}", right=(1, 2, 3, 5, 6, 7)
     )
     for pair in pairs:
         say(" ".join(filter(None, (pair.sentence, pair.overlap_sentence))))
-
-
-def _small(p: float) -> str:
-    return f"{p:.2g}" if p >= 1e-4 else "<0.0001"
 
 
 def by_class(lines: Sequence[ClassLine]) -> None:
@@ -169,6 +169,8 @@ def run_details(
     run: StoredRun, accuracy: Mapping[str, float], class_means: Mapping[str, float] | None = None
 ) -> None:
     """Print all that is known of one run."""
+    from harness.report.board.rows import partial_badge, standard_episodes
+
     spec = run.spec
     facts = {
         "run": f"{run.id} ({run.status})",
@@ -201,14 +203,6 @@ def run_details(
     if config:
         show_table(("hyper-parameter", "value", "from", "phase"), config)
     known = sorted((k, v) for k, v in run.provenance.items() if k not in ("badges", "about", "thumbnails"))
-    show_table(("provenance", ""), [(k, _flat(v)) for k, v in known])
+    show_table(("provenance", ""), [(k, flat(v)) for k, v in known])
     if run.traceback:
         sys.stdout.write(run.traceback.rstrip() + "\n")
-
-
-def _flat(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{k} {_flat(v)}" for k, v in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_flat, value)) or "none"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

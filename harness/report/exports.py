@@ -1,20 +1,30 @@
-"""The same tables for other programs: CSV, JSON, Markdown, LaTeX, and BibTeX of the methods."""
+"""The same tables for other programs: CSV, JSON, Markdown, LaTeX, and BibTeX of the methods.
+
+First the tables of settings, a line a row; then those of the front page, methods × settings; then what both are
+written with.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.errors import ConfigError, nearest
 from harness.report.board.joint import METRICS
-from harness.report.board.rows import Row
+from harness.report.board.rows import Row, row_as_json
 from harness.report.formats import percent
+from harness.report.pages.index_page import Cell, Family, Line
 from harness.report.pages.method_page import MethodPage
 from harness.report.pages.setting_page import Entry, SettingPage
 
+FIELDS = (
+    "setting", "note", "metric", "method", "config", "recipe", "backbone", "image_size", "accuracy", "half_width_95",
+    "interval", "class_low", "class_high", "rank_low", "rank_high", "tie_group", "worst_10", "sigma_seed", "episodes",
+    "queries_per_class", "seeds", "badges", "fit_seconds", "runs",
+)  # fmt: skip
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
@@ -49,13 +59,10 @@ def records(page: SettingPage) -> list[dict[str, Any]]:
 
 def as_csv(pages: Sequence[SettingPage]) -> str:
     """One CSV for all tables; the setting is a column."""
-    file = io.StringIO()
     is_joint = any(entry.row.joint for page in pages for entry in page.entries)
-    writer = csv.DictWriter(file, (*FIELDS, *(METRICS if is_joint else ())), lineterminator="\n")
-    writer.writeheader()
-    for page in pages:
-        writer.writerows({k: csv_cell(v) for k, v in record.items()} for record in records(page))
-    return file.getvalue()
+    columns = (*FIELDS, *(METRICS if is_joint else ()))
+    found = (record for page in pages for record in records(page))
+    return _csv(columns, ([record.get(name, "") for name in columns] for record in found))
 
 
 def as_json(pages: Sequence[SettingPage]) -> str:
@@ -83,39 +90,23 @@ def as_json(pages: Sequence[SettingPage]) -> str:
     return "[" + ",\n".join(tables) + "]\n"
 
 
-def _pairs(page: SettingPage) -> dict[str, list[list[float]]]:
-    return {
-        "difference": [[round(cell.difference, 5) for cell in cells] for cells in page.matrix],
-        "p_holm": [[float(f"{cell.p:.3g}") for cell in cells] for cells in page.matrix],
-        "detectable": [[round(cell.detectable, 5) for cell in cells] for cells in page.matrix],
-    }
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
 def as_markdown(pages: Sequence[SettingPage]) -> str:
     """A pipe table per setting; the top tie group is bold."""
     parts = []
     for page in pages:
         more = _joint_metrics(page)
         accuracy = f"{page.entries[0].row.metric} %" if more else "accuracy %"
-        lines = [
-            f"### {markdown(page.table.name)}", "",
-            f"| method | backbone | {accuracy} | ± 95% | rank | episodes | seeds | badges |" + "".join(f" {m} |" for m in more),
-            "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |" + " ---: |" * len(more),
-        ]  # fmt: skip
+        head = ("method", "backbone", accuracy, "± 95%", "rank", "episodes", "seeds", "badges", *more)
+        rows = []
         for entry in page.entries:
             row, mean = entry.row, percent(entry.row.mean)
-            cells = (
+            rows.append((
                 markdown(row.label), markdown(row.backbone), f"**{mean}**" if entry.group == 1 else mean, percent(row.half_width),
                 rank_text(entry), f"{row.n_episodes:,}", str(len(row.seeds)), markdown(", ".join(row.badges)),
                 *_joint_numbers(row, more),
-            )  # fmt: skip
-            lines.append(f"| {' | '.join(cells)} |")
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n" if parts else ""
+            ))  # fmt: skip
+        parts.append(f"### {markdown(page.table.name)}\n\n{_pipes(head, 'llrrrrrl' + 'r' * len(more), rows)}")
+    return "\n".join(parts)
 
 
 def as_latex(pages: Sequence[SettingPage]) -> str:
@@ -124,21 +115,16 @@ def as_latex(pages: Sequence[SettingPage]) -> str:
     for page in pages:
         more = _joint_metrics(page)
         accuracy = page.entries[0].row.metric if more else "Accuracy"
-        head = " & ".join(("Method", "Backbone", rf"{accuracy} (\%)", "Rank", *more))
-        lines = [
-            rf"\begin{{tabular}}{{llrr{'r' * len(more)}}}", r"\toprule",
-            rf"\multicolumn{{{4 + len(more)}}}{{l}}{{{latex(page.table.name)}}} \\", r"\midrule",
-            rf"{head} \\", r"\midrule",
-        ]  # fmt: skip
+        rows = []
         for entry in page.entries:
             mean, half = percent(entry.row.mean), percent(entry.row.half_width)
             mean = rf"\mathbf{{{mean}}}" if entry.group == 1 else mean
             value = f"${mean} \\pm {half}$" if entry.row.half_width is not None else f"${mean}$"
             rank = rank_text(entry).replace("–", "--")
             six = _joint_numbers(entry.row, more)
-            cells = (latex(entry.row.label), latex(entry.row.backbone), value, rank, *six)
-            lines.append(rf"{' & '.join(cells)} \\")
-        parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""]))
+            rows.append((latex(entry.row.label), latex(entry.row.backbone), value, rank, *six))
+        head = ("Method", "Backbone", rf"{accuracy} (\%)", "Rank", *more)
+        parts.append(_booktabs(head, "llrr" + "r" * len(more), rows, page.table.name))
     return "\n".join(parts)
 
 
@@ -146,6 +132,64 @@ def as_bibtex(methods: Sequence[MethodPage]) -> str:
     """The entries that methods give as their reference, each once."""
     entries = (method.reference.strip() for method in methods)
     return "\n\n".join(dict.fromkeys(entry for entry in entries if entry.startswith("@")))
+
+
+FORMS: Mapping[str, Callable[[Sequence[SettingPage]], str]] = {
+    "csv": as_csv,
+    "json": as_json,
+    "md": as_markdown,
+    "tex": as_latex,
+}
+
+
+def family_as_csv(family: Family) -> str:
+    """A line per method; mean, half-width (fractions) and rank of each setting are columns of their own."""
+    names = [page.table.name for page in family.pages]
+    kinds = ("accuracy", "half_width_95", "rank")
+    rows = (
+        (*_line(line).values(), *(value for cell in line.cells for value in _numbers(cell)))
+        for line in family.lines
+    )
+    return _csv((*_LINE, *(f"{name} {kind}" for name in names for kind in kinds)), rows)
+
+
+def family_as_json(family: Family) -> str:
+    """An object with the benchmark and a line per method; a hole is null, a failure names its run."""
+    names = [page.table.name for page in family.pages]
+    lines = [
+        {**_line(line), "cells": {name: _cell(cell) for name, cell in zip(names, line.cells, strict=True)}}
+        for line in family.lines
+    ]
+    rows = ",\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+    return f'{{"benchmark": {json.dumps(family.name, ensure_ascii=False)}, "rows": [\n{rows}\n]}}\n'
+
+
+def family_as_markdown(family: Family) -> str:
+    """A pipe table; bold is the top tie group, a dash a hole."""
+    head = ["method", "backbone", *(markdown(page.table.name) for page in family.pages)]
+    rows = [
+        [markdown(line.label), markdown(line.backbone), *(_text(cell, "**{}**", " ±") for cell in line.cells)]
+        for line in family.lines
+    ]
+    return _pipes(head, "ll" + "r" * len(family.pages), rows)
+
+
+def family_as_latex(family: Family) -> str:
+    """A booktabs table; bold is the top tie group, a dash a hole."""
+    head = ["Method", "Backbone", *(latex(page.table.name) for page in family.pages)]
+    rows = [
+        [latex(line.label), latex(line.backbone), *(_text(cell, r"\textbf{{{}}}", r" $\pm$ ") for cell in line.cells)]
+        for line in family.lines
+    ]  # fmt: skip
+    return "% needs \\usepackage{booktabs}\n" + _booktabs(head, "ll" + "r" * len(family.pages), rows)
+
+
+FAMILY_FORMS: Mapping[str, Callable[[Family], str]] = {
+    "csv": family_as_csv,
+    "json": family_as_json,
+    "md": family_as_markdown,
+    "tex": family_as_latex,
+}
 
 
 def rank_text(entry: Entry) -> str:
@@ -165,20 +209,38 @@ def latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
 
 
+def markdown(text: str) -> str:
+    """Escape text for a cell of a pipe table."""
+    flat = " ".join(text.split())
+    return "".join(rf"\{c}" if c in r"\`*_|<>[]" else c for c in flat)
+
+
+def csv_cell(value: Any) -> Any:
+    """Write lists in one cell; a text that a spreadsheet would run as a formula gets an apostrophe."""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") and value else value
+
+
 def _record(page: SettingPage, entry: Entry) -> dict[str, Any]:
     row, by_class = entry.row, entry.by_class
-    return {
-        "setting": row.setting, "note": page.table.note, "metric": row.metric, "method": row.method, "config": row.config,
-        "recipe": row.recipe, "backbone": row.backbone, "image_size": row.spec.image_size,
-        "accuracy": row.mean, "half_width_95": row.half_width, "interval": row.interval.kind,
+    six = row.joint.means if row.joint else {}
+    said = {
+        **row_as_json(row), **six, "note": page.table.note, "image_size": row.spec.image_size, "queries_per_class": row.spec.n_query,
         "class_low": by_class.low if by_class else None, "class_high": by_class.high if by_class else None,
         "rank_low": entry.rank[0] if entry.rank else None, "rank_high": entry.rank[1] if entry.rank else None,
         "tie_group": entry.group, "worst_10": entry.worst.mean_worst_10,
         "sigma_seed": entry.seeds.sigma_seed if entry.seeds else None,
-        "episodes": row.n_episodes, "queries_per_class": row.spec.n_query, "seeds": list(row.seeds),
-        "badges": list(row.badges), "fit_seconds": entry.cost.fit_seconds, "runs": [run.id for run in row.runs],
-        **(row.joint.means if row.joint else {}),
     }  # fmt: skip
+    return {name: said[name] for name in (*FIELDS, *six)}
+
+
+def _pairs(page: SettingPage) -> dict[str, list[list[float]]]:
+    return {
+        "difference": [[round(cell.difference, 5) for cell in cells] for cells in page.matrix],
+        "p_holm": [[float(f"{cell.p:.3g}") for cell in cells] for cells in page.matrix],
+        "detectable": [[round(cell.detectable, 5) for cell in cells] for cells in page.matrix],
+    }
 
 
 def _joint_metrics(page: SettingPage) -> Sequence[str]:
@@ -191,29 +253,64 @@ def _joint_numbers(row: Row, metrics: Sequence[str]) -> list[str]:
     return [percent(row.joint.means[name] if row.joint else None) for name in metrics]
 
 
-FIELDS = (
-    "setting", "note", "metric", "method", "config", "recipe", "backbone", "image_size", "accuracy", "half_width_95",
-    "interval", "class_low", "class_high", "rank_low", "rank_high", "tie_group", "worst_10", "sigma_seed", "episodes",
-    "queries_per_class", "seeds", "badges", "fit_seconds", "runs",
-)  # fmt: skip
+_LINE = ("method", "label", "apart", "backbone", "recipe", "image_size", "badges", "seeds")
 
 
-def csv_cell(value: Any) -> Any:
-    """Write lists in one cell; a text that a spreadsheet would run as a formula gets an apostrophe."""
-    if isinstance(value, list):
-        return " ".join(map(str, value))
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") and value else value
+def _line(line: Line) -> dict[str, Any]:
+    values = (
+        line.method, line.label, line.apart, line.backbone, line.recipe, line.image_size, list(line.badges), list(line.seeds),
+    )  # fmt: skip
+    return dict(zip(_LINE, values, strict=True))
 
 
-def markdown(text: str) -> str:
-    """Escape text for a cell of a pipe table."""
-    flat = " ".join(text.split())
-    return "".join(rf"\{c}" if c in r"\`*_|<>[]" else c for c in flat)
+def _numbers(cell: Cell) -> tuple[float | None, float | None, str | None]:
+    if cell.entry is None:
+        return None, None, "failed" if cell.failed else None
+    row = cell.entry.row
+    half = None if row.half_width is None else round(row.half_width, 8)
+    return round(row.mean, 8), half, rank_text(cell.entry)
 
 
-FORMS: Mapping[str, Callable[[Sequence[SettingPage]], str]] = {
-    "csv": as_csv,
-    "json": as_json,
-    "md": as_markdown,
-    "tex": as_latex,
-}
+def _cell(cell: Cell) -> dict[str, Any] | None:
+    if cell.failed:
+        return {"failed": cell.failed.id}
+    if cell.entry is None:
+        return None
+    mean, half, _ = _numbers(cell)
+    return {"accuracy": mean, "half_width_95": half, "rank": cell.entry.rank, "tie_group": cell.entry.group}
+
+
+def _text(cell: Cell, bold: str, plus_minus: str) -> str:
+    if cell.entry is None:
+        return "failed" if cell.failed else "–"
+    row, mean = cell.entry.row, percent(cell.entry.row.mean)
+    half = "" if row.half_width is None else f"{plus_minus}{percent(row.half_width)}"
+    return (bold.format(mean) if cell.entry.group == 1 else mean) + half
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([csv_cell(value) for value in row] for row in rows)
+    return file.getvalue()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _pipes(head: Sequence[str], sides: str, rows: Iterable[Sequence[str]]) -> str:
+    """A pipe table of escaped cells; ``sides`` has "l" or "r" for each column."""
+    rule = ["---:" if side == "r" else "---" for side in sides]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows))
+
+
+def _booktabs(head: Sequence[str], sides: str, rows: Iterable[Sequence[str]], title: str = "") -> str:
+    """A booktabs table of escaped cells; ``sides`` has "l" or "r" for each column."""
+    above = [rf"\multicolumn{{{len(sides)}}}{{l}}{{{latex(title)}}} \\", r"\midrule"] if title else []
+    lines = [
+        rf"\begin{{tabular}}{{{sides}}}", r"\toprule", *above, " & ".join(head) + r" \\", r"\midrule",
+        *(" & ".join(row) + r" \\" for row in rows), r"\bottomrule", r"\end{tabular}", "",
+    ]  # fmt: skip
+    return "\n".join(lines)

@@ -1,11 +1,13 @@
-"""How things are written: percentages, durations, and names of files made from what users may call things."""
+"""How things are written: percentages, p-values, durations, texts, and names of files made from what users may call things."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
+from typing import Any
 
-from harness.store import StoredRun
+from harness.runs.findings import StoredRun
 
 
 def slug(name: str) -> str:
@@ -51,6 +53,58 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d} h"
 
 
+def p_value(p: float) -> str:
+    """Write a p-value; below 0.0001 only that it is.
+
+    >>> p_value(0.0312), p_value(0.0)
+    ('0.031', '<0.0001')
+    """
+    return f"{p:.2g}" if p >= 1e-4 else "<0.0001"
+
+
+def p_text(p: float) -> str:
+    """Write a p-value in a sentence.
+
+    >>> p_text(0.0312), p_text(0.0)
+    ('p = 0.031', 'p < 0.0001')
+    """
+    written = p_value(p)
+    return f"p < {written[1:]}" if written[0] == "<" else f"p = {written}"
+
+
+def p_short(p: float) -> str:
+    """Write a p-value in the cell of a matrix.
+
+    >>> p_short(0.0312), p_short(2e-9), p_short(1.0)
+    ('p .031', 'p <.001', 'p 1')
+    """
+    if p < 0.001:
+        return "p <.001"
+    return "p 1" if p > 0.9995 else f"p {p:.3f}".replace("0.", ".", 1)
+
+
+def flat(value: Any) -> str:
+    """Write a JSON value in one line."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {flat(v)}" for k, v in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(flat, value)) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def last_line(text: str) -> str:
     """The last line of a traceback, which says what went wrong."""
     return (text.strip().splitlines() or ["no message"])[-1]
+
+
+def paragraphs(text: str) -> list[str]:
+    r"""The paragraphs of a docstring, lines joined, except where they are a list or indented.
+
+    >>> paragraphs("One\nsentence.\n\n- a\n- b")
+    ['One sentence.', '- a\n- b']
+    """
+    found = []
+    for part in re.split(r"\n\s*\n", text.strip()):
+        is_list = any(line[:1] in " \t-*" for line in part.splitlines())
+        found.append(part if is_list else " ".join(part.split()))
+    return [part for part in found if part]

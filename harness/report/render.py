@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Sequence
 from functools import cache
@@ -11,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.report import exports, formats, site, wide
+from harness.report import exports, formats, site
 from harness.report.board.rows import headline_metric
 from harness.report.board.tables import each_table, stored_runs
 from harness.report.formats import method_file, run_file, slug
@@ -84,7 +83,7 @@ def _write_index(folder: Path, pages: Sequence[SettingPage], n_runs: int, bibtex
         profiles=figures.profiles(page.across) if page.across else None,
     )  # fmt: skip
     for family in page.families:
-        for form, write_as in wide.FORMS.items():
+        for form, write_as in exports.FAMILY_FORMS.items():
             _text(folder / f"family-{slug(family.name)}.{form}", write_as(family))
     if bibtex:
         _text(folder / "methods.bib", bibtex + "\n")
@@ -148,38 +147,10 @@ def _environment() -> Environment:
     )
     made.filters.update(
         percent=formats.percent, duration=formats.duration, rank=exports.rank_text, slug=slug, run_file=run_file,
-        method_file=method_file, p_value=p_value, last_line=last_line, paragraphs=paragraphs, polyline=polyline, flat=run_page.flat,
+        method_file=method_file, p_value=formats.p_short, last_line=formats.last_line, paragraphs=formats.paragraphs,
+        polyline=polyline, flat=formats.flat,
     )  # fmt: skip
     return made
-
-
-def p_value(p: float) -> str:
-    """Write a p-value shortly.
-
-    >>> p_value(0.0312), p_value(2e-9), p_value(1.0)
-    ('p .031', 'p <.001', 'p 1')
-    """
-    if p < 0.001:
-        return "p <.001"
-    return "p 1" if p > 0.9995 else f"p {p:.3f}".replace("0.", ".", 1)
-
-
-def paragraphs(text: str) -> list[str]:
-    r"""The paragraphs of a docstring, lines joined, except where they are a list or indented.
-
-    >>> paragraphs("One\nsentence.\n\n- a\n- b")
-    ['One sentence.', '- a\n- b']
-    """
-    found = []
-    for part in re.split(r"\n\s*\n", text.strip()):
-        is_list = any(line[:1] in " \t-*" for line in part.splitlines())
-        found.append(part if is_list else " ".join(part.split()))
-    return [part for part in found if part]
-
-
-def last_line(traceback: str) -> str:
-    """The line of a traceback that says what went wrong."""
-    return (traceback.strip().splitlines() or ["no message"])[-1]
 
 
 def polyline(curve: Curve) -> str:

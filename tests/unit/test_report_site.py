@@ -19,6 +19,8 @@ import pytest
 
 from harness.errors import ConfigError, StoreError
 from harness.report import exports, formats, render, site
+from harness.report.board.rows import row_as_json
+from harness.report.board.tables import tables
 from harness.report.pages import svg
 from harness.store import Store
 
@@ -237,6 +239,21 @@ def test_exports_agree_with_each_other(database: Path) -> None:
     assert texts["tex"].count(r"\toprule") == 1 and r"\textless{}script\textgreater{}" in texts["tex"]
     lines = [line for line in texts["md"].splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {9}
+
+
+def test_a_row_has_the_same_words_and_values_in_the_terminal_and_in_the_exports(database: Path) -> None:
+    with Store.open(database) as store:
+        (exported,) = json.loads(render.export(store, "json", ["glyphs-5w1s"]))
+        (table,) = tables(store, ["glyphs-5w1s"])
+    printed = {tuple(row["runs"]): row for row in map(row_as_json, table.rows)}
+    assert len(printed) == len(exported["rows"]) > 3
+    for row in exported["rows"]:
+        mine = printed[tuple(row["runs"])]
+        shared = mine.keys() & row.keys()
+        assert {"accuracy", "half_width_95", "fit_seconds", "episodes", "seeds", "badges"} <= shared
+        for name in shared:  # exports round to eight decimals
+            is_number = isinstance(mine[name], float)
+            assert row[name] == (pytest.approx(mine[name], abs=1e-8) if is_number else mine[name]), name
 
 
 def test_the_front_page_exports_methods_by_settings_with_holes(database: Path, tmp_path: Path) -> None:

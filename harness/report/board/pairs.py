@@ -13,6 +13,7 @@ from harness.errors import ConfigError, StoreError, nearest
 from harness.report.board.joint import predictions_of
 from harness.report.board.rows import Matrix, Row
 from harness.report.board.tables import Table, tables
+from harness.report.formats import p_text
 from harness.stats.seeds import MIN_SEEDS
 from harness.store import Store
 
@@ -59,15 +60,6 @@ class Pair:
             f"{100 * (c.detectable or 1):.2f} points",
         }[c.verdict]
         return f"{self.setting}: {found} ({p_text(c.p)}, {c.n_episodes:,} paired {self.a.unit}){about}."
-
-
-def p_text(p: float) -> str:
-    """Write a p value; below 0.0001 only that it is.
-
-    >>> p_text(0.0312), p_text(0.0)
-    ('p = 0.031', 'p < 0.0001')
-    """
-    return f"p = {p:.2g}" if p >= 1e-4 else "p < 0.0001"
 
 
 def compare(store: Store, a: str, b: str, settings: Sequence[str] | None, margin: float) -> list[Pair]:

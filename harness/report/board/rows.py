@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -95,10 +96,22 @@ class Row:
         return "+".join(run.id for run in self.runs)
 
     @cached_property
-    def seconds(self) -> dict[str, float]:
-        """Mean seconds of fit, embed and evaluate over the seeds."""
+    def seconds(self) -> dict[str, float | None]:
+        """Mean seconds of fit, embed and evaluate over the seeds that took any; None where none did."""
         laps = [run.provenance.get("seconds", {}) for run in self.runs]
-        return {k: float(np.mean([lap.get(k, 0.0) for lap in laps])) for k in ("fit", "embed", "evaluate")}
+        known = {k: [lap[k] for lap in laps if lap.get(k)] for k in ("fit", "embed", "evaluate")}
+        return {k: float(np.mean(values)) if values else None for k, values in known.items()}
+
+
+def row_as_json(row: Row) -> dict[str, Any]:
+    """A row as JSON types, in the words that the terminal and the exports share; accuracies are fractions."""
+    return {
+        "setting": row.setting, "metric": row.metric, "method": row.method, "backbone": row.backbone, "recipe": row.recipe,
+        "config": row.config, "accuracy": row.mean, "half_width_95": row.half_width, "interval": row.interval.kind,
+        "interval_note": row.interval.note, "episodes": row.n_episodes, "seeds": list(row.seeds), "badges": list(row.badges),
+        **{f"{stage}_seconds": seconds for stage, seconds in row.seconds.items()}, "runs": [run.id for run in row.runs],
+        **({"metrics": dict(row.joint.means)} if row.joint else {}),
+    }  # fmt: skip
 
 
 def standard_episodes(setting: str) -> int | None:

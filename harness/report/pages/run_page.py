@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from harness import benchmarks
 from harness.report.board.joint import is_joint
-from harness.report.formats import method_file
+from harness.report.formats import flat, method_file
 from harness.report.pages.pictures import ClassPictures, of_episode
 from harness.runs import EpisodeTable
 from harness.runs.request import command
@@ -142,15 +142,6 @@ def curves(points: Sequence[Mapping[str, Any]]) -> tuple[Curve, ...]:
         thinned = tuple(pairs[i] for i in every)
         found.append(Curve(name, thinned, min(values), max(values), values[-1]))
     return tuple(found)
-
-
-def flat(value: Any) -> str:
-    """Write a JSON value in one line."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{k} {flat(v)}" for k, v in value.items()) or "none"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(flat, value)) or "none"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _fact(name: str, value: Any) -> tuple[str, str]:

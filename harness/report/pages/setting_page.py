@@ -241,7 +241,7 @@ def _cost(row: Row) -> Cost:
         return float(np.mean(known)) if known else None
 
     return Cost(
-        fit_seconds=mean([f.get("seconds", {}).get("fit") for f in facts]),
+        fit_seconds=row.seconds["fit"],
         episode_ms=mean([
             1000 * f.get("seconds", {}).get("evaluate", 0.0) / run.spec.n_episodes
             for f, run in zip(facts, row.runs, strict=True)
