@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from harness.cli import catalogue_commands, jobs, results, run, sharing
+from harness.cli import catalogue, images, jobs, results, run, sharing
 from harness.cli.words import settle_places
 from harness.errors import FsbenchError
 from harness.system import process
@@ -25,7 +25,8 @@ for title, part in (
     ("Runs", jobs),
     ("Results", results),
     ("Other people", sharing),
-    ("What there is", catalogue_commands),
+    ("What there is", catalogue),
+    ("What there is", images),
 ):
     for command in part.app.registered_commands:
         command.rich_help_panel = title

@@ -1,38 +1,106 @@
-"""What exists: methods and their hyper-parameters, settings and whether their images are there, lists, contracts."""
+"""The commands about what there is: methods and their hyper-parameters, settings, lists, contracts, the machine."""
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-import keyword
-import re
 import sys
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from harness import benchmarks as known
-from harness.benchmarks.episodes import JointList
-from harness.cli import tables
+import typer
+
+from harness.cli.words import AsJson, answer, where
 from harness.errors import ConfigError, DataError, FsbenchError, PluginError
-from harness.images.datasets import how_to_prepare
-from harness.images.stores import PreparedSet
-from harness.method import about, defaults, recipes, registry, traits
-from harness.system.folders import Places
+
+if TYPE_CHECKING:
+    from harness.benchmarks import Benchmark, Setting
+    from harness.benchmarks.episodes import JointList
+    from harness.system.folders import Places
+
+app = typer.Typer()
 
 
-def methods() -> list[dict[str, Any]]:
-    """Every registered method; one that does not import is listed with the reason and breaks only itself."""
+@app.command()
+def methods(
+    name: Annotated[str | None, typer.Argument(help="Show one method's hyper-parameters.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the methods, or describe one."""
+    if name:
+        answer(one_method(name), as_json, show_method)
+    else:
+        answer(every_method(), as_json, show_methods)
+
+
+@app.command()
+def benchmarks(as_json: AsJson = False) -> None:
+    """List the settings: what is prepared, what is missing and how to get it."""
+    answer(every_setting(where()), as_json, show_benchmarks)
+
+
+@app.command()
+def episodes(
+    setting: Annotated[str | None, typer.Argument(help="A setting, like glyphs-5w1s.")] = None,
+    n: Annotated[
+        int | None,
+        typer.Option("--episodes", help="Only the first so many (default: the benchmark's count)."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Draw every locked list and compare digests.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Export a fixed episode list, or check all of them."""
+    if check:
+        typer.echo(check_lists())
+    elif setting:
+        answer(episode_list(setting, n), as_json, show_episode_list)
+    else:
+        raise ConfigError(
+            "Which setting? `fsbench episodes glyphs-5w1s --json` exports a list, `--check` checks all."
+        )
+
+
+@app.command()
+def check(method: Annotated[str, typer.Argument(help="Name or ./mine.py.")], as_json: AsJson = False) -> None:
+    """Run the method contract: every promise with pass or fail."""
+    outcomes = contract(method, where())
+    answer(outcomes, as_json, show_contract)
+    raise typer.Exit(int(any(o["passed"] is False for o in outcomes)))
+
+
+@app.command()
+def new_method(name: Annotated[str, typer.Argument(help="Name of the method; the file is NAME.py.")]) -> None:
+    """Write a method of your own that works, in at most 40 lines."""
+    typer.echo(write_method(name, Path()))
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Show the state of everything: packages, devices, data, disk, SLURM, database."""
+    from harness.cli import doctor
+
+    answer(doctor.examine(where()), as_json, doctor.show)
+
+
+def every_method() -> list[dict[str, Any]]:
+    """Every registered method; built-in ones as their text says, to load no torch, installed ones as they load.
+
+    One that does not import is listed with the reason and breaks only itself.
+    """
+    import inspect
+
+    from harness.method import outline, registry, traits
+
     found: list[dict[str, Any]] = []
     for name, target in sorted(registry.installed().items()):
         try:
-            cls = registry.load(name).cls
+            cls = outline.read(target) if name in registry.BUILT_IN else registry.load(name).cls
         except PluginError as error:
             found.append({"name": name, "version": "", "from": target, "about": "", "problem": str(error)})
             continue
         found.append({
-            "name": name, "version": cls.version, "from": target, "about": _first_line(cls),
+            "name": name, "version": cls.version, "from": target, "about": (inspect.getdoc(cls) or "").split("\n")[0],
             "transductive": traits(cls).transductive, "protocols": sorted(traits(cls).protocols), "problem": "",
         })  # fmt: skip
     return found
@@ -40,6 +108,8 @@ def methods() -> list[dict[str, Any]]:
 
 def show_methods(rows: Sequence[dict[str, Any]]) -> None:
     """Print them."""
+    from harness.cli import tables
+
     tables.show_table(
         ("method", "version", "protocols", "from", "what it does"),
         [
@@ -55,8 +125,12 @@ def show_methods(rows: Sequence[dict[str, Any]]) -> None:
     )
 
 
-def method(name: str) -> dict[str, Any]:
+def one_method(name: str) -> dict[str, Any]:
     """One method: its docstring, hyper-parameters and the layers of defaults."""
+    import dataclasses
+
+    from harness.method import about, defaults, recipes, registry
+
     loaded = registry.load(name)
     cls = loaded.cls
     fields = [
@@ -77,6 +151,8 @@ def method(name: str) -> dict[str, Any]:
 
 def show_method(found: dict[str, Any]) -> None:
     """Print it."""
+    from harness.cli import tables
+
     sys.stdout.write(f"{found['name']} {found['version']}\n\n{found['about']}\n\n")
     columns = ("hyper-parameter", "type", "default", "phase", "meaning")
     tables.show_table(
@@ -87,8 +163,10 @@ def show_method(found: dict[str, Any]) -> None:
     sys.stdout.write(f"recipes: {', '.join(found['recipes'])}\n")
 
 
-def benchmarks(where: Places) -> list[dict[str, Any]]:
+def every_setting(where: Places) -> list[dict[str, Any]]:
     """Every standard setting: its size, whether its images are prepared, and how to get them."""
+    from harness import benchmarks as known
+
     rows = []
     for benchmark in known.every():
         state, missing = _state(benchmark, where)
@@ -104,6 +182,9 @@ def benchmarks(where: Places) -> list[dict[str, Any]]:
 
 def show_benchmarks(rows: Sequence[dict[str, Any]]) -> None:
     """Print them, then how to get what is missing."""
+    from harness import benchmarks as known
+    from harness.cli import tables
+
     columns = ("setting", "base/validation/novel classes", "queries", "episodes", "pixels", "images")
     tables.show_table(
         columns,
@@ -123,6 +204,9 @@ def show_benchmarks(rows: Sequence[dict[str, Any]]) -> None:
 
 def episode_list(name: str, n: int | None) -> dict[str, Any]:
     """One list as JSON types: class names, and per episode the rows of support and query images."""
+    from harness import benchmarks as known
+    from harness.benchmarks.episodes import JointList
+
     setting = known.load(name)
     n = n or setting.n_episodes
     if not 1 <= n <= setting.list_length:
@@ -141,7 +225,7 @@ def episode_list(name: str, n: int | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _joint_list(setting: known.Setting, chosen: JointList) -> dict[str, Any]:
+def _joint_list(setting: Setting, chosen: JointList) -> dict[str, Any]:
     """The experiments of the joint protocol as JSON types; rows number the images of all classes."""
     classes = setting.benchmark.joint
     assert classes is not None, "a joint list belongs to a joint benchmark"
@@ -179,6 +263,8 @@ def check_lists() -> str:
     Raises:
         DataError: when one differs or a standard setting is not locked.
     """
+    from harness import benchmarks as known
+
     locked = known.locked_digests()
     missing = [name for name in known.standard_names() if name not in locked]
     if missing:
@@ -192,6 +278,9 @@ def check_lists() -> str:
 
 def contract(reference: str, where: Places) -> list[dict[str, Any]]:
     """Run the method contract; later runs of the method show how it came out."""
+    import dataclasses
+
+    from harness.method import about, registry
     from harness.testing import MethodContract
 
     outcomes = [dataclasses.asdict(outcome) for outcome in MethodContract(reference).run_all()]
@@ -202,6 +291,8 @@ def contract(reference: str, where: Places) -> list[dict[str, Any]]:
 
 def show_contract(outcomes: Sequence[dict[str, Any]]) -> None:
     """Print each promise with pass or fail, and why."""
+    from harness.cli import tables
+
     word = {True: "pass", False: "FAIL", None: "–"}
     tables.show_table(
         ("", "promise", "", "s"),
@@ -214,12 +305,18 @@ def show_contract(outcomes: Sequence[dict[str, Any]]) -> None:
     )
 
 
-def new_method(name: str, folder: Path) -> str:
+def write_method(name: str, folder: Path) -> str:
     """Write NAME.py from the template.
 
     Raises:
         ConfigError: when the name cannot be one, or the file exists.
     """
+    import keyword
+    import re
+    from importlib import resources
+
+    from harness.method import registry
+
     stem = name.removesuffix(".py").replace("-", "_")
     if not stem.isidentifier() or keyword.iskeyword(stem):
         raise ConfigError(f"`{name}` cannot name a method; use letters, digits and dashes, like my-method.")
@@ -236,31 +333,22 @@ def new_method(name: str, folder: Path) -> str:
     return f"{path} is written. Next:\n  fsbench check ./{path}\n  fsbench run --method ./{path} --bench glyphs-5w1s"
 
 
-def _state(benchmark: known.Benchmark, where: Places) -> tuple[str, str]:
+def _state(benchmark: Benchmark, where: Places) -> tuple[str, str]:
     """Whether the images are prepared, and what to type if not."""
-    missing = []
-    for dataset in dict.fromkeys(part.dataset for part in benchmark.roles.values()):
-        if dataset in _generated() or _is_prepared(dataset, where):
-            continue
-        missing.append(dataset)
+    from harness.images.datasets import GENERATED, how_to_prepare
+
+    datasets = dict.fromkeys(part.dataset for part in benchmark.roles.values())
+    missing = [name for name in datasets if name not in GENERATED and not _is_prepared(name, where)]
     if missing:
-        return f"missing: {', '.join(missing)}", "\n".join(how_to_prepare(dataset) for dataset in missing)
+        return f"missing: {', '.join(missing)}", "\n".join(how_to_prepare(name) for name in missing)
     return "ready", ""
 
 
-def _generated() -> tuple[str, ...]:
-    from harness.images.datasets import GENERATED
-
-    return GENERATED
-
-
 def _is_prepared(dataset: str, where: Places) -> bool:
+    from harness.images.stores import PreparedSet
+
     try:
         PreparedSet.open(where.data / dataset)
     except FsbenchError:
         return False
     return True
-
-
-def _first_line(cls: type[Any]) -> str:
-    return (inspect.getdoc(cls) or "").split("\n")[0]

@@ -1,20 +1,70 @@
-"""What the commands about images do: prepare a data set, import a folder, verify what is there."""
+"""The commands about images: prepare a data set, make a benchmark of a folder, verify what is there."""
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from harness import benchmarks as known
-from harness.cli import tables
-from harness.system.folders import Places
+import typer
+
+from harness.cli.words import AsJson, answer, where
+
+if TYPE_CHECKING:
+    from harness.system.folders import Places
+
+app = typer.Typer()
 
 
-def prepare(dataset: str, sources: Sequence[Path], where: Places, accept_terms: bool) -> Iterator[str]:
+@app.command()
+def prepare(
+    dataset: Annotated[str, typer.Argument(help="Name of the data set, like omniglot.")],
+    source: Annotated[
+        list[Path] | None, typer.Option("--source", help="Archive or folder; may be repeated.")
+    ] = None,
+    accept_terms: Annotated[
+        bool, typer.Option("--accept-terms", help="Accept the data set's terms of use.")
+    ] = False,
+) -> None:
+    """Bring a data set from what you have into the form that runs read."""
+    for line in prepared(dataset, source or [], where(), accept_terms):
+        typer.echo(line)
+
+
+@app.command()
+def import_folder(
+    source: Annotated[Path, typer.Argument(help="Folder or archive with a subfolder for each class.")],
+    name: Annotated[str, typer.Option(help="Name of the benchmark: small letters, digits and dashes.")],
+    splits: Annotated[
+        Path | None, typer.Option(help="CSV with the columns class and role (base, validation, novel).")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="Without --splits: deal the classes at random in these proportions.")
+    ] = "64/16/20",
+    seed: Annotated[int, typer.Option(help="Of the deal and of the episode lists.", min=0)] = 0,
+    queries: Annotated[int, typer.Option(help="Queries per class.", min=1)] = 15,
+    size: Annotated[int, typer.Option(help="Pixels of a side.", min=8)] = 84,
+) -> None:
+    """Make a benchmark of your own pictures, with locked episode lists."""
+    for line in imported_folder(source, name, splits, split, seed, queries, size, where()):
+        typer.echo(line)
+
+
+@app.command()
+def verify(
+    dataset: Annotated[str, typer.Argument(help="Name of a prepared data set.")], as_json: AsJson = False
+) -> None:
+    """Check a prepared data set: counts, digests, duplicates; repair what can be repaired."""
+    found = findings(dataset, where())
+    answer(found, as_json, show_findings)
+    raise typer.Exit(3 if any(f["level"] == "error" for f in found) else 0)
+
+
+def prepared(dataset: str, sources: Sequence[Path], where: Places, accept_terms: bool) -> Iterator[str]:
     """Prepare a data set; say what it needs before and what there is after."""
+    import shutil
+
     from harness.images import prepare as preparing
 
     shown = _Steps()
@@ -29,7 +79,7 @@ def prepare(dataset: str, sources: Sequence[Path], where: Places, accept_terms: 
         yield f"{plan.dataset} is ready ({done.change}): {len(done.dataset.class_names)} classes, population {manifest.population}"
 
 
-def import_folder(
+def imported_folder(
     source: Path,
     name: str,
     splits: Path | None,
@@ -40,6 +90,7 @@ def import_folder(
     where: Places,
 ) -> Iterator[str]:
     """Prepare a folder of pictures and make it a benchmark; one that fsbench ships keeps its own split."""
+    from harness import benchmarks as known
     from harness.benchmarks import own
     from harness.images import prepare as preparing
 
@@ -67,7 +118,7 @@ def import_folder(
     yield f"settings: {', '.join(settings) or 'none of the standard ones can be drawn; choose --queries or another split'}"
 
 
-def verify(dataset: str, where: Places) -> list[dict[str, str]]:
+def findings(dataset: str, where: Places) -> list[dict[str, str]]:
     """Check a prepared data set."""
     from harness.images import verify as verifying
 
@@ -76,6 +127,8 @@ def verify(dataset: str, where: Places) -> list[dict[str, str]]:
 
 def show_findings(findings: Sequence[dict[str, str]]) -> None:
     """Print them."""
+    from harness.cli import tables
+
     tables.show_table(("", "check", "found"), [(f["level"], f["check"], f["detail"]) for f in findings])
 
 

@@ -142,12 +142,13 @@ def show(
     """Show all that is known of one run: configuration with origins, provenance, accuracy."""
     from harness.cli import tables
     from harness.errors import ConfigError
-    from harness.report.board import by_class
 
     if by not in (None, "class"):
         raise ConfigError(f"--by {by}: runs are shown by class, `fsbench show {run_id} --by class`.")
     with stored() as store:
         if by:
+            from harness.report.board import by_class
+
             lines = by_class.by_class(store, run_id)
             answer(by_class.as_json(lines), as_json, lambda _: tables.by_class(lines))
         else:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.cli.words import AsJson, answer, open_store, stored, where
 
+if TYPE_CHECKING:
+    from harness.store import Store
+    from harness.system.folders import Places
+
 app = typer.Typer()
+ALL = "all"
 
 
 @app.command()
@@ -18,10 +25,8 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Bring everything of other databases into this one; results that disagree are all kept and shown."""
-    from harness.cli import sharing_commands
-
     with open_store(where(), create=True) as store:
-        answer(sharing_commands.merge(store, others), as_json, sharing_commands.show_merge)
+        answer(merged(store, others), as_json, show_merged)
 
 
 @app.command()
@@ -33,19 +38,15 @@ def export(
     ] = False,
 ) -> None:
     """Write runs into one archive, for `fsbench import` in another home."""
-    from harness.cli import sharing_commands
-
     with stored() as store:
-        typer.echo(sharing_commands.export(store, where(), runs, bundle, with_fits=with_fits))
+        typer.echo(exported(store, where(), runs, bundle, with_fits=with_fits))
 
 
 @app.command("import")
 def import_(bundle: Annotated[Path, typer.Argument(help="What `fsbench export` wrote.")]) -> None:
     """Take in the runs of an archive; they are self-reported until `fsbench recheck`."""
-    from harness.cli import sharing_commands
-
     with open_store(where(), create=True) as store:
-        typer.echo(sharing_commands.take_in(store, where(), bundle))
+        typer.echo(taken_in(store, where(), bundle))
 
 
 @app.command()
@@ -66,11 +67,9 @@ def recheck(
     as_json: AsJson = False,
 ) -> None:
     """Count a sample of a run's episodes again from its checkpoint; exit 1 when one gives another count."""
-    from harness.cli import sharing_commands
-
     with stored() as store:
-        found = sharing_commands.recheck(store, where(), run, replicate, episodes, seed, device, method)
-        answer(found, as_json, sharing_commands.show_recheck)
+        found = rechecked(store, where(), run, replicate, episodes, seed, device, method)
+        answer(found, as_json, show_rechecked)
     raise typer.Exit(int(bool(found["differing"])))
 
 
@@ -91,11 +90,146 @@ def score(
     .npz: arrays digest (text) and predictions. .json: {"digest": "…", "predictions": [[0, 3, …], …]}.
     .csv: a first line `# digest …`, then a line of labels for each episode.
     """
-    from harness.cli import sharing_commands
-
     with open_store(where(), create=True) as store:
         answer(
-            sharing_commands.score(store, where(), file, bench, name, seed),
+            scored(store, where(), file, bench, name, seed),
             as_json,
-            sharing_commands.show_score,
+            show_scored,
         )
+
+
+def merged(store: Store, others: Sequence[str]) -> dict[str, Any]:
+    """Merge, and say what came and which results disagree, as JSON types."""
+    from harness.store import merging
+
+    outcomes = merging.merge(store, others)
+    return {
+        "merged": {location: dict(counts) for location, counts in outcomes.items()},
+        "disagreements": [
+            {
+                "run": found.spec.id, "method": found.spec.method.name, "setting": found.spec.setting, "seed": found.spec.seed,
+                "metric": found.metric, "episodes": found.spec.n_episodes, "differing": found.n_differing,
+                "results": [
+                    {"digest": digest, "device": device, "accuracy": accuracy}
+                    for digest, device, accuracy in zip(found.replicates, found.devices, found.accuracies, strict=True)
+                ],
+            }
+            for found in merging.disagreements(store)
+        ],
+    }  # fmt: skip
+
+
+def show_merged(found: Mapping[str, Any]) -> None:
+    """Print what came, and the runs whose results disagree."""
+    from harness.cli import tables
+    from harness.report.formats import percent
+
+    for location, counts in found["merged"].items():
+        tables.say(f"{location}: {_counted(counts) or 'no runs'}")
+    rows = [
+        (
+            entry["run"], entry["method"], entry["setting"], str(entry["seed"]), f"{entry['differing']} of {entry['episodes']}",
+            " | ".join(f"{percent(r['accuracy'])} ({r['digest'][:8]}, {r['device'] or 'device unknown'})" for r in entry["results"]),
+        )
+        for entry in found["disagreements"]
+    ]  # fmt: skip
+    if rows:
+        columns = ("run", "method", "setting", "seed", "episodes that differ", "accuracy % of each result")
+        tables.show_table(columns, rows, title="Several results of one run", right=(3, 4))
+
+
+def exported(store: Store, where: Places, prefixes: Sequence[str], bundle: Path, *, with_fits: bool) -> str:
+    """Export, and say what was written.
+
+    Raises:
+        ConfigError: when a run failed: there is no result to export.
+    """
+    from harness.errors import ConfigError
+    from harness.exchange import bundles
+
+    every = store.column("id", status="done") if ALL in prefixes else []
+    chosen = sorted({*every, *(store.run(prefix).id for prefix in prefixes if prefix != ALL)})
+    failed = [run_id for run_id in chosen if store.run(run_id).status == "failed"]
+    if failed:
+        raise ConfigError(f"{', '.join(failed)} failed; only results can be exported.")
+    written = bundles.export(store, where, chosen, bundle, with_fits=with_fits)
+    text = f"{bundle}: {written.n_runs} results, {written.n_fits} checkpoints, {bundle.stat().st_size / 1e6:.1f} MB"
+    if written.without_fit:
+        text += f"\nno checkpoint in {where.cache} for {', '.join(written.without_fit)}"
+    return text
+
+
+def taken_in(store: Store, where: Places, bundle: Path) -> str:
+    """Import, and say what came."""
+    from harness.exchange import bundles
+
+    return f"{bundle}: {_counted(bundles.take_in(store, where, bundle)) or 'no runs'}"
+
+
+def rechecked(store: Store, where: Places, prefix: str, replicate: str, n: int, seed: int, device: str,
+            source: str) -> dict[str, Any]:  # fmt: skip
+    """Recheck, and say what was found, as JSON types."""
+    from harness.jobs import rechecks
+    from harness.system.progress import choose
+
+    looked = rechecks.recheck(
+        store, where, prefix, replicate, n, seed, device, choose(sys.stderr.isatty()), source
+    )
+    return {
+        "run": looked.run.id, "replicate": looked.run.replicate, "badges": list(looked.run.badges), **looked.check._asdict(),
+        "made_on": looked.made_on, "differing": [episode._asdict() for episode in looked.differing],
+    }  # fmt: skip
+
+
+def show_rechecked(found: Mapping[str, Any]) -> None:
+    """Print the episodes that gave other counts, and the verdict."""
+    from harness.cli import tables
+
+    if found["differing"]:
+        rows = [tuple(str(value) for value in episode.values()) for episode in found["differing"]]
+        tables.show_table(("episode", "metric", "stored", "counted again"), rows, right=(0, 2, 3))
+    text = f"run {found['run']}: {found['n_episodes']} episodes counted again, {found['n_differing']} differ"
+    if found["n_differing"] and found["made_on"] not in ("", found["device"]):
+        text += f" (stored on {found['made_on']}, counted on {found['device']}: sums may round otherwise)"
+    tables.say(f"{text}; badges: {', '.join(found['badges']) or 'none'}")
+
+
+def scored(store: Store, where: Places, file: Path, bench: str, name: str, seed: int) -> dict[str, Any]:
+    """Score, store, and say what it came to, as JSON types.
+
+    Raises:
+        ConfigError: when other predictions are stored under this name and seed.
+    """
+    from harness.errors import ConfigError
+    from harness.exchange import scoring
+    from harness.runs import folders
+
+    result = scoring.score(file, bench, name, seed, where)
+    if store.has(result.spec.id) and result.digest not in store.run(result.spec.id).replicates:
+        raise ConfigError(
+            f"{name} has other predictions on {bench} with seed {seed} already (run {result.spec.id}). Choose another "
+            "--name, or another --seed for another training."
+        )
+    outcome = store.ingest(result)
+    if not folders.is_done(where.runs, result.spec.id):
+        folders.mark_collected(result.save(where.runs), where.db)
+    counts = result.counts["top1"]
+    return {
+        "run": result.spec.id, "outcome": outcome, "method": name, "setting": bench, "seed": seed,
+        "episodes": result.spec.n_episodes, "accuracy": float((counts.n_correct / counts.n_query).mean()),
+    }  # fmt: skip
+
+
+def show_scored(found: Mapping[str, Any]) -> None:
+    """Print what was stored."""
+    from harness.cli import tables
+    from harness.report.formats import percent
+
+    tables.say(
+        f"run {found['run']} ({found['outcome']}): {found['method']} on {found['setting']}, seed {found['seed']}, "
+        f"{percent(found['accuracy'])} % over {found['episodes']:,} episodes, self-reported"
+    )
+
+
+def _counted(outcomes: Mapping[str, int]) -> str:
+    return ", ".join(f"{n} {what}" for what, n in sorted(outcomes.items()))

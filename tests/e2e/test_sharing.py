@@ -16,7 +16,7 @@ from scratch_home import TINY
 from typer.testing import CliRunner
 
 import fsbench
-from harness.cli import catalogue, sharing_commands
+from harness.cli import catalogue, sharing
 from harness.errors import ConfigError, DataError, FsbenchError, StoreError
 from harness.exchange import bundles
 from harness.jobs import dispatch
@@ -77,25 +77,25 @@ def test_merged_results_that_disagree_are_kept_and_shown(lab: Callable[[str], La
     theirs.store.ingest(other)
     theirs.store.ingest(result("bml", THEIRS))
     before = theirs.store.content_digest()
-    found = sharing_commands.merge(ours.store, [theirs.places.db])
+    found = sharing.merged(ours.store, [theirs.places.db])
     assert found["merged"] == {theirs.places.db: {"replicate": 1, "new": 1}}
     (entry,) = found["disagreements"]
     assert [r["device"] for r in entry["results"]] == ["card A", "card B"] and entry["differing"] > 100
     kept = [ours.store.counts(ours.store.run(entry["run"], r["digest"]).pk)[0] for r in entry["results"]]
     assert np.array_equal(kept[1], other.counts["top1"].n_correct)
-    sharing_commands.show_merge(found)
+    sharing.show_merged(found)
     assert "card B" in capsys.readouterr().out
     content = ours.store.content_digest()
-    sharing_commands.merge(ours.store, [theirs.places.db])
+    sharing.merged(ours.store, [theirs.places.db])
     assert ours.store.content_digest() == content and theirs.store.content_digest() == before
 
 
 def test_a_database_is_not_merged_into_itself(lab: Callable[[str], Lab]) -> None:
     ours = lab("ours")
     with pytest.raises(ConfigError, match="would be merged into"):
-        sharing_commands.merge(ours.store, [str(ours.places.home / "." / "results.db")])
+        sharing.merged(ours.store, [str(ours.places.home / "." / "results.db")])
     with pytest.raises(StoreError, match="no results yet"):
-        sharing_commands.merge(ours.store, [str(ours.places.home / "absent.db")])
+        sharing.merged(ours.store, [str(ours.places.home / "absent.db")])
 
 
 def test_an_older_database_is_merged_and_left_as_it_is(lab: Callable[[str], Lab], tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_an_older_database_is_merged_and_left_as_it_is(lab: Callable[[str], Lab]
     raw.executescript(schema)
     raw.close()
     before = old.read_bytes()
-    assert sharing_commands.merge(lab("ours").store, [str(old)])["merged"] == {str(old): {}}
+    assert sharing.merged(lab("ours").store, [str(old)])["merged"] == {str(old): {}}
     assert old.read_bytes() == before
 
 
@@ -119,21 +119,21 @@ def test_runs_travel_and_are_self_reported(lab: Callable[[str], Lab], tmp_path: 
     results[0].save(ours.places.runs)
     for one in results:
         ours.store.ingest(one)
-    assert "3 results, 0 checkpoints" in sharing_commands.export(
+    assert "3 results, 0 checkpoints" in sharing.exported(
         ours.store, ours.places, ["all"], bundle, with_fits=True
     )
     first = bundle.read_bytes()
-    sharing_commands.export(ours.store, ours.places, ["all"], bundle, with_fits=True)
+    sharing.exported(ours.store, ours.places, ["all"], bundle, with_fits=True)
     assert bundle.read_bytes() == first
-    assert sharing_commands.take_in(theirs.store, theirs.places, bundle).endswith("2 new, 1 replicate")
+    assert sharing.taken_in(theirs.store, theirs.places, bundle).endswith("2 new, 1 replicate")
     assert set(theirs.board.values()) == {("self-reported",)}
     content = theirs.store.content_digest()
-    assert sharing_commands.take_in(theirs.store, theirs.places, bundle).endswith("3 known")
+    assert sharing.taken_in(theirs.store, theirs.places, bundle).endswith("3 known")
     dispatch.collect(theirs.places, theirs.store)  # the folders say it too
     assert theirs.store.content_digest() == content and set(theirs.board.values()) == {("self-reported",)}
     kept = theirs.store.result(theirs.store.run(results[0].spec.id).pk)
     assert kept.digest == results[0].digest and kept.provenance["self_reported"] is True
-    assert sharing_commands.take_in(ours.store, ours.places, bundle).endswith("3 known")
+    assert sharing.taken_in(ours.store, ours.places, bundle).endswith("3 known")
     assert set(ours.board.values()) == {()}  # ours were made here
 
 
@@ -141,7 +141,7 @@ def test_a_failed_run_is_not_exported(lab: Callable[[str], Lab], tmp_path: Path)
     ours = lab("ours")
     ours.store.ingest(failure("broken", THEIRS))
     with pytest.raises(ConfigError, match="failed; only results"):
-        sharing_commands.export(
+        sharing.exported(
             ours.store,
             ours.places,
             [failure("broken", THEIRS).spec.id],
@@ -247,22 +247,19 @@ def test_predictions_made_elsewhere_are_counted_here(
     exported, labels, n_correct = answers()
     ours = lab("ours")
     file = write(tmp_path / f"p{suffix}", exported["digest"], labels)
-    found = sharing_commands.score(ours.store, ours.places, file, "glyphs-5w1s", "Our method", 3)
+    found = sharing.scored(ours.store, ours.places, file, "glyphs-5w1s", "Our method", 3)
     run = ours.store.run(found["run"])
     assert np.array_equal(ours.store.counts(run.pk)[0], n_correct) and found["outcome"] == "new"
     assert run.badges == ("self-reported",) and (run.spec.method.name, run.spec.seed) == ("Our method", 3)
     content = ours.store.content_digest(provenance=False)
     dispatch.collect(ours.places, ours.store)
-    assert (
-        sharing_commands.score(ours.store, ours.places, file, "glyphs-5w1s", "Our method", 3)["outcome"]
-        == "known"
-    )
+    assert sharing.scored(ours.store, ours.places, file, "glyphs-5w1s", "Our method", 3)["outcome"] == "known"
     assert ours.store.content_digest(provenance=False) == content
     write(file, exported["digest"], (labels + 1) % 5)
     with pytest.raises(ConfigError, match="other predictions"):
-        sharing_commands.score(ours.store, ours.places, file, "glyphs-5w1s", "Our method", 3)
+        sharing.scored(ours.store, ours.places, file, "glyphs-5w1s", "Our method", 3)
     with pytest.raises(ConfigError, match="no checkpoint to count again from"):
-        sharing_commands.recheck(ours.store, ours.places, found["run"], "", 5, 0, "cpu", "")
+        sharing.rechecked(ours.store, ours.places, found["run"], "", 5, 0, "cpu", "")
 
 
 def test_a_scored_row_stands_beside_runs_of_the_same_images(
@@ -303,7 +300,7 @@ def test_what_is_no_answer_is_refused(
     file = write(tmp_path / f"p{suffix}", *spoil(exported["digest"], labels))
     ours = lab("ours")
     with pytest.raises(DataError, match=problem):
-        sharing_commands.score(ours.store, ours.places, file, "glyphs-5w1s", "x", 0)
+        sharing.scored(ours.store, ours.places, file, "glyphs-5w1s", "x", 0)
     assert not ours.board
 
 
@@ -328,7 +325,7 @@ def test_names_and_files_that_cannot_be_are_said_so(
         (tmp_path / f"broken{suffix}").write_text("{}")
     ours = lab("ours")
     with pytest.raises((ConfigError, DataError), match=problem):
-        sharing_commands.score(ours.store, ours.places, tmp_path / file, "glyphs-5w1s", name, 0)
+        sharing.scored(ours.store, ours.places, tmp_path / file, "glyphs-5w1s", name, 0)
 
 
 # --- tune ----------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import typer.main
 from harness.cli import asking, run, tables
 from harness.images.prepare import ensure
 from harness.method import hyper
-from harness.report import exports, wide
+from harness.report import exports
 from harness.report.board.tables import tables as board_tables
 from harness.report.pages import index_page, setting_page
 from harness.runs import ConfigValue, FitSpec, RunSpec, planning
@@ -100,9 +100,9 @@ def test_rows_that_differ_stand_apart_on_every_page_in_every_export_and_in_the_t
     means = [cell.entry.row.mean for line in family.lines for cell in line.cells if cell.entry]
     assert len(means) == 3, "a result is lost on the front page"
     assert len({(line.label, line.backbone, line.apart) for line in family.lines}) == 2
-    for form in wide.FORMS.values():
+    for form in exports.FAMILY_FORMS.values():
         assert form(family).count("mine") >= 2
-    tables.leaderboard(page.table)
+    tables.leaderboards([page.table])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("mine")]
     assert len({line.split("  ")[0] + line.split()[-1] for line in lines}) == 2
 

@@ -46,7 +46,7 @@ def pictures(tmp_path: Path) -> Path:
 def imported(
     source: Path, where: Places, ratio: str = "2/1/2", n_query: int = 3, name: str = "my-birds"
 ) -> list[str]:
-    return list(images.import_folder(source, name, None, ratio, 0, n_query, 16, where))
+    return list(images.imported_folder(source, name, None, ratio, 0, n_query, 16, where))
 
 
 def test_a_folder_becomes_a_benchmark_with_locked_lists(pictures: Path, where: Places) -> None:
