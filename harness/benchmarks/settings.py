@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -23,10 +23,11 @@ from harness.benchmarks.experiments import N_EXPERIMENTS, JointClasses
 from harness.benchmarks.roles import Role as Role
 from harness.benchmarks.roles import read_joint, read_role
 from harness.errors import ConfigError, DataError, nearest
-from harness.images.prepare import ensure
-from harness.images.roles import RoleClasses
-from harness.images.stores import ImageStore
 from harness.system.folders import benchmarks_folder, places
+
+if TYPE_CHECKING:
+    from harness.images.roles import RoleClasses
+    from harness.images.stores import ImageStore
 
 FOLDER = benchmarks_folder()
 RoleName = Literal["base", "validation", "novel"]
@@ -104,6 +105,8 @@ class Benchmark:
         Raises:
             DataError: when the set is not prepared, saying how, or does not hold what the split lists.
         """
+        from harness.images.prepare import ensure
+
         if role == "novel" and _closed:
             raise DataError("Novel images are not open while a method trains on base classes.")
         part = self.roles[role]
@@ -315,6 +318,8 @@ def every() -> tuple[Benchmark, ...]:
 
 def roles_of(dataset: str) -> list[RoleClasses]:
     """What the benchmarks want of a data set."""
+    from harness.images.roles import RoleClasses
+
     return [
         RoleClasses(benchmark.key, name, role.classes, is_part=role.images is not None)
         for benchmark in every()

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.cli import tables
 from harness.cli.words import progress
 from harness.errors import ConfigError
-from harness.jobs import dispatch, tuning
+from harness.jobs import dispatch
 from harness.report.formats import duration, last_line, percent
 from harness.runs import RunSpec, estimates, planning
 from harness.runs.findings import family_of
@@ -19,6 +19,9 @@ from harness.runs.folders import is_fitted
 from harness.runs.request import Request, run_command
 from harness.store import Store
 from harness.system.folders import Places
+
+if TYPE_CHECKING:
+    from harness.jobs import tuning
 
 
 def plan(specs: Sequence[RunSpec], where: Places, *, force: bool) -> list[dict[str, Any]]:
@@ -66,6 +69,8 @@ def tune(store: Store, where: Places, method: str, bench: str, grid: Sequence[st
     Raises:
         ConfigError: when the grid is unreadable, or a value is given by --grid and by --set.
     """
+    from harness.jobs import tuning
+
     combinations = tuning.read_grid(grid)
     twice = sorted(set(combinations[0]) & set(request.overrides))
     if twice:
@@ -116,6 +121,8 @@ def _best_command(
     method: str, bench: str, seeds: Sequence[int], request: Request, best: Mapping[str, str]
 ) -> str:
     """The run that the best configuration asks for; of a validation half, on the half for results."""
+    from harness.jobs import tuning
+
     target = bench.replace(f"-{tuning.VALIDATION_HALF}-n", "-n")
     return run_command(method, target, seeds, replace(request, overrides={**request.overrides, **best}))
 

@@ -6,19 +6,20 @@ import shutil
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from typing import TYPE_CHECKING, Any
 
 from harness.report import exports, formats, site
 from harness.report.board.rows import headline_metric
 from harness.report.board.tables import each_table, stored_runs
 from harness.report.formats import method_file, run_file, slug
-from harness.report.pages import figures, index_page, method_page, run_page, setting_page
+from harness.report.pages import index_page, method_page, run_page, setting_page
 from harness.report.pages.counts_script import counts_script
 from harness.report.pages.run_page import Curve
 from harness.report.pages.setting_page import SettingPage
 from harness.store import Store, StoredRun
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 STATIC = Path(__file__).resolve().parent / "static"
 
@@ -71,6 +72,8 @@ def _write_all(store: Store, folder: Path, runs: Sequence[StoredRun], pages: Seq
 
 
 def _write_index(folder: Path, pages: Sequence[SettingPage], n_runs: int, bibtex: str) -> None:
+    from harness.report.pages import figures
+
     page = index_page.build(pages, n_runs)
     lines = [line for family in page.families for line in family.lines]
     filters = (
@@ -90,6 +93,8 @@ def _write_index(folder: Path, pages: Sequence[SettingPage], n_runs: int, bibtex
 
 
 def _write_setting(folder: Path, page: SettingPage) -> None:
+    from harness.report.pages import figures
+
     name = slug(page.table.name)
     pictures = {
         "forest": figures.forest(page) if page.entries else None,
@@ -138,6 +143,8 @@ def _text(path: Path, text: str) -> None:
 
 @cache
 def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     made = Environment(
         loader=PackageLoader("harness.report"),
         autoescape=True,

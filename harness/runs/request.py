@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from harness import benchmarks
-from harness.benchmarks import leaks
 from harness.errors import ConfigError, FsbenchError, nearest
 from harness.images.augmentations import is_cropped
 from harness.runs.spec import Precision, RunSpec, SelectionRole
@@ -33,6 +31,9 @@ class Usual(NamedTuple):
 
 def usual(spec: RunSpec) -> Usual:
     """What is usual for the benchmark of a run, and whether its novel classes were seen in training."""
+    from harness import benchmarks
+    from harness.benchmarks import leaks
+
     try:
         benchmark = benchmarks.load(spec.setting).benchmark
     except FsbenchError:

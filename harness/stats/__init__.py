@@ -122,9 +122,9 @@ __all__ = [
     "worst_episodes",
 ]
 
-# Cheap ones first: each is asked until one knows the name, and the last ones import scipy.stats.
+# Each is asked until one knows the name: the first imports no scipy, the last ones scipy.stats.
 _MODULES = (
-    "intervals", "seeds", "headline", "classes", "predictions", "aggregate", "published", "power", "significance", "paired",
+    "predictions", "intervals", "seeds", "headline", "classes", "aggregate", "published", "power", "significance", "paired",
     "ranks", "hardness", "across",
 )  # fmt: skip
 

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Column, ColumnElement, Connection, Double, Row, Select, Text, cast, func, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Double,
+    Row,
+    Select,
+    Text,
+    bindparam,
+    cast,
+    func,
+    select,
+)
 
 from harness.errors import StoreError, nearest
 from harness.runs import SELF_REPORTED, Counts, EpisodeTable, RunResult, RunSpec
@@ -23,6 +35,12 @@ if TYPE_CHECKING:
 
 LONG_TEXTS = ("spec", "provenance", "curves", "traceback")
 Int64 = npt.NDArray[np.int64]
+# As one text a column: numbers that come as rows take Python twice the time, and a leaderboard reads many.
+_COUNTS = (
+    select(*(func.aggregate_strings(cast(result.c[name], Text), ",") for name in ("episode", "n_correct", "n_query")))
+    .join(metric)
+    .where(result.c.run_pk == bindparam("run_pk"), metric.c.name == bindparam("metric"))
+)  # fmt: skip
 
 
 def runs_frame(connection: Connection, metrics: Sequence[str], filters: Mapping[str, Any]) -> pd.DataFrame:
@@ -103,11 +121,7 @@ def read_counts(connection: Connection, run_pk: int, metric_name: str) -> tuple[
     Raises:
         StoreError: when the run has no such metric.
     """
-    columns = (result.c.episode, result.c.n_correct, result.c.n_query)
-    query = select(*(func.aggregate_strings(cast(column, Text), ",") for column in columns)).join(metric)
-    query = query.where(result.c.run_pk == run_pk, metric.c.name == metric_name)
-    # as one text a column: numbers that come as rows take Python twice the time, and a leaderboard reads many
-    texts = connection.execute(query).one()
+    texts = connection.execute(_COUNTS, {"run_pk": run_pk, "metric": metric_name}).one()
     if texts[0] is None:
         known = metric_names(connection, run_pk)
         raise StoreError(
