@@ -120,9 +120,12 @@ def imported_folder(
 
 def findings(dataset: str, where: Places) -> list[dict[str, str]]:
     """Check a prepared data set."""
+    from harness import benchmarks
     from harness.images import verify as verifying
 
-    return [finding._asdict() for finding in verifying.verify(dataset, where.data)]
+    return [
+        finding._asdict() for finding in verifying.verify(dataset, where.data, benchmarks.roles_of(dataset))
+    ]
 
 
 def show_findings(findings: Sequence[dict[str, str]]) -> None:

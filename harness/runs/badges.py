@@ -66,5 +66,5 @@ def saw(fit: FitSpec, benchmark: Benchmark) -> dict[str, Any]:
             "images": part.images, "rotations": part.rotations,
         }
         for role, part in benchmark.roles.items()
-        if role != "novel"
+        if role != "novel" and role in fit.data_digest
     }  # fmt: skip

@@ -130,6 +130,8 @@ class FitSpec:
         for name, field in _FIT_FIELDS.items():
             if not field.metadata["in_fit"]:
                 identity.pop(name, None)
+        chosen_on = "novel" if self.select_on == "novel" else "validation"
+        identity["data_digest"] = {r: d for r, d in self.data_digest.items() if r in ("base", chosen_on)}
         if self.select_on == "validation":
             del identity["n_way"], identity["shot"]
         return _digest(
@@ -201,7 +203,7 @@ class RunSpec(FitSpec):
     def fit(self) -> FitSpec:
         """What decides its training."""
         on_novel = self.select_on == "novel"
-        roles = ("base", "novel") if on_novel else ("base", "validation")
+        roles = ("base", "validation", "novel") if on_novel else ("base", "validation")
         own = {name: getattr(self, name) for name in _FIT_FIELDS}
         own["config"] = {k: v for k, v in self.config.items() if v.phase == "fit"}
         own["data_digest"] = {k: v for k, v in self.data_digest.items() if k in roles}

@@ -69,4 +69,7 @@ def test_training_crops_are_cut_from_whole_pictures_unless_asked_otherwise(tmp_p
 
 
 def test_an_unknown_selection_is_refused(home: Home, tmp_path: Path) -> None:
-    assert "validation or on novel" in home.run(*RUN, "--select-on", "test", code=2).stderr
+    assert (
+        "--select-on test: known are validation, novel"
+        in home.run(*RUN, "--select-on", "test", code=2).stderr
+    )

@@ -48,7 +48,7 @@ def test_digits_are_made_on_first_use_and_once(tmp_path: Path) -> None:
 def test_a_changed_generator_makes_the_set_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ensure("digits", tmp_path)
     changed = generated.SourceFile("generated.py", 1, "another version")
-    monkeypatch.setattr(generated, "_source", lambda _: changed)
+    monkeypatch.setattr(generated, "source", lambda _: changed)
     assert ensure("digits", tmp_path).manifest.sources == (changed,)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from harness import benchmarks
+from harness.benchmarks import settings
 from harness.images.manifest import ClassCard, Manifest, SourceFile
 from harness.images.originals import Picture
 from harness.images.pipelines import encode_png
@@ -102,17 +103,17 @@ def test_verify_looks_at_the_benchmarks_that_use_the_set(
     assert [f.level for f in verify("trees", tmp_path)] == ["ok"] * 4
     roles = {name: benchmarks.Role("trees", {c: 1}) for name, c in (("base", "ash"), ("novel", "apple"))}
     card = benchmarks.Benchmark("trees", "", "", roles, 4, 1, "stored", "conv4", 0, 1, 1, ("5w1s",))
-    monkeypatch.setattr(benchmarks, "every", lambda: (card,))
-    last = verify("trees", tmp_path)[-1]
+    monkeypatch.setattr(settings, "every", lambda: (card,))
+    last = verify("trees", tmp_path, benchmarks.roles_of("trees"))[-1]
     assert (last.level, last.check) == ("warning", "groups of trees")
-    monkeypatch.setattr(benchmarks, "every", lambda: ())
-    assert len(verify("trees", tmp_path)) == 4
+    monkeypatch.setattr(settings, "every", lambda: ())
+    assert len(verify("trees", tmp_path, benchmarks.roles_of("trees"))) == 4
 
 
 def test_the_embedded_set_is_as_its_benchmark_says(tmp_path: Path) -> None:
     from harness.images.prepare import ensure
 
     ensure("digits", tmp_path)
-    last = verify("digits", tmp_path)[-1]
+    last = verify("digits", tmp_path, benchmarks.roles_of("digits"))[-1]
     assert (last.level, last.check) == ("ok", "splits")
     assert "glyphs-digits" in last.detail

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from settled_config import settled
 from torch import nn
 
 from harness.backbones import build
@@ -68,13 +69,11 @@ def test_pooled_and_root_features_and_their_lengths() -> None:
 
 
 def test_the_schedule_of_tiered_imagenet_is_its_own() -> None:
-    c = hyper.resolve(
-        Bml.Config, [Bml.DEFAULTS], hyper.layers("tiered", "tiered-5w1s", "resnet12"), {}, method="bml"
-    ).config
+    c = settled(Bml.Config, [Bml.DEFAULTS], hyper.layers("tiered", "tiered-5w1s", "resnet12"))
     assert (c.epochs, c.decay_epochs, c.decay_factors) == (200, (40, 80, 120, 160), (0.1,) * 4)
     for cls in (BmlLocal, BmlGlobal):
         keys = hyper.layers("tiered", "tiered-5w1s", "resnet12")
-        c = hyper.resolve(cls.Config, [cls.DEFAULTS], keys, {}, method=cls.name).config
+        c = settled(cls.Config, [cls.DEFAULTS], keys)
         assert (c.epochs, c.decay_epochs) == (100, (40, 80))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from settled_config import settled as resolved
 from torch import Tensor, nn
 
 from harness.backbones import build
@@ -28,7 +29,7 @@ def settled(cls: Any, backbone: str, setting: str, recipe: str = "clean", **over
     benchmark = setting.partition("-5w")[0]
     layered = [cls.DEFAULTS, recipes(cls)[recipe]]
     keys = hyper.layers(benchmark, setting, backbone)
-    return hyper.resolve(cls.Config, layered, keys, overrides, method=cls.name).config
+    return resolved(cls.Config, layered, keys, overrides, cls.name)
 
 
 def fit(method: Any, folder: Path, validate: Any = None) -> FitContext:
