@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+_FEWER = "It has too few classes or pictures for this setting; a way, a shot or -q of less may do."
+
 
 @app.command()
 def methods(
@@ -169,8 +171,9 @@ def every_setting(where: Places) -> list[dict[str, Any]]:
 
     rows = []
     for benchmark in known.every():
-        state, missing = _state(benchmark, where)
+        found, how = _state(benchmark, where)
         for setting in benchmark.settings():
+            state, missing = (found, how) if _can_be_drawn(setting) else ("cannot be drawn", _FEWER)
             rows.append({
                 "setting": setting.name, "title": benchmark.title, "about": benchmark.about,
                 "classes": {role: len(part.counts) for role, part in benchmark.roles.items()},
@@ -342,6 +345,16 @@ def _state(benchmark: Benchmark, where: Places) -> tuple[str, str]:
     if missing:
         return f"missing: {', '.join(missing)}", "\n".join(how_to_prepare(name) for name in missing)
     return "ready", ""
+
+
+def _can_be_drawn(setting: Setting) -> bool:
+    """Whether there are episodes of a setting; those of shipped benchmarks are locked, all of them."""
+    from harness import benchmarks as known
+
+    try:
+        return setting.name in known.locked_digests() or len(setting.episodes) > 0
+    except DataError:
+        return False
 
 
 def _is_prepared(dataset: str, where: Places) -> bool:

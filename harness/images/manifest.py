@@ -48,6 +48,8 @@ class Manifest:
         has_originals: whether the source bytes are kept, so that other pipelines and sizes can be built.
         note: what preparing found out about the source (the order of colours in a file that does not say).
         n_features: length of the saved features that stand in place of pictures; 0 where there are pictures.
+        is_upright: whether pictures are turned as their EXIF orientation says; else they are taken as stored.
+        left_out: pictures that were broken and left out on request, as "path: why".
     """
 
     dataset: str
@@ -61,6 +63,8 @@ class Manifest:
     has_originals: bool = True
     note: str = ""
     n_features: int = 0
+    is_upright: bool = False
+    left_out: tuple[str, ...] = ()
 
     @property
     def n_images(self) -> int:
@@ -99,6 +103,7 @@ class Manifest:
         try:
             classes = tuple(ClassCard(**c) for c in card.pop("classes"))
             sources = tuple(SourceFile(**s) for s in card.pop("sources"))
-            return Manifest(classes=classes, sources=sources, **card)
+            left_out = tuple(str(path) for path in card.pop("left_out", ()))
+            return Manifest(classes=classes, sources=sources, left_out=left_out, **card)
         except (TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{path} lacks a field or has one too many ({error}). {remedy}") from error

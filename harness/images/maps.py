@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.errors import DataError
-from harness.images.datasets import how_to_have_originals
+from harness.images.datasets import how_to_have_originals, how_to_prepare
 from harness.images.manifest import Manifest
 from harness.images.originals import Originals, cards
 from harness.images.pipelines import Geometry, Pixels, decode
@@ -24,6 +24,18 @@ from harness.system.locks import held
 FOLDER = "maps"
 _CHUNK = 512
 Progress = Callable[[int, int], None]
+
+
+class BrokenPictures(DataError):
+    """Pictures that cannot be decoded.
+
+    Attributes:
+        why: what is wrong with each, by row.
+    """
+
+    def __init__(self, message: str, why: Mapping[int, str]) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 def map_path(folder: Path, geometry: Geometry, size: int) -> Path:
@@ -149,19 +161,24 @@ def build_map(
     """Decode every original into a map; goes on where a killed run stopped. The caller holds the lock.
 
     Raises:
-        DataError: when an original is not a whole image; names it.
+        BrokenPictures: when originals are not whole images; names all of them.
     """
     path = map_path(folder, geometry, size)
     path.parent.mkdir(exist_ok=True)
     aside = path.with_suffix(".part")
     shape = (manifest.n_images, size, size, manifest.n_channels)
     n_done = _open_part(aside, shape)
+    broken: dict[int, str] = {}
     with Originals(folder) as originals, aside.open("ab") as stream:
-        for pixels in _decoded(folder, manifest, originals, geometry, size, n_done):
-            stream.write(np.ascontiguousarray(pixels).data)
-            n_done += len(pixels)
+        for pixels, faults in _decoded(manifest, originals, geometry, size, n_done):
+            broken |= faults
+            if not broken:  # a map with a hole would be taken up by the next run
+                stream.write(np.stack(pixels).data)
+            n_done += len(pixels) + len(faults)
             if progress is not None:
                 progress(n_done, manifest.n_images)
+    if broken:
+        raise BrokenPictures(_broken(folder, manifest, broken), broken)
     digests = map_digests(aside, (c.n_images for c in manifest.classes))
     save_text(path.with_suffix(".json"), json.dumps({"classes": digests}))
     aside.replace(path)
@@ -184,24 +201,30 @@ def _open_part(aside: Path, shape: tuple[int, int, int, int]) -> int:
 
 
 def _decoded(
-    folder: Path, manifest: Manifest, originals: Originals, geometry: Geometry, size: int, first: int
-) -> Iterator[Pixels]:
-    """Chunks (≤ _CHUNK, size, size, C) of decoded originals from row ``first`` on, by as many threads as CPUs."""
+    manifest: Manifest, originals: Originals, geometry: Geometry, size: int, first: int
+) -> Iterator[tuple[list[Pixels], dict[int, str]]]:
+    """Chunks of at most _CHUNK originals from row ``first`` on, by as many threads as CPUs: pixels, and faults by row."""
 
-    def pixels(row: int) -> Pixels:
+    def pixels(row: int) -> Pixels | str:
         try:
-            return geometry(decode(originals.read(row), manifest.mode), size)
+            image = decode(originals.read(row), manifest.mode, manifest.is_upright)
         except DataError as error:
-            name, file, _ = list(cards(folder))[row]
-            raise DataError(
-                f"{manifest.dataset}: {file} of class {name} {error}. {_remedy(folder)}"
-            ) from error
+            return str(error)
+        return geometry(image, size)
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for start in range(first, manifest.n_images, _CHUNK):
             rows = range(start, min(start + _CHUNK, manifest.n_images))
-            yield np.stack(list(pool.map(pixels, rows)))
+            found = list(pool.map(pixels, rows))
+            faults = {row: why for row, why in zip(rows, found, strict=True) if isinstance(why, str)}
+            yield [p for p in found if not isinstance(p, str)], faults
+
+
+def _broken(folder: Path, manifest: Manifest, broken: Mapping[int, str]) -> str:
+    names = list(cards(folder))
+    told = "; ".join(f"{names[row][1]} of class {names[row][0]} {why}" for row, why in broken.items())
+    return f"{manifest.dataset}: {told}. {_remedy(folder)}"
 
 
 def _remedy(folder: Path) -> str:
-    return f"Type `fsbench prepare {folder.name}` again with its source."
+    return f"Remove {folder} and prepare it again. {how_to_prepare(folder.name)}"

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import DataError
+from harness.images.datasets import how_to_prepare
 from harness.images.pipelines import extent
 
 BYTES, INDEX, CARDS = "originals.bin", "originals.npy", "images.csv"
@@ -33,6 +34,7 @@ class Picture(NamedTuple):
         group: what its class belongs to (alphabet, superclass).
         author: who drew or took it, empty when unknown.
         order: its place within the class; pictures of equal order are sorted by ``file``.
+        path: where it is at the source, for messages; empty where its class and file say it.
     """
 
     class_name: str
@@ -41,6 +43,7 @@ class Picture(NamedTuple):
     group: str = ""
     author: str = ""
     order: int = 0
+    path: str = ""
 
 
 class Entry(NamedTuple):
@@ -56,6 +59,12 @@ class Entry(NamedTuple):
     crc32: int
     height: int
     width: int
+    path: str = ""
+
+    @property
+    def own_path(self) -> str:
+        """What a user knows the picture by."""
+        return self.path or f"{self.class_name}/{self.file}"
 
 
 class OriginalsWriter:
@@ -63,10 +72,11 @@ class OriginalsWriter:
 
     Args:
         folder: exists; what an earlier run left in it is taken up.
+        is_upright: whether pictures are measured as their EXIF orientation turns them.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, is_upright: bool = False) -> None:
+        self._folder, self._is_upright = folder, is_upright
         self.entries: dict[tuple[str, str], Entry] = {(e.class_name, e.file): e for e in _journal(folder)}
         self._end = max((e.offset + e.length for e in self.entries.values()), default=0)
         self._waiting: list[Entry] = []
@@ -102,7 +112,8 @@ class OriginalsWriter:
             self._end,
             len(content),
             zlib.crc32(content),
-            *extent(content),
+            *extent(content, self._is_upright),
+            picture.path,
         )
         self._bytes.write(content)
         self.entries[key] = entry
@@ -159,7 +170,9 @@ class Originals:
         if self.index.shape[1] == _N_COLUMNS:
             return self.index[:, 3:]
         rows = range(len(self.index))  # a set that was prepared before they were recorded
-        return np.array([extent(self.read(row)) for row in rows], dtype=np.int64).reshape(-1, 2)
+        return np.array([extent(self.read(row)) for row in rows], dtype=np.int64).reshape(
+            -1, 2
+        )  # none is turned
 
     def read(self, row: int) -> bytes:
         """Source bytes of one image; may be called from several threads."""
@@ -198,4 +211,4 @@ def _rewrite_journal(folder: Path, entries: Iterable[Entry]) -> None:
 
 
 def _remedy(folder: Path) -> str:
-    return f"Type `fsbench prepare {folder.name}` again with its source."
+    return f"Remove {folder} and prepare it again. {how_to_prepare(folder.name)}"

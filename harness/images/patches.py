@@ -156,7 +156,8 @@ class Crops:
     def _picture(self, row: int) -> Image.Image:
         if self._originals is None or self._store.prepared is None:
             return Image.fromarray(self._store.pixels[row].squeeze())
-        return decode(self._originals.read(row), self._store.prepared.manifest.mode)
+        card = self._store.prepared.manifest
+        return decode(self._originals.read(row), card.mode, card.is_upright)
 
 
 def grid_boxes(width: int, height: int, k: int, ratio: float) -> Iterator[Box]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from harness.errors import ConfigError, DataError, nearest
 
@@ -19,6 +19,7 @@ Pixels = npt.NDArray[np.uint8]
 _Ints = npt.NDArray[np.int64]
 Borders = tuple[tuple[_Ints, _Ints], tuple[_Ints, _Ints]]
 Mode = Literal["L", "RGB"]
+_ORIENTATION, _LYING = 0x0112, range(5, 9)  # the EXIF tag, and its values that swap height and width
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
@@ -154,26 +155,55 @@ def pipeline(name: str) -> Pipeline:
     return PIPELINES[name]
 
 
-def decode(content: bytes, mode: Mode) -> Image.Image:
-    """Decode an image file to grey or RGB (CMYK, palette, 1-bit and 16-bit pictures are converted).
+def decode(content: bytes, mode: Mode, is_upright: bool = False) -> Image.Image:
+    """Decode an image file to grey or RGB (CMYK, palette, 1-bit, 16-bit and float pictures are converted).
+
+    Args:
+        content: the file.
+        mode: "L" or "RGB".
+        is_upright: whether a picture is turned as its EXIF orientation says; else it is left as it is stored.
 
     Raises:
-        DataError: when the bytes are not a whole image.
+        DataError: when the bytes are not a whole image, or its numbers are no grey levels.
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
-            return (_narrow(image) if image.mode.startswith("I") else image).convert(mode)
+            turned = ImageOps.exif_transpose(image) if is_upright else image
+            if turned.mode.startswith("F"):
+                turned = _levels(turned)
+            return (_narrow(turned) if turned.mode.startswith("I") else turned).convert(mode)
     except _BROKEN as error:
-        raise DataError(f"is not a whole image ({error})") from error
+        raise DataError(f"is not a whole image ({_said(error, content)})") from error
 
 
-def extent(content: bytes) -> tuple[int, int]:
+def extent(content: bytes, is_upright: bool = False) -> tuple[int, int]:
     """Height and width in pixels, read from the head of an image file; (0, 0) where that cannot be read."""
     try:
         with Image.open(io.BytesIO(content)) as image:
-            return image.height, image.width
+            is_lying = is_upright and image.getexif().get(_ORIENTATION, 1) in _LYING
+            return (image.width, image.height) if is_lying else (image.height, image.width)
     except _BROKEN:
         return 0, 0
+
+
+def _said(error: Exception, content: bytes) -> str:
+    """What is wrong with a file, in words that speak of it and not of our buffers."""
+    if not content:
+        return "the file is empty"
+    if isinstance(error, UnidentifiedImageError):
+        is_page = content[:200].lstrip().lower().startswith((b"<!doctype", b"<html"))
+        return "it is a web page" if is_page else "it begins like no kind of picture that is known"
+    return str(error) or type(error).__name__
+
+
+def _levels(image: Image.Image) -> Image.Image:
+    """A picture of floats in 8 bits: levels in [0, 1] by convention, else in [0, 255] or [0, 65535]."""
+    levels = np.asarray(image, dtype=np.float64)
+    low, high = float(levels.min(initial=0)), float(levels.max(initial=0))
+    if not (low >= 0 and high <= 65_535):
+        raise ValueError(f"its numbers, {low:g} to {high:g}, are no levels in [0, 1], [0, 255] or [0, 65535]")
+    scale = 255 if high <= 1 else 1 if high <= 255 else 1 / 257
+    return Image.fromarray((levels * scale + 0.5).astype(np.uint8))
 
 
 def _narrow(image: Image.Image) -> Image.Image:

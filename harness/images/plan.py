@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from harness.images.account import Account
 from harness.images.manifest import SourceFile
 from harness.images.originals import Picture
 from harness.images.pipelines import Mode
@@ -38,6 +39,10 @@ class Plan:
             pictures already made for the default pipeline.
         note: what was found out about the source, for the manifest.
         build: writes the whole set into a folder, telling how many rows it wrote, where there are no pictures.
+        is_upright: whether pictures are turned as their EXIF orientation says.
+        keeps_going: whether pictures that are broken are left out; else nothing is prepared.
+        remedy: what to type where pictures are broken, as a sentence.
+        account: what was found beside the pictures; counted while they are read where it is not known before.
     """
 
     dataset: str
@@ -54,6 +59,10 @@ class Plan:
     has_originals: bool = True
     note: str = ""
     build: Callable[[Path, Callable[[int], None]], None] | None = None
+    is_upright: bool = False
+    keeps_going: bool = False
+    remedy: str = ""
+    account: Account | None = None
 
     @property
     def disk_bytes(self) -> int:

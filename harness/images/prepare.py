@@ -15,9 +15,11 @@ from typing import Literal, NamedTuple
 
 from harness.errors import DataError
 from harness.images import originals
+from harness.images.account import Account, accounted, printable
 from harness.images.datasets import GENERATED, how_to_prepare, reader
 from harness.images.manifest import FILE, ClassCard, Manifest
-from harness.images.maps import Progress, ensure_map
+from harness.images.maps import FOLDER as MAPS
+from harness.images.maps import BrokenPictures, Progress, ensure_map
 from harness.images.originals import Entry, OriginalsWriter, Picture
 from harness.images.pipelines import pipeline
 from harness.images.plan import Plan
@@ -30,10 +32,17 @@ _WORK, _SOURCES = ".preparing", "sources.json"
 
 
 class Prepared(NamedTuple):
-    """A data set that is ready, and whether it is new, was extended, or was there already."""
+    """A data set that is ready, and what became of its sources.
+
+    Attributes:
+        dataset: the set.
+        change: whether it is new, was extended, or was there already.
+        account: what was left out of the sources; empty where the set was there already.
+    """
 
     dataset: PreparedSet
     change: Literal["new", "extended", "unchanged"]
+    account: Account
 
 
 def prepare(
@@ -74,6 +83,8 @@ def import_folder(
     *,
     pipeline: str = "easyfsl",
     size: int = 84,
+    is_upright: bool = True,
+    keeps_going: bool = False,
     progress: Progress | None = None,
 ) -> Prepared:
     """Prepare a user's own pictures, a folder or archive with a subfolder for each class.
@@ -84,17 +95,18 @@ def import_folder(
         data_home: the folder of all prepared sets.
         pipeline: name of the default pipeline.
         size: default edge in pixels.
+        is_upright: whether pictures are turned as their EXIF orientation says.
+        keeps_going: whether broken pictures are left out, and recorded in the manifest.
         progress: as for ``prepare``.
 
     Raises:
         ConfigError: when the name cannot be one, or the pipeline is unknown.
-        DataError: as ``prepare``.
+        DataError: as ``prepare``; names every broken picture.
     """
     from harness.images.sources import folder
 
-    if not source.exists():
-        raise DataError(f"{source} does not exist; give the folder or archive of the pictures of {dataset}.")
-    return write(folder.plans(dataset, [source], pipeline, size)[0], data_home, progress)
+    plan = folder.plan(dataset, folder.survey(source), pipeline, size)
+    return write(replace(plan, is_upright=is_upright, keeps_going=keeps_going), data_home, progress)
 
 
 def ensure(dataset: str, data_home: Path) -> PreparedSet:
@@ -147,29 +159,47 @@ def write(plan: Plan, data_home: Path, progress: Progress | None = None) -> Prep
     class and file name are taken once), whether the new one replaces it, or whether that is refused.
 
     Raises:
-        DataError: as ``prepare``.
+        DataError: as ``prepare``; names every broken picture.
     """
     target = data_home / plan.dataset
+    account = plan.account or Account()
     try:
         with held(data_home / _WORK / f"{plan.dataset}.lock", f"the preparation of {plan.dataset}"):
             recover_folder(target)
             existing = PreparedSet.open(target) if (target / FILE).exists() else None
             if existing and set(plan.sources) <= set(existing.manifest.sources):
-                return Prepared(existing, "unchanged")
+                return Prepared(existing, "unchanged", account)
             if existing:
                 plan = _beside(plan, existing)
             work = _open_work(plan, data_home)
-            if plan.build:
-                plan.build(work, _teller(progress, plan.n_images))
-            else:
-                _decode(plan, work, _read(plan, work, progress), progress)
+            try:
+                with accounted(None if plan.account else account):  # what a plan counted is not counted twice
+                    _fill(plan, work, progress)
+            except DataError:
+                shutil.rmtree(work, ignore_errors=True)  # typing the same again would meet the same
+                raise
             _swap(plan, work, target)
     except OSError as error:
         raise DataError(
             f"{plan.dataset} could not be written to {data_home}: {error}. What is done is kept: free space or "
             "choose another place with FSBENCH_DATA, then type the same again."
         ) from error
-    return Prepared(PreparedSet.open(target), "extended" if existing else "new")
+    return Prepared(PreparedSet.open(target), "extended" if existing else "new", account)
+
+
+def _fill(plan: Plan, work: Path, progress: Progress | None) -> None:
+    """Write the whole set into the work folder."""
+    if plan.build:
+        plan.build(work, _teller(progress, plan.n_images))
+        return
+    entries, broken = _read(plan, work, progress)
+    if entries:
+        broken |= _decode(plan, work, entries, broken, progress)
+    if broken and not plan.keeps_going:
+        told = "".join(f"\n  {printable(path)} {why}" for path, why in sorted(broken.items()))
+        raise DataError(
+            f"{len(broken):,} of {plan.n_images:,} pictures of {plan.dataset} are broken:{told}\n{_remedy(plan)}"
+        )
 
 
 def _teller(progress: Progress | None, n: int) -> Callable[[int], None]:
@@ -232,22 +262,59 @@ def _open_work(plan: Plan, data_home: Path) -> Path:
     return work
 
 
-def _read(plan: Plan, work: Path, progress: Progress | None) -> list[Entry]:
-    """Copy the source bytes; gives the entries in row order: by class, order within it, file."""
-    with OriginalsWriter(work) as writer:
+def _read(plan: Plan, work: Path, progress: Progress | None) -> tuple[list[Entry], dict[str, str]]:
+    """Copy the source bytes; gives the entries in row order (by class, order, file), and why others cannot be read."""
+    broken: dict[str, str] = {}
+    with OriginalsWriter(work, plan.is_upright) as writer:
         for n_read, picture in enumerate(plan.pictures(), start=1):
-            writer.add(picture)
+            try:
+                writer.add(picture)
+            except DataError as error:
+                broken[picture.path or f"{picture.class_name}/{picture.file}"] = f"cannot be read: {error}"
             if progress is not None:
                 progress(n_read, 2 * plan.n_images)
-    if not writer.entries:
+    if not writer.entries and not broken:
         raise DataError(f"{', '.join(s.file for s in plan.sources)}: no picture of {plan.dataset} is in it.")
-    return sorted(writer.entries.values(), key=lambda e: (e.class_name, e.order, e.file))
+    return sorted(writer.entries.values(), key=lambda e: (e.class_name, e.order, e.file)), broken
 
 
-def _decode(plan: Plan, work: Path, entries: list[Entry], progress: Progress | None) -> None:
-    """Write manifest, index and the default map into the work folder."""
+def _decode(
+    plan: Plan, work: Path, entries: list[Entry], unread: dict[str, str], progress: Progress | None
+) -> dict[str, str]:
+    """Write manifest, index and the default map into the work folder; gives what is broken, by path.
+
+    Where the plan keeps going, the set is written without what is broken.
+    """
+    _describe(plan, work, entries, unread)
+    n_read = plan.n_images
+    tell = None if progress is None else lambda done, n: progress(n_read + done, n_read + n)
+    try:
+        manifest = _manifest(plan, entries, unread)
+        ensure_map(work, manifest, pipeline(plan.pipeline).geometry, plan.size, tell)
+    except BrokenPictures as error:
+        broken = {entries[row].own_path: why for row, why in error.why.items()}
+        if plan.keeps_going:
+            shutil.rmtree(work / MAPS)
+            whole = [entry for row, entry in enumerate(entries) if row not in error.why]
+            _decode(plan, work, whole, unread | broken, progress)
+        return broken
+    return {}
+
+
+def _describe(plan: Plan, work: Path, entries: list[Entry], left_out: dict[str, str]) -> None:
+    """Write manifest and index; refuses to leave a class empty."""
+    originals.write_index(work, entries)
+    replace(_manifest(plan, entries, left_out), has_originals=plan.has_originals).write(work)
+    classes = {entry.class_name for entry in entries}
+    if left_out and plan.keeps_going and len(classes) < 2:
+        raise DataError(
+            f"Without its {len(left_out):,} broken pictures {plan.dataset} has {len(classes)} classes."
+        )
+
+
+def _manifest(plan: Plan, entries: list[Entry], left_out: dict[str, str]) -> Manifest:
     by_class = [list(group) for _, group in groupby(entries, key=lambda e: e.class_name)]
-    manifest = Manifest(
+    return Manifest(
         dataset=plan.dataset,
         population=plan.population,
         mode=plan.mode,
@@ -257,12 +324,15 @@ def _decode(plan: Plan, work: Path, entries: list[Entry], progress: Progress | N
         pipeline=plan.pipeline,
         size=plan.size,
         note=plan.note,
+        is_upright=plan.is_upright,
+        left_out=tuple(f"{path}: {why}" for path, why in sorted(left_out.items())),
     )
-    originals.write_index(work, entries)
-    n_read = plan.n_images
-    tell = None if progress is None else lambda done, n: progress(n_read + done, n_read + n)
-    ensure_map(work, manifest, pipeline(plan.pipeline).geometry, plan.size, tell)
-    replace(manifest, has_originals=plan.has_originals).write(work)
+
+
+def _remedy(plan: Plan) -> str:
+    if plan.remedy:
+        return plan.remedy
+    return f"Copy or download them again. {how_to_prepare(plan.dataset)}"
 
 
 def _swap(plan: Plan, work: Path, target: Path) -> None:

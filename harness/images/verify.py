@@ -46,7 +46,7 @@ def verify(dataset: str, data_home: Path, roles: Sequence[RoleClasses] = ()) -> 
     can_rebuild = prepared.manifest.has_originals and all(f.level == "ok" for f in findings)
     findings += [_map(prepared, geometry, size, can_rebuild) for geometry, size in _stored(prepared)]
     if all(f.level != "error" for f in findings):
-        findings.append(_duplicates(prepared))
+        findings.append(duplicates(prepared))
     return [*findings, *_splits(prepared, roles)]
 
 
@@ -119,8 +119,8 @@ def _splits(prepared: PreparedSet, roles: Sequence[RoleClasses]) -> Iterator[Fin
     yield from found
 
 
-def _duplicates(prepared: PreparedSet) -> Finding:
-    """Equal pictures in different classes: no classifier can tell them apart."""
+def duplicates(prepared: PreparedSet) -> Finding:
+    """Look for equal pictures in different classes: no classifier can tell them apart."""
     card = prepared.manifest
     pixels = prepared.map(card.pipeline, card.size)
     rows = defaultdict(list)

@@ -50,9 +50,12 @@ class Validator:
     def _episodes(self, way: int, shot: int) -> EpisodeList:
         if (way, shot) not in self._lists:
             counts = self._store.counts
-            n_query = min(N_QUERY, int(counts.min()) - shot)
+            n_shot = min(
+                shot, int(counts.min()) - 1
+            )  # small folders have fewer classes and images than are asked
+            n_query = min(N_QUERY, int(counts.min()) - n_shot)
             self._lists[way, shot] = sample(
-                counts, min(way, len(counts)), shot, n_query, N_EPISODES, self._seed
+                counts, min(way, len(counts)), n_shot, n_query, N_EPISODES, self._seed
             )
         return self._lists[way, shot]
 

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import DataError
-from harness.images.sources.archives import archive_in, contents, members, sniff, tar_members
+from harness.images.account import accounted
+from harness.images.sources.archives import archive_in, contents, members, sniff, tar_members, unpacked
 
 FILES = {"a/one.txt": b"one", "a/b/two.bin": bytes(range(256)) * 40, "three": b""}
 LEFT_OUT = {"a/._one.txt": b"resource fork", "__MACOSX/a/one.txt": b"resource fork"}
@@ -101,10 +102,51 @@ def test_links_and_devices_are_left_out(tmp_path: Path) -> None:
     assert [m.path for m in members(tmp_path / "x.zip")] == ["plain"]
 
 
-def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
+def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
     write(tmp_path / "d", "folder", FILES)
+    write(tmp_path / "away", "folder", {"x": b"x"})
     (tmp_path / "d" / "loop").symlink_to(tmp_path / "d")
-    assert {m.path for m in members(tmp_path / "d")} == set(FILES)
+    (tmp_path / "d" / "away").symlink_to(tmp_path / "away")
+    (tmp_path / "away" / "back").symlink_to(tmp_path / "d")
+    (tmp_path / "d" / "a" / "away").symlink_to(tmp_path / "away")
+    with accounted() as account:
+        assert sorted(m.path for m in members(tmp_path / "d")) == sorted([*FILES, "away/x"])
+    assert account.passed == {
+        "links to a folder above themselves": ["loop", "away/back"],
+        "links to a folder that another link led to": ["a/away"],
+    }
+
+
+def test_what_a_reader_does_not_open_is_counted(tmp_path: Path) -> None:
+    write(tmp_path / "d", "folder", {**FILES, **LEFT_OUT})
+    with accounted() as account:
+        for member in members(tmp_path / "d"):
+            if member.path.endswith(".txt"):
+                member.read()
+                member.read()  # twice is once
+    assert account.lines() == [
+        "left out, 2 beside-files of macOS: __MACOSX/a/one.txt, a/._one.txt",
+        "left out, 2 files that are not of this set: 1 .bin, 1 without an ending",
+    ]
+
+
+def test_archives_among_the_files_are_folders_and_half_of_one_beside_its_folder_is_not_read(
+    tmp_path: Path,
+) -> None:
+    inner = zip_bytes({"deep/one.txt": b"1", "two.txt": b"2"})
+    root = write(
+        tmp_path / "d", "folder", {"deep.zip": inner, "a/b.tar": tar_bytes({"c.zip": inner}), "x/y": b"y"}
+    )
+    (root / "x.tgz").write_bytes(b"half")
+    with accounted() as account:
+        found = {m.path: m.read() for m in unpacked(root)}
+    assert found == {
+        "deep/one.txt": b"1", "deep/two.txt": b"2", "a/b/c/deep/one.txt": b"1", "a/b/c/two.txt": b"2", "x/y": b"y",
+    }  # fmt: skip
+    assert account.passed == {"archives whose folder lies beside them": ["x.tgz"]}
+    (root / "x.tgz").rename(root / "z.tgz")
+    with pytest.raises(DataError, match=r"z\.tgz was given as an archive"):
+        list(unpacked(root))
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "gz", "bz2", "xz"])

@@ -258,7 +258,7 @@ def test_a_picture_that_cannot_be_decoded_is_named_and_nothing_appears(tmp_path:
         yield Picture("apple", "whole.png", lambda: encode_png(picture("apple", 0)))
         yield Picture("apple", "worm.png", lambda: b"not a picture")
 
-    with pytest.raises(DataError, match=r"worm\.png of class apple"):
+    with pytest.raises(DataError, match=r"apple/worm\.png is not a whole image"):
         write(plan_of(CLASSES, pictures=pictures), tmp_path)
     assert not (tmp_path / "trees").exists()
 

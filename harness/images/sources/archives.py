@@ -1,4 +1,4 @@
-"""Members of a zip, a tar (plain or compressed) or a folder, one at a time; nothing is extracted."""
+"""Members of a zip, a tar (plain or compressed) or a folder, one at a time; nothing is extracted or dropped unsaid."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ import gzip
 import hashlib
 import logging
 import lzma
-import os
+import shutil
+import struct
 import tarfile
+import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple, cast
 
 from harness.errors import DataError
+from harness.images import account
+from harness.images.sources import walk
 
 _LOG = logging.getLogger("fsbench.data")
 _BROKEN = (
@@ -35,6 +39,9 @@ _BROKEN = (
     tokenize.TokenError,
 )
 _SYMLINK = 0o120000
+_UTF8, _UNICODE_PATH = 0x800, 0x7075  # how a zip says that a name is UTF-8: a flag, or a field of its own
+_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+_DEPTH = 3
 
 
 class Member(NamedTuple):
@@ -70,8 +77,9 @@ def members(source: Path, skip: Callable[[str], bool] = lambda folder: False) ->
         source: the archive or folder.
         skip: says of a folder's name that nothing in it is wanted; folders on disk are then not even listed.
 
-    Folders are walked in sorted order, archives in their own. ``._*`` and ``__MACOSX`` are left out; links and
-    devices inside archives too, with a warning.
+    Folders are walked in sorted order, links followed, archives in their own order. ``._*`` and ``__MACOSX`` are left
+    out; links and devices inside archives too; ``account.accounted`` counts them. Names that are not UTF-8 have
+    surrogates in them.
 
     Raises:
         DataError: when the source is absent, truncated, a web page, of another kind, or names a path outside.
@@ -115,6 +123,35 @@ def archive_in(source: Path, *names: str) -> Path:
     return source
 
 
+def archive_or_folder(source: Path, names: Sequence[str], expected_md5: str, folders: Sequence[str]) -> Path:
+    """The published archive in a folder; the folder itself where the archive is another and its contents lie beside it.
+
+    Args:
+        source: an archive or folder.
+        names: globs of the archive's name.
+        expected_md5: of the published archive.
+        folders: globs of what lies there when it was unpacked.
+    """
+    archive = archive_in(source, *names)
+    if archive == source or md5(archive) == expected_md5:
+        return archive
+    if any(
+        p.is_dir() for glob in folders for depth in ("", "*/", "*/*/") for p in source.glob(f"{depth}{glob}")
+    ):
+        _LOG.warning("%s is not the published archive, or half of it; the folder beside it is used", archive)
+        return source
+    return archive
+
+
+def outline(source: Path) -> str:
+    """What is at the top of a folder or archive, in words, for messages that say what was expected."""
+    if source.is_dir():
+        names = sorted(f"{p.name}/" if p.is_dir() else p.name for p in source.iterdir())
+    else:
+        names = list(dict.fromkeys("/".join(m.path.split("/")[:2]) for m in members(source)))
+    return f"{source} has {account.shown(names, 6) or 'nothing in it'}"
+
+
 def tar_members(stream: IO[bytes], name: str) -> Iterator[Member]:
     """Iterate over the files of an uncompressed tar, read forward only; for a tar inside a tar too.
 
@@ -133,9 +170,9 @@ def tar_members(stream: IO[bytes], name: str) -> Iterator[Member]:
         if info.isdir():
             continue
         if not info.isreg():
-            _LOG.warning("%s: %s is a link or device and is left out", name, info.name)
+            _left_out(info.name, name)
         elif _is_wanted(path := _safe(info.name, name)):
-            yield Member(path, info.size, lambda i=info: cast("IO[bytes]", archive.extractfile(i)))  # type: ignore[misc]
+            yield _member(path, info.size, lambda i=info: cast("IO[bytes]", archive.extractfile(i)))  # type: ignore[misc]
     if tail.last.strip(b"\0") or len(tail.last) != tarfile.BLOCKSIZE:
         raise DataError(f"{name} is truncated: it has no end mark. Download or copy it again.")
     with reading(name):
@@ -184,14 +221,59 @@ def reading(name: str) -> Iterator[None]:
         ) from error
 
 
+def unpacked(source: Path, skip: Callable[[str], bool] = lambda folder: False) -> Iterator[Member]:
+    """Iterate as ``members`` does, and over the members of archives among them, as if they were folders of that name.
+
+    An archive whose folder lies beside it is passed over: it was unpacked already, or is half of a download.
+
+    Raises:
+        DataError: as ``members``, of archives inside too.
+    """
+    for member in members(source, skip):
+        if not (stem := _stem(member.path)):
+            yield member
+        elif source.is_dir() and (source / stem).is_dir():
+            account.pass_over(member.path, "archives whose folder lies beside them")
+        else:
+            yield from _within(member, stem, 1)
+
+
+def _within(member: Member, stem: str, depth: int) -> Iterator[Member]:
+    """The members of an archive inside another, which is copied aside because archives are read with jumps."""
+    if depth > _DEPTH:
+        account.pass_over(member.path, f"archives more than {_DEPTH} deep in others")
+        return
+    with tempfile.TemporaryDirectory(prefix="fsbench-") as folder:
+        if member.n_bytes > shutil.disk_usage(folder).free:
+            raise DataError(
+                f"{member.path} is an archive inside another and needs {member.n_bytes / 1e6:,.0f} MB in {folder}, which "
+                "has less free. Unpack the outer archive and give its folder, or set TMPDIR to a larger disk."
+            )
+        copy = Path(folder) / PurePosixPath(member.path).name
+        with reading(member.path), member.open() as stream, copy.open("wb") as target:
+            shutil.copyfileobj(stream, target)
+        for inner in members(copy):
+            top, name = inner.path.partition("/")[0], PurePosixPath(stem).name
+            path = f"{PurePosixPath(stem).parent / inner.path if top == name else f'{stem}/{inner.path}'}"
+            found = Member(path, inner.n_bytes, inner.open)
+            if inner_stem := _stem(path):
+                yield from _within(found, inner_stem, depth + 1)
+            else:
+                yield found
+
+
+def _stem(path: str) -> str:
+    """The path of an archive without what says that it is one; empty for other files."""
+    for ending in _ENDINGS:
+        if path.lower().endswith(ending) and not PurePosixPath(path).name.startswith("."):
+            return path[: -len(ending)]
+    return ""
+
+
 def _folder(source: Path, skip: Callable[[str], bool]) -> Iterator[Member]:
-    for root, folders, files in os.walk(source):
-        folders[:] = sorted(f for f in folders if not skip(f))
-        for name in sorted(files):
-            path = Path(root) / name
-            relative = path.relative_to(source).as_posix()
-            if path.is_file() and _is_wanted(relative):
-                yield Member(relative, path.stat().st_size, lambda p=path: p.open("rb"))  # type: ignore[misc]
+    for relative, n_bytes, path in walk.files(source, skip):
+        if _is_wanted(relative):
+            yield _member(relative, n_bytes, lambda p=path: p.open("rb"))  # type: ignore[misc]
 
 
 def _zip(source: Path) -> Iterator[Member]:
@@ -201,10 +283,38 @@ def _zip(source: Path) -> Iterator[Member]:
         for info in archive.infolist():
             if info.is_dir():
                 continue
+            name = _zip_name(info)
             if info.external_attr >> 16 & 0o170000 == _SYMLINK:
-                _LOG.warning("%s: %s is a link and is left out", source, info.filename)
-            elif _is_wanted(path := _safe(info.filename, str(source))):
-                yield Member(path, info.file_size, lambda i=info: archive.open(i))  # type: ignore[misc]
+                _left_out(name, str(source))
+            elif _is_wanted(path := _safe(name, str(source))):
+                yield _member(path, info.file_size, lambda i=info: archive.open(i))  # type: ignore[misc]
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """The name of a member; one of an unknown code page has surrogates, as a folder's name that is not UTF-8 has.
+
+    Without the mark for UTF-8, ``zipfile`` reads any bytes as code page 437, which is right for hardly any zip made
+    today; many hold UTF-8 without the mark, or beside it in a field of its own.
+    """
+    if info.flag_bits & _UTF8 or info.filename.isascii():
+        return info.filename
+    raw = info.filename.encode("cp437", "replace")
+    extra = info.extra
+    while len(extra) >= 4:
+        kind, size = struct.unpack("<HH", extra[:4])
+        field, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == _UNICODE_PATH and len(field) > 5 and struct.unpack("<L", field[1:5])[0] == zlib.crc32(raw):
+            raw = field[5:]
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _member(path: str, n_bytes: int, opener: Callable[[], IO[bytes]]) -> Member:
+    return Member(path, n_bytes, account.counted(path, opener))
+
+
+def _left_out(path: str, archive: str) -> None:
+    _LOG.warning("%s: %s is a link or device and is left out", archive, path)
+    account.pass_over(path, "links and devices inside an archive")
 
 
 def _safe(name: str, archive: str) -> str:
@@ -216,7 +326,10 @@ def _safe(name: str, archive: str) -> str:
 
 def _is_wanted(path: str) -> bool:
     parts = path.split("/")
-    return not parts[-1].startswith("._") and "__MACOSX" not in parts
+    is_wanted = not parts[-1].startswith("._") and "__MACOSX" not in parts
+    if not is_wanted:
+        account.pass_over(path, "beside-files of macOS")
+    return is_wanted
 
 
 class _Tail:
