@@ -262,3 +262,27 @@ def test_an_archive_of_another_md5_is_used_with_a_warning(
         plan = plans("cifar100", [tgz], tmp_path / "data")[0]
     assert "eb9058c3a382ffc7106e4002c42a8d85" in caplog.text
     assert plan.population == "cifar-100-python"
+
+
+@pytest.mark.parametrize("folder", ["", "cifar100/", "data/cifar_100/"])
+def test_the_three_files_are_found_in_a_folder_of_any_name(tmp_path: Path, folder: str) -> None:
+    members = files(pickle.dumps)
+    whole = prepare("cifar100", [write_folder(tmp_path / "x", members)], tmp_path / "a")[0].dataset
+    renamed = {name.replace("cifar-100-python/", folder): content for name, content in members.items()}
+    found = prepare(
+        "cifar100", [write_folder(tmp_path / "y", {**renamed, "other/train": b"x"})], tmp_path / "b"
+    )[0].dataset
+    assert found.class_digests("stored", 32) == whole.class_digests("stored", 32)
+    assert found.manifest.population == whole.manifest.population == "cifar-100-python"
+
+
+def test_half_an_archive_beside_the_whole_folder_is_not_used(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "x", files(pickle.dumps))
+    (root / "cifar-100-python.tar.gz").write_bytes(b"\x1f\x8b half")
+    assert prepare("cifar100", [root], tmp_path / "a")[0].dataset.counts.sum() == 300
+
+
+def test_what_is_there_is_said(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "x", {"cats/a.png": b"x"})
+    with pytest.raises(DataError, match=r"holds no file of cifar100\. .*x has cats/"):
+        plans("cifar100", [root], tmp_path / "data")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -182,3 +183,50 @@ def test_every_png_mode_becomes_rgb(kind: str, tmp_path: Path) -> None:
     assert found.shape == (16, 16, 3)
     if kind != "1":
         np.testing.assert_array_equal(found[..., 0], grey)
+
+
+def renamed(members: dict[str, bytes], old: str, new: str) -> dict[str, bytes]:
+    return {name.replace(old, new): content for name, content in members.items()}
+
+
+@pytest.mark.parametrize(
+    "layout", ["another name", "no layers", "without numbers", "flat", "flat in capitals", "copies beside"]
+)
+def test_the_pictures_are_found_by_their_names_in_any_layout(tgz: Path, tmp_path: Path, layout: str) -> None:
+    expected = prepare("cub", [tgz], tmp_path / "a")[0].dataset
+    members = archive()
+    if layout == "another name":
+        members = renamed(members, "CUB_200_2011/images", "birds/all pictures")
+    elif layout == "no layers":
+        members = renamed(members, "CUB_200_2011/images/", "")
+    elif layout == "without numbers":
+        members = {re.sub(r"/\d{3}\.", "/", name): content for name, content in members.items()}
+    elif layout.startswith("flat"):
+        members = {re.sub(r".*/(\w+\.jpg)", r"\1", name): content for name, content in members.items()}
+        if "capitals" in layout:
+            members = {name.upper(): content for name, content in members.items()}
+    else:
+        members |= renamed(archive(), "/images/", "/images_small/")
+    found = prepare("cub", [unpack(tmp_path / "x", members)], tmp_path / "b")[0].dataset
+    assert found.class_digests("feat", 84) == expected.class_digests("feat", 84)
+
+
+def test_half_an_archive_beside_the_whole_folder_is_not_used(tgz: Path, tmp_path: Path) -> None:
+    root = unpack(tmp_path / "x", archive())
+    (root / "CUB_200_2011.tgz").write_bytes(tgz.read_bytes()[:1000])
+    assert prepare("cub", [root], tmp_path / "b")[0].dataset.counts.sum() == 7
+
+
+def test_what_is_there_and_what_is_wanted_is_said(tmp_path: Path) -> None:
+    root = unpack(tmp_path / "x", {"cats/a.jpg": jpeg(0), "readme": b""})
+    with pytest.raises(
+        DataError, match=r"x has cats/, readme; wanted are pictures in folders like 001\.Black"
+    ):
+        plans("cub", [root], tmp_path / "data")
+
+
+def test_what_was_not_of_the_set_is_counted(tgz: Path, tmp_path: Path) -> None:
+    assert prepare("cub", [tgz], tmp_path / "data")[0].account.lines() == [
+        "left out, 1 beside-files of macOS: CUB_200_2011/images/001.Black_footed_Albatross/._x.jpg",
+        "left out, 7 files that are not of this set: 6 .txt, 1 without an ending",
+    ]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -11,7 +12,7 @@ from omniglot_zips import N_DRAWINGS, SMALL1, SMALL2, page, register, write_back
 from harness.errors import ConfigError, DataError
 from harness.images.pipelines import STRAIGHT, decode
 from harness.images.prepare import plans, prepare
-from harness.images.sources import omniglot
+from harness.images.sources import omniglot, splits
 
 
 @pytest.fixture
@@ -160,3 +161,73 @@ def test_public_addresses_are_those_of_the_repository() -> None:
             "one-shot-classification/all_runs.zip",
         )
     }
+
+
+@pytest.fixture
+def known_characters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Split files of the tiny sets."""
+
+    def characters(alphabets: dict[str, int]) -> dict[str, int]:
+        return {f"{a}/character{c:02d}": N_DRAWINGS for a, n in alphabets.items() for c in range(1, n + 1)}
+
+    runs = {f"run{r:02d}/character{c:02d}": 2 for r in (1, 2) for c in range(1, 21)}
+    small = {"small1": characters(SMALL1), "small2": characters(SMALL2), "runs": runs}
+    full = {"background": characters({"Latin": 1}), "base": {}, "validation": {}, "novel": {}}
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits" / "omniglot-small.json").write_text(json.dumps(small))
+    (tmp_path / "splits" / "omniglot.json").write_text(json.dumps(full))
+    monkeypatch.setattr(splits, "FOLDER", tmp_path / "splits")
+
+
+def unpacked(source: Path, root: Path) -> Path:
+    for path in source.rglob("*.zip"):
+        target = root if path.stem != "all_runs" else root / "all_runs"
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(target)
+    return root
+
+
+@pytest.mark.parametrize("name", ["", "my omniglot"])
+def test_folders_that_were_zips_are_known_by_what_is_in_them(
+    source: Path, tmp_path: Path, known_characters: None, name: str
+) -> None:
+    root = unpacked(source, tmp_path / "unpacked")
+    if name:
+        (root / "images_background_small1").rename(root / name)
+    expected = [d.dataset for d in prepare("omniglot", [source], tmp_path / "a")]
+    found = [d.dataset for d in prepare("omniglot", [root], tmp_path / "b")]
+    for one, other in zip(expected, found, strict=True):
+        assert one.files() == other.files() and one.class_digests("area", 28) == other.class_digests(
+            "area", 28
+        )
+        assert one.manifest.population == other.manifest.population
+
+
+def test_the_folder_of_one_set_may_be_given_itself(
+    source: Path, tmp_path: Path, known_characters: None
+) -> None:
+    root = unpacked(source, tmp_path / "unpacked") / "images_background_small2"
+    assert (
+        prepare("omniglot-small", [root], tmp_path / "b")[0].dataset.class_names[-1] == "Tagalog/character01"
+    )
+
+
+def test_half_a_zip_beside_its_folder_is_not_used_and_half_a_folder_is_refused(
+    source: Path, tmp_path: Path, known_characters: None
+) -> None:
+    root = unpacked(source, tmp_path / "unpacked")
+    (root / "images_background_small1.zip").write_bytes(
+        (source / "images_background_small1.zip").read_bytes()[:500]
+    )
+    assert len(prepare("omniglot-small", [root], tmp_path / "b")[0].dataset.class_names) == 5
+    next((root / "images_background_small1").rglob("*_20.png")).unlink()
+    with pytest.raises(
+        DataError, match=r"images_background_small1\.zip unpacked: 1 characters have another number.*19 of 20"
+    ):
+        prepare("omniglot-small", [root], tmp_path / "c")
+
+
+def test_what_is_there_is_said(tmp_path: Path) -> None:
+    (tmp_path / "x" / "birds").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"nor their folders\. .*x has birds/"):
+        prepare("omniglot-small", [tmp_path / "x"], tmp_path / "data")

@@ -20,7 +20,7 @@ from harness.images.originals import Picture
 from harness.images.pipelines import Pixels, encode_ppm
 from harness.images.plan import Plan, source_file
 from harness.images.sources import pickles, splits
-from harness.images.sources.archives import archive_in, contents
+from harness.images.sources.archives import archive_or_folder, contents, outline
 from harness.images.sources.arrays import checked_images, checked_labels, dictionary, field, npz_array
 from harness.images.sources.cifar100_pictures import by_class
 from harness.images.sources.download import download
@@ -55,18 +55,25 @@ def plans(dataset: str, sources: Sequence[Path]) -> list[Plan]:
     Raises:
         DataError: when none is there, one is broken, or a class has another number of images than it should.
     """
-    sources = [archive_in(s, "cifar-100-python.t*", "cifar*.zip") for s in sources]
+    given = sources
+    sources = [
+        archive_or_folder(s, ["cifar-100-python.t*", "cifar*.zip"], MD5, ["cifar-100-python"])
+        for s in sources
+    ]
     found = [item for source in sources for item in _find(source)]
-    official = {Path(path).name: content for path, content in found if _is_official(path)}
+    folder = _official_folder([path for path, _ in found])
+    official = {Path(path).name: content for path, content in found if folder and _is_in(path, folder)}
+    found = [item for item in found if not official or _is_in(item[0], folder)]
+    found = [item for item in found if official or _split_of(item[0])]
     parts = _official(official) if official else [_part(path, content) for path, content in found]
     parts = parts or [_Part(name, images, [name] * len(images)) for name, images in by_class(sources)]
     if not parts:
         raise DataError(
-            f"{', '.join(map(str, sources))} holds no file of {dataset}. {how_to_prepare(dataset)}"
+            f"{', '.join(map(str, given))} holds no file of {dataset}. {'; '.join(map(outline, given))}. {how_to_prepare(dataset)}"
         )
     _check_counts(parts)
     n_bytes = sum(len(content) for _, content in found) or sum(p.images.nbytes for p in parts)
-    population = _population([path for path, _ in found], len(parts))
+    population = "cifar-100-python" if official else _population([path for path, _ in found], len(parts))
     return [
         Plan(
             dataset=dataset,
@@ -98,12 +105,20 @@ def _find(source: Path) -> Iterator[tuple[str, bytes]]:
         path = f"{source.name}/{member.path}" if source.is_dir() else member.path
         if member.path == source.name:  # given itself: its folder may tell the split
             path = f"{source.parent.name}/{source.name}"
-        if _is_official(path) or (path.endswith(_KINDS) and _split_of(path)):
+        if Path(path).name in _FILES or (path.endswith(_KINDS) and _split_of(path)):
             yield path, member.read()
 
 
-def _is_official(path: str) -> bool:
-    return Path(path).name in _FILES and Path(path).parent.name.startswith("cifar-100-python")
+def _official_folder(paths: Sequence[str]) -> str:
+    """The folder of train, test and meta: by its name, or by having all three; empty where there is none."""
+    folders = [str(Path(path).parent) for path in paths if Path(path).name in _FILES]
+    named = [f for f in folders if Path(f).name.startswith("cifar-100-python")]
+    whole = [f for f in folders if folders.count(f) == len(_FILES)]
+    return next(iter(named + whole), "")
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return Path(path).name in _FILES and str(Path(path).parent) == folder
 
 
 def _split_of(path: str) -> tuple[str, str] | None:
@@ -119,9 +134,7 @@ def _split_of(path: str) -> tuple[str, str] | None:
 
 
 def _population(paths: Sequence[str], n_classes: int) -> str:
-    """Which of CIFAR-100's pictures they are: all, the files by name, or classes in folders."""
-    if any(map(_is_official, paths)):
-        return "cifar-100-python"
+    """Which of CIFAR-100's pictures they are, where not all: the files by name, or classes in folders."""
     return "+".join(sorted(Path(p).stem for p in paths)) or f"{n_classes} classes in folders"
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -17,12 +19,13 @@ from harness.images.originals import Picture
 from harness.images.pipelines import decode, encode_png
 from harness.images.plan import Plan, source_file
 from harness.images.sources import splits
-from harness.images.sources.archives import Member, archive_in, members
+from harness.images.sources.archives import archive_or_folder, members, outline
 from harness.images.sources.download import download
 
 URL = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
 MD5 = "97eceeb196236b17998738112f37df78"
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels
+_FLAT = re.compile(r"(.+)_\d{4}_\d+")  # Black_Footed_Albatross_0001_796111
 
 
 def plans(dataset: str, sources: Sequence[Path]) -> list[Plan]:
@@ -37,9 +40,11 @@ def plans(dataset: str, sources: Sequence[Path]) -> list[Plan]:
     """
     if len(sources) != 1:
         raise DataError(f"{dataset} is prepared from one source, {len(sources)} were given.")
-    source, classes = archive_in(sources[0], "CUB_200_2011.t*"), splits.read("cub")["all"]
+    classes = splits.read("cub")["all"]
+    source = archive_or_folder(sources[0], ["CUB_200_2011.t*"], MD5, ["images", next(iter(classes))])
     is_cut = dataset == "cub-bbox"
-    found = [(*place, m.n_bytes) for m in members(source) if (place := _place(m))]
+    layout = _Layout.of(source, classes)
+    found = [(*place, m.n_bytes) for m in members(source) if (place := layout.place(m.path))]
     _check_counts(Counter(name for name, _, _ in found), classes, source)
     boxes = _boxes(source) if is_cut else None
     if boxes is not None and (lacking := [file for _, file, _ in found if file not in boxes]):
@@ -56,7 +61,7 @@ def plans(dataset: str, sources: Sequence[Path]) -> list[Plan]:
             n_bytes=3 * n_bytes if is_cut else n_bytes,  # half of a picture, but without loss
             pipeline="feat-resnet12",
             size=84,
-            pictures=lambda: _pictures(source, boxes),
+            pictures=lambda: _pictures(source, layout, boxes),
         )
     ]
 
@@ -88,12 +93,38 @@ def crop_to_box(content: bytes, box: Box, name: str) -> bytes:
     return encode_png(np.asarray(image.crop((left, top, right, bottom))))
 
 
-def _place(member: Member) -> tuple[str, str] | None:
-    """Class and file of ``…/images/<NNN.Name>/<file>.jpg``; None of any other member."""
-    parts = PurePosixPath(member.path).parts
-    is_image = len(parts) >= 2 and parts[-1].lower().endswith(".jpg") and "." in parts[-2]
-    is_in_images = len(parts) == 2 or (len(parts) >= 3 and parts[-3] == "images")
-    return (parts[-2], parts[-1]) if is_image and is_in_images and parts[-2][:3].isdigit() else None
+@dataclass(frozen=True)
+class _Layout:
+    """How pictures are laid out: in folders by class, with or without their numbers, or all in one.
+
+    Attributes:
+        class_of: name of a class, with and without its number, in small letters → class.
+        is_below_images: whether the pictures are those below a folder ``images``; others beside it are copies.
+    """
+
+    class_of: Mapping[str, str]
+    is_below_images: bool
+
+    @staticmethod
+    def of(source: Path, classes: Iterable[str]) -> _Layout:
+        class_of = {key.lower(): name for name in classes for key in (name, name.partition(".")[2])}
+        anywhere = _Layout(class_of, False)
+        paths = (m.path for m in members(source))
+        return replace(anywhere, is_below_images=any(_below_images(p) and anywhere.place(p) for p in paths))
+
+    def place(self, path: str) -> tuple[str, str] | None:
+        """Class and file of a picture; None of any other member."""
+        *folders, file = PurePosixPath(path).parts
+        if not file.lower().endswith(".jpg") or (self.is_below_images and not _below_images(path)):
+            return None
+        flat = _FLAT.fullmatch(PurePosixPath(file).stem)
+        name = self.class_of.get(folders[-1].lower() if folders else "")
+        name = name or self.class_of.get(flat[1].lower() if flat else "")
+        return (name, file) if name else None
+
+
+def _below_images(path: str) -> bool:
+    return "images" in PurePosixPath(path).parts[-3:-1]
 
 
 def _check_counts(found: Counter[str], classes: dict[str, int], source: Path) -> None:
@@ -105,7 +136,8 @@ def _check_counts(found: Counter[str], classes: dict[str, int], source: Path) ->
     if wrong:
         raise DataError(
             f"{source} does not hold the pictures of CUB-200-2011: {'; '.join(wrong[:3])}"
-            f"{f' and {len(wrong) - 3} more classes' if len(wrong) > 3 else ''}. {how_to_prepare('cub')}"
+            f"{f' and {len(wrong) - 3} more classes' if len(wrong) > 3 else ''}. {outline(source)}; wanted are pictures in folders "
+            f"like 001.Black_footed_Albatross, or named Black_Footed_Albatross_0001_796111.jpg. {how_to_prepare('cub')}"
         )
 
 
@@ -129,9 +161,9 @@ def _boxes(source: Path) -> dict[str, Box]:
         raise DataError(f"{source}: images.txt or bounding_boxes.txt has a broken line ({error}).") from error
 
 
-def _pictures(source: Path, boxes: dict[str, Box] | None) -> Iterator[Picture]:
+def _pictures(source: Path, layout: _Layout, boxes: dict[str, Box] | None) -> Iterator[Picture]:
     for member in members(source):
-        place = _place(member)
+        place = layout.place(member.path)
         if place:
             name, file = place
             read: Callable[[], bytes] = member.read

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import DataError
+from harness.images.account import shown
 from harness.images.datasets import how_to_prepare, reader
 from harness.images.manifest import SourceFile
 from harness.images.maps import Progress
 from harness.images.originals import Picture
-from harness.images.plan import Plan
-from harness.images.sources.archives import md5, members, sniff
+from harness.images.plan import Plan, source_file
+from harness.images.sources import splits
+from harness.images.sources.archives import md5, members, outline, sniff
 from harness.images.sources.download import download
 from harness.system.folders import is_rehearsal
 
@@ -83,19 +86,33 @@ def plans(dataset: str, sources: Sequence[Path]) -> list[Plan]:
 
     Args:
         dataset: ``omniglot`` takes every kind; ``omniglot-small`` and ``omniglot-runs`` their own.
-        sources: zips, or folders with zips in them or up to two folders below.
+        sources: zips, or folders with zips in them or up to two folders below, or with what was in the zips.
 
     Raises:
         DataError: when none is found, or one is truncated, a web page, or of another md5 than Lake's.
     """
+    unpacked = {
+        z: path
+        for source in sources
+        for z, path in _find_unpacked(source)
+        if dataset in ("omniglot", z.dataset)
+    }
     found = {z: path for source in sources for z, path in _find(source) if dataset in ("omniglot", z.dataset)}
+    for known, path in found.items():
+        if known in unpacked and md5(path) != known.md5:
+            _LOG.warning("%s is not Lake's zip, or half of it; %s beside it is used", path, unpacked[known])
+        elif known in unpacked:
+            del unpacked[known]
+        else:
+            _check(known, path)
+    found |= unpacked
+    found = {z: found[z] for z in ZIPS if z in found}
     if not found:
         raise DataError(
             f"{', '.join(map(str, sources))} holds none of the zips of {dataset}: "
-            f"{', '.join(z.file for z in ZIPS if dataset in ('omniglot', z.dataset))}. {how_to_prepare(dataset)}"
+            f"{', '.join(z.file for z in ZIPS if dataset in ('omniglot', z.dataset))}, nor their folders. "
+            f"{'; '.join(outline(s) for s in sources if s.is_dir())}. {how_to_prepare(dataset)}"
         )
-    for known, path in found.items():
-        _check(known, path)
     return [_plan(name, [z for z in found if z.dataset == name], found) for name in _kinds(found)]
 
 
@@ -124,6 +141,50 @@ def _find(source: Path) -> Iterator[tuple[Zip, Path]]:
         return
     by_name = [z for z in ZIPS if z.file == source.name]
     yield from ((z, source) for z in by_name or [z for z in ZIPS if z.md5 == md5(source)])
+
+
+def _find_unpacked(source: Path) -> Iterator[tuple[Zip, Path]]:
+    """Folders in or up to two below the source that hold the characters or runs of one of the zips, whatever their names.
+
+    Raises:
+        DataError: when one has the name of a zip and lacks pictures.
+    """
+    if not source.is_dir():
+        return
+    for depth in ("", "*", "*/*"):
+        for folder in sorted(source.glob(depth) if depth else [source]):
+            classes = _classes(folder) if folder.is_dir() else {}
+            for known in ZIPS:
+                wanted = _wanted(known.part) if classes else {}
+                if classes and classes == wanted:
+                    yield known, folder
+                elif classes and folder.name == known.file.removesuffix(".zip"):
+                    wrong = sorted(c for c in {*wanted, *classes} if wanted.get(c) != classes.get(c))
+                    raise DataError(
+                        f"{folder} is not Lake's {known.file} unpacked: {len(wrong)} characters have another number of "
+                        f"drawings ({shown([f'{c} {classes.get(c, 0)} of {wanted.get(c, 0)}' for c in wrong])}). Unpack it again."
+                    )
+
+
+def _classes(folder: Path) -> dict[str, int]:
+    """Drawings by ``<alphabet>/<character>``, or of each of the 20 places of a run; empty where it is neither."""
+    if any(folder.glob("run[0-9][0-9]/class_labels.txt")):
+        runs = Counter(p.parent.parent.name for p in folder.glob("run[0-9][0-9]/t*/*.png"))
+        return {f"{run}/character{i:02d}": n // 20 for run, n in runs.items() for i in range(1, 21)}
+    return dict(
+        Counter(p.parent.relative_to(folder).as_posix() for p in folder.glob("*/character[0-9][0-9]/*_*.png"))
+    )
+
+
+def _wanted(part: str) -> dict[str, int]:
+    """Drawings by character of one of the zips."""
+    small, full = splits.read("omniglot-small"), splits.read("omniglot")
+    if part == "evaluation":
+        every = {c: n for role in splits.ROLES for c, n in full[role].items()}
+        return {c: n for c, n in every.items() if c not in full["background"]}
+    keys = {"background": full["background"], "one-shot-runs": small["runs"]}
+    found: dict[str, int] = keys[part] if part in keys else small[part.removeprefix("background-")]
+    return found
 
 
 def _check(known: Zip, path: Path) -> None:
@@ -155,7 +216,7 @@ def _plan(dataset: str, zips: Sequence[Zip], paths: dict[Zip, Path]) -> Plan:
         dataset=dataset,
         population="+".join(sorted(z.part for z in zips)),
         mode="L",
-        sources=tuple(SourceFile(z.file, paths[z].stat().st_size, z.md5) for z in zips),
+        sources=tuple(_source(z, paths[z]) for z in zips),
         terms=reader(dataset).terms,
         n_images=len(sizes),
         n_bytes=sum(sizes),
@@ -166,10 +227,16 @@ def _plan(dataset: str, zips: Sequence[Zip], paths: dict[Zip, Path]) -> Plan:
     )
 
 
+def _source(known: Zip, path: Path) -> SourceFile:
+    if path.is_dir():
+        return source_file(path, n_bytes=sum(m.n_bytes for m in members(path) if m.path.endswith(".png")))
+    return SourceFile(known.file, path.stat().st_size, known.md5)
+
+
 def _characters(path: Path) -> Iterator[Picture]:
     """``<set>/<alphabet>/characterNN/IIII_DD.png``: DD is the drawer, one person within an alphabet."""
     for member in members(path):
-        parts = member.path.split("/")
+        parts = [*([path.name] if path.is_dir() else []), *member.path.split("/")]
         if not member.path.endswith(".png"):
             continue
         if len(parts) != 4 or "_" not in parts[3]:
