@@ -14,7 +14,7 @@ from harness.backbones.backbone import Backbone, n_parameters
 from harness.backbones.conv4 import Conv4
 from harness.backbones.drop import Squares
 from harness.backbones.drop_layers import add_drop_layers, drop_blocks
-from harness.backbones.official import official_names
+from harness.backbones.official import backbone_names, official_names
 from harness.backbones.two_branch import TwoBranch
 from harness.images.patches import Grid, RandomCrops
 from harness.method.hyper import hyper
@@ -67,6 +67,7 @@ __all__ = [
     "TrainingEpisode",
     "TwoBranch",
     "add_drop_layers",
+    "backbone_names",
     "centre_and_normalise",
     "check_ranges",
     "class_means",

@@ -24,6 +24,7 @@ from harness.api import (
     FitContext,
     LabelMeans,
     Support,
+    backbone_names,
     centre_and_normalise,
     class_means,
     cosine_scores,
@@ -59,6 +60,9 @@ class NearestMean(nn.Module):
       archivePrefix={arXiv},
     }"""
     equivariant: ClassVar[bool] = True
+    official_extras: ClassVar[tuple[str, ...]] = (
+        "",
+    )  # of a checkpoint the backbone is wanted, whatever is beside it
     protocols: ClassVar[set[str]] = {"episodic", "joint"}
     CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 1}
     DEFAULTS: ClassVar[dict[str, dict[str, Any]]] = {
@@ -96,7 +100,7 @@ class NearestMean(nn.Module):
                 schedule.step()
                 total += loss.item()
                 hits += (scores.argmax(1) == y).float().mean().item()
-            self._centre_on(base)
+            self.settle(base)
             points = {"loss": total / steps, "train_accuracy": hits / steps}
             validation = ctx.keep_best(self, way=5, shot=c.validation_shot)
             if validation is not None:
@@ -104,11 +108,20 @@ class NearestMean(nn.Module):
             ctx.log((epoch + 1) * steps, **points)
 
     @torch.no_grad()
-    def _centre_on(self, base: BaseSet) -> None:
+    def settle(self, base: BaseSet) -> None:
+        """Keep the mean base feature; after an import too, since a checkpoint of a backbone has none."""
         self.eval()
         total = torch.stack([self.embed(x).sum(0) for x, _ in base.all_images()]).sum(0)
         self.centre = total / base.n_images
         self.train()
+
+    def official_names(self) -> dict[str, tuple[str, ...]]:
+        """Own state key → own name; only the backbone has weights."""
+        return backbone_names(self.backbone.stages, "backbone.stages.")[0]
+
+    def other_names(self) -> tuple[dict[str, tuple[str, ...]], ...]:
+        """What others call the backbone's tensors."""
+        return backbone_names(self.backbone.stages, "backbone.stages.")[1:]
 
     def embed(self, images: Tensor) -> Tensor:
         """(b, c, H, W) → (b, D), the flattened feature map."""

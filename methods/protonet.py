@@ -24,6 +24,7 @@ from harness.api import (
     EpisodeBatch,
     FitContext,
     Support,
+    backbone_names,
     class_means,
     class_means_by_label,
     hyper,
@@ -78,6 +79,9 @@ class ProtoNet(nn.Module):
       archivePrefix={arXiv},
     }"""
     equivariant: ClassVar[bool] = True
+    official_extras: ClassVar[tuple[str, ...]] = (
+        "",
+    )  # of a checkpoint the backbone is wanted, whatever is beside it
     CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 1, "episodes_per_epoch": 10, "train_way": 10}
     DEFAULTS: ClassVar[dict[str, dict[str, Any]]] = {
         "glyphs": {"train_way": 20, "epochs": 6},
@@ -114,6 +118,14 @@ class ProtoNet(nn.Module):
             if validation is not None:
                 scores["validation_accuracy"] = validation
             ctx.log((epoch + 1) * c.episodes_per_epoch, **scores)
+
+    def official_names(self) -> dict[str, tuple[str, ...]]:
+        """Own state key → own name; only the backbone has weights."""
+        return backbone_names(self.backbone.stages, "backbone.stages.")[0]
+
+    def other_names(self) -> tuple[dict[str, tuple[str, ...]], ...]:
+        """What others call the backbone's tensors."""
+        return backbone_names(self.backbone.stages, "backbone.stages.")[1:]
 
     def embed(self, images: Tensor) -> Tensor:
         """(b, c, H, W) → (b, D), the flattened feature map."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from contextlib import suppress
+from typing import Literal, get_args
 
 from torch import nn
 
@@ -46,6 +47,22 @@ def official_names(
         for path, _, leaf in [key.rpartition(".")]
         if path in layers
     }
+
+
+def backbone_names(stages: nn.Sequential, own: str = "") -> tuple[dict[str, tuple[str, ...]], ...]:
+    """Say what anybody's state dict calls each tensor of a backbone: we, the closer-look family, the MetaOptNet family.
+
+    Args:
+        stages: of a backbone.
+        own: what stands before our keys, such as ``backbone.stages.``.
+    """
+    layers = [path for path, layer in stages.named_modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)]
+    keys = [f"{own}{key}" for key in stages.state_dict() if key.rpartition(".")[0] in layers]
+    found: list[dict[str, tuple[str, ...]]] = [{key: (key,) for key in keys}]
+    for style in get_args(Style):
+        with suppress(ConfigError):  # that family has no such network
+            found.append(official_names(stages, style, own))
+    return tuple(found)
 
 
 def _names(path: str, kind: type[nn.Module] | None, style: Style) -> tuple[str, ...]:

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from harness.errors import ConfigError, DataError
-from harness.system.files import aside
+from harness.method import checkpoint_files
+from harness.system.files import aside, save_text
 
 log = logging.getLogger("fsbench.weights")
-_ENVELOPES = ("state", "model", "state_dict", "params")
+Names = Mapping[str, tuple[str, ...]]
 _FOLDER = "weights"  # in the cache
-_PARALLEL = "module."  # before every name of a checkpoint of several GPUs
+_ORIGIN = ".origin"  # beside a kept file: where the user had it
+_LEAST = 0.5  # share of the names that must be there before others are read as them
+_TRIED = 8  # names by which the beginning of a checkpoint's names is looked for
 
 
 @runtime_checkable
 class Importable(Protocol):
     """A method that knows what its authors call its tensors.
+
+    A method whose network several people have trained may also have ``other_names()``, a sequence of such tables, and one
+    that measures the base images after its training ``settle(base)``, which is called after an import.
 
     Attributes:
         official_extras: beginnings of official names that a fitted method has no use for, such as the base
@@ -35,7 +40,7 @@ class Importable(Protocol):
 
     official_extras: ClassVar[Sequence[str]]
 
-    def official_names(self) -> Mapping[str, tuple[str, ...]]:
+    def official_names(self) -> Names:
         """Own state key → every name of that tensor in an official checkpoint.
 
         Raises:
@@ -67,15 +72,17 @@ def keep(path: Path, cache: Path) -> Path:
     """Copy a file of weights to the cache under its digest, where jobs find it, whatever becomes of the original.
 
     Raises:
-        ConfigError: when there is no such file.
+        ConfigError: when there is no such file, or it is not a checkpoint of finite tensors; nothing is copied then.
         DataError: when it cannot be copied.
     """
     target = cache / _FOLDER / file_sha256(path) / path.name
     if not _files(target.parent):
+        checkpoint_files.read(path)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with aside(target) as temporary:
                 shutil.copyfile(path, temporary)
+            save_text(target.parent / _ORIGIN, str(path))
         except OSError as error:
             raise DataError(
                 f"{path} could not be copied to {target.parent}: {error}. Free some space, or set FSBENCH_CACHE."
@@ -97,6 +104,12 @@ def kept(cache: Path, sha256: str) -> Path:
     return found[0]
 
 
+def _origin(path: Path) -> Path:
+    """Where the user had a file that ``keep`` copied; the path itself where it did not."""
+    origin = path.parent / _ORIGIN
+    return Path(origin.read_text(encoding="utf-8")) if origin.is_file() else path
+
+
 def _files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("*") if not p.name.startswith("."))
 
@@ -116,9 +129,12 @@ def file_sha256(path: Path) -> str:
 def import_weights(method: Any, path: Path, sha256: str = "") -> Imported:
     """Load an official checkpoint into a method, in place.
 
+    Names may have a beginning in common that is another than the official one (``module.``, ``model.``, ``encoder.``), and
+    tensors without effect in evaluation (``num_batches_tracked``) may be absent.
+
     Args:
         method: an ``nn.Module`` that is ``Importable``; its own names become the checkpoint's.
-        path: written by torch.save: a state dict, or one in an envelope with epoch, accuracy and the like.
+        path: of torch.save or safetensors: a state dict, or one in an envelope with epoch, accuracy and the like.
         sha256: that the file must have; empty for any.
 
     Returns:
@@ -129,7 +145,7 @@ def import_weights(method: Any, path: Path, sha256: str = "") -> Imported:
             another shape or contradictory; the method is then unchanged.
         DataError: when the file is not the one that was planned.
     """
-    name = type(method).name
+    name, shown = type(method).name, _origin(path)
     if not (isinstance(method, Importable) and isinstance(method, torch.nn.Module)):
         raise ConfigError(
             f"{name} does not say what official checkpoints call its weights, so it imports none."
@@ -139,21 +155,90 @@ def import_weights(method: Any, path: Path, sha256: str = "") -> Imported:
         raise DataError(
             f"{path} is not the file that was planned; type `fsbench run … --weights FILE` again."
         )
-    found = _read(path)
-    names, extras = method.official_names(), tuple(method.official_extras)
+    found = checkpoint_files.read(path)
     own = method.state_dict()
+    names, found = _best_fit(method, found, shown)
+    extras = tuple(method.official_extras)
     problems = list(_problems(own, names, extras, found))
     if problems:
         raise ConfigError(
-            f"{path} does not fit {name}; {len(problems)} problems:\n  " + "\n  ".join(problems)
+            f"{shown} does not fit {name}; {len(problems)} problems:\n  " + "\n  ".join(problems)
             + "\nIs it of this method, backbone and image size?"
         )  # fmt: skip
     with torch.no_grad():
         for key, official in names.items():
-            own[key].copy_(found[official[0]])
-    left = tuple(key for key in found if key.startswith(extras))
-    log.info("%s: %d tensors imported, set aside: %s", path, len(names), ", ".join(left) or "none")
+            if value := next(([found[one]] for one in official if one in found), None):
+                own[key].copy_(value[0])
+    used = {one for official in names.values() for one in official}
+    left = tuple(key for key in found if key not in used)
+    log.info("%s: %d tensors imported, set aside: %s", shown, len(names), ", ".join(left) or "none")
     return Imported(path.name, digest, left)
+
+
+class _Fit(NamedTuple):
+    """How large a share of the names is there, once ``start`` in the file stands for ``own`` in the names."""
+
+    share: float
+    own: str
+    start: str
+    names: Names
+
+
+def _best_fit(method: Importable, found: Mapping[str, Tensor], path: Path) -> tuple[Names, dict[str, Tensor]]:
+    """The names that most of a checkpoint's tensors fit, and the tensors under these, without a common beginning.
+
+    Raises:
+        ConfigError: when two parts of the checkpoint fit equally well, like a student and its teacher.
+    """
+    fits = []
+    for names in (method.official_names(), *_other_names(method)):
+        wanted = {one for official in names.values() for one in official if not _is_counter(one)}
+        own = _common_beginning(wanted)
+        cores = {name.removeprefix(own) for name in wanted}
+        for start in _beginnings(cores, found):
+            fits.append(
+                _Fit(sum(f"{start}{core}" in found for core in cores) / len(cores), own, start, names)
+            )
+    best = [fit for fit in fits if fit.share == max(f.share for f in fits)]
+    share, own, start, names = next(
+        (fit for fit in best if fit.own == fit.start), best[0]
+    )  # as it stands, if as good
+    if share < _LEAST:
+        return names, dict(found)
+    rivals = {fit.start for fit in best if fit.names is names}
+    if len(rivals) > 1 and own not in rivals:
+        raise ConfigError(
+            f"{path} holds several networks that fit, under {' and '.join(sorted(rivals))}. Save the one that is meant alone."
+        )
+    outer = start.removesuffix(own) if start.endswith(own) else ""
+    return names, {_renamed(key, start, own, outer): value for key, value in found.items()}
+
+
+def _beginnings(cores: set[str], found: Mapping[str, Tensor]) -> list[str]:
+    """What stands before the names that are wanted, in a checkpoint; the shortest first."""
+    inner = sorted(cores, key=len)[:_TRIED]
+    return sorted(
+        {key.removesuffix(core) for core in inner for key in found if key.endswith(core)} | {""}, key=len
+    )
+
+
+def _renamed(key: str, start: str, own: str, outer: str) -> str:
+    return f"{own}{key.removeprefix(start)}" if key.startswith(start) else key.removeprefix(outer)
+
+
+def _common_beginning(names: Iterable[str]) -> str:
+    """What all names begin with, up to a dot: ``encoder.``; empty where they share nothing."""
+    levels = zip(*(name.split(".")[:-1] for name in names), strict=False)
+    return "".join(f"{level[0]}." for level in takewhile(lambda level: len(set(level)) == 1, levels))
+
+
+def _other_names(method: Any) -> Sequence[Names]:
+    return method.other_names() if hasattr(method, "other_names") else ()
+
+
+def _is_counter(name: str) -> bool:
+    """Whether a tensor has no effect on a network that is only evaluated."""
+    return name.endswith("num_batches_tracked")
 
 
 def _problems(
@@ -165,39 +250,15 @@ def _problems(
     """Describe everything that does not fit."""
     for key, official in names.items():
         present = [found[name] for name in official if name in found]
-        yield from (f"missing: {name}" for name in official if name not in found)
+        yield from (f"missing: {name}" for name in official if name not in found and not _is_counter(name))
         for name, value in zip([n for n in official if n in found], present, strict=True):
             if value.shape != own[key].shape:
                 yield f"{name} is {tuple(value.shape)}; expected {tuple(own[key].shape)}"
             elif value.shape == present[0].shape and not torch.equal(value, present[0]):
                 yield f"{name} differs from {official[0]}, which is the same layer"
     known = {name for official in names.values() for name in official}
-    yield from (f"superfluous: {key}" for key in found if key not in known and not key.startswith(extras))
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """Read the state dict of a checkpoint; nothing in the file is executed."""
-    try:
-        with torch.serialization.safe_globals(_plain_values()):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ConfigError(
-            f"--weights {path} cannot be read as a checkpoint of tensors ({type(error).__name__}: {error})."
-        ) from error
-    if isinstance(content, Mapping):
-        inner = next((content[e] for e in _ENVELOPES if isinstance(content.get(e), Mapping)), content)
-        if inner and all(isinstance(value, Tensor) for value in inner.values()):
-            is_parallel = all(key.startswith(_PARALLEL) for key in inner)
-            return {key.removeprefix(_PARALLEL) if is_parallel else key: v for key, v in inner.items()}
-    raise ConfigError(
-        f"--weights {path} holds no state dict: expected tensors by name, or such a table under one of "
-        f"{', '.join(_ENVELOPES)}."
+    yield from (
+        f"superfluous: {key}"
+        for key in found
+        if key not in known and not key.startswith(extras) and not _is_counter(key)
     )
-
-
-def _plain_values() -> list[Any]:
-    """What official checkpoints hold beside tensors: options of the command line, and numpy's numbers."""
-    scalar = np.float64(0).__reduce__()[0]
-    kinds = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8")]
-    old_and_new = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    return [argparse.Namespace, np.dtype, *kinds, *old_and_new]

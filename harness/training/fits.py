@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,10 +22,12 @@ from harness.method import Embeds, Need, official_weights
 from harness.method.hyper import ConfigValue
 from harness.runs import badges
 from harness.runs.spec import FitSpec
+from harness.seeding import torch_generator
 from harness.system.folders import Places
 from harness.system.locks import claim
 from harness.system.progress import Progress
 from harness.training import launch
+from harness.training.base_set import BaseSet
 from harness.training.build import Workplace, build, open_role
 from harness.training.checkpoints import Fit, Stateful
 from harness.training.fit_context import BaseFeatures
@@ -89,6 +92,13 @@ def _import(method: Any, fit: FitSpec, at: Workplace, kept: Fit) -> None:
     """Take weights that others trained in place of a training."""
     file = official_weights.kept(at.places.cache, fit.weights_sha256)
     imported = official_weights.import_weights(method, file, fit.weights_sha256)
+    if hasattr(method, "settle"):
+        rng = torch_generator(fit.seed, "training")
+        with (
+            benchmarks.novel_closed(),
+            closing(BaseSet(open_role(fit, "base", at), fit.pipeline, at.device, rng)) as base,
+        ):
+            method.settle(base)
     record = {"seconds": 0.0, "curves": [], "selection": {}, "weights": asdict(imported)}
     kept.finish(method, {**record, "saw": badges.saw(fit, benchmarks.named(fit.benchmark))})
 

@@ -121,8 +121,8 @@ def test_a_leak_that_is_allowed_is_on_every_page(home: Home, checkpoint: Path) -
 
 def test_weights_that_do_not_fit_are_listed(home: Home, checkpoint: Path, tmp_path: Path) -> None:
     given = ["--weights", str(checkpoint), "--seen", "unknown"]
-    wrong = home.run("run", "-m", "protonet,cosine", "-b", "glyphs-5w1s", *given, code=2).stderr
-    assert "protonet does not say" in wrong and "cosine" in wrong
+    wrong = home.run("run", "-m", "pixels,cosine", "-b", "glyphs-5w1s", *given, code=2).stderr
+    assert "pixels does not say" in wrong and "cosine" in wrong
     resnet = official(tmp_path / "resnet.tar", "resnet12")
     wrong = home.run(*RUN, "--weights", str(resnet), "--seen", "unknown", code=2).stderr
     assert "missing: feature.trunk.0" in wrong and "superfluous: " in wrong
@@ -130,6 +130,28 @@ def test_weights_that_do_not_fit_are_listed(home: Home, checkpoint: Path, tmp_pa
     assert not list(home.folder.glob("cache/fits/*/fit.json"))
     absent = home.run(*RUN, "--weights", "none.tar", "--seen", "unknown", code=2).stderr
     assert "there is no such file" in absent
+
+
+def test_a_backbone_serves_methods_that_have_no_checkpoints_of_their_own(
+    home: Home, checkpoint: Path
+) -> None:
+    words = ["run", "-m", "protonet,nearest-mean", "-b", "glyphs-5w1s", "--episodes", "30"]
+    rows = json.loads(home.run(*words, "--weights", str(checkpoint), "--seen", "omniglot", "--json").stdout)
+    assert {row["method"] for row in rows} == {"protonet", "nearest-mean"}
+    sent = torch.load(checkpoint, weights_only=True)["state"]
+    kept = [torch.load(fit, weights_only=True)["state"] for fit in home.folder.glob("cache/fits/*/fit.pt")]
+    assert all(
+        torch.equal(state["backbone.stages.0.0.weight"], sent["feature.trunk.0.C.weight"]) for state in kept
+    )
+    (centre,) = (state["centre"] for state in kept if "centre" in state)
+    assert centre.abs().max() > 0  # the mean base feature, measured after the import
+
+
+def test_a_file_that_is_no_checkpoint_leaves_nothing(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(b"<!DOCTYPE html>")
+    said = home.run(*RUN, "--weights", str(tmp_path / "w.pth"), "--seen", "unknown", code=2).stderr
+    assert f"{tmp_path / 'w.pth'} cannot be read" in said and "web page" in said
+    assert not (home.folder / "cache").exists()
 
 
 def test_a_plan_with_weights_writes_nothing(home: Home, checkpoint: Path) -> None:
