@@ -79,20 +79,30 @@ def score(
     bench: Annotated[str, typer.Option("--bench", "-b", help="The setting whose list was answered.")],
     name: Annotated[str, typer.Option(help="Of the method, as its row shows it.")],
     seed: Annotated[int, typer.Option(help="Of the training; seeds of one name are pooled.", min=0)] = 0,
+    external: Annotated[
+        bool,
+        typer.Option(
+            "--external", help="The list is not one of fsbench; its digest tells which rows are comparable."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Store predictions made elsewhere on an exported list; the row says self-reported.
 
     FILE holds `digest`, that of the list, and `predictions`: one label in 0 to way - 1 for each query, in rows of
-    way × queries, a row per episode from the first on. `fsbench episodes SETTING --json` exports digest and episodes;
+    way × queries, a row per episode from the first on. A harness that keeps no labels gives `n_correct` or `accuracy` (a
+    fraction) per episode, with `n_query`, the queries of an episode; the row then says `accuracies alone`. `fsbench episodes SETTING --json` exports digest and episodes;
     queries are asked in its order: all of label 0, then all of label 1, and so on.
 
     .npz: arrays digest (text) and predictions. .json: {"digest": "…", "predictions": [[0, 3, …], …]}.
-    .csv: a first line `# digest …`, then a line of labels for each episode.
+    .csv: a first line `# digest …`, then a line of labels for each episode, or a table with the columns episode (from 0),
+    n_correct or accuracy, and n_query.
+
+    --external stores answers to a list of images that are not here, called NAME-<way>w<shot>s with -b, among themselves.
     """
     with open_store(where(), create=True) as store:
         answer(
-            scored(store, where(), file, bench, name, seed),
+            scored(store, where(), file, bench, name, seed, external),
             as_json,
             show_scored,
         )
@@ -194,7 +204,9 @@ def show_rechecked(found: Mapping[str, Any]) -> None:
     tables.say(f"{text}; badges: {', '.join(found['badges']) or 'none'}")
 
 
-def scored(store: Store, where: Places, file: Path, bench: str, name: str, seed: int) -> dict[str, Any]:
+def scored(
+    store: Store, where: Places, file: Path, bench: str, name: str, seed: int, is_external: bool = False
+) -> dict[str, Any]:
     """Score, store, and say what it came to, as JSON types.
 
     Raises:
@@ -204,7 +216,11 @@ def scored(store: Store, where: Places, file: Path, bench: str, name: str, seed:
     from harness.exchange import scoring
     from harness.runs import folders
 
-    result = scoring.score(file, bench, name, seed, where)
+    result, warning = (
+        scoring.score_external(file, bench, name, seed)
+        if is_external
+        else scoring.score(file, bench, name, seed, where)
+    )
     if store.has(result.spec.id) and result.digest not in store.run(result.spec.id).replicates:
         raise ConfigError(
             f"{name} has other predictions on {bench} with seed {seed} already (run {result.spec.id}). Choose another "
@@ -217,6 +233,7 @@ def scored(store: Store, where: Places, file: Path, bench: str, name: str, seed:
     return {
         "run": result.spec.id, "outcome": outcome, "method": name, "setting": bench, "seed": seed,
         "episodes": result.spec.n_episodes, "accuracy": float((counts.n_correct / counts.n_query).mean()),
+        "badges": ["self-reported", *result.provenance["badges"]], "warning": warning,
     }  # fmt: skip
 
 
@@ -227,8 +244,10 @@ def show_scored(found: Mapping[str, Any]) -> None:
 
     tables.say(
         f"run {found['run']} ({found['outcome']}): {found['method']} on {found['setting']}, seed {found['seed']}, "
-        f"{percent(found['accuracy'])} % over {found['episodes']:,} episodes, self-reported"
+        f"{percent(found['accuracy'])} % over {found['episodes']:,} episodes, {', '.join(found['badges'])}"
     )
+    if found["warning"]:
+        tables.say(f"Warning: {found['warning']}")
 
 
 def _counted(outcomes: Mapping[str, int]) -> str:

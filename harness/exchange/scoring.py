@@ -1,23 +1,16 @@
-"""Predictions made elsewhere on an exported episode list: checked, counted here, and kept as self-reported.
+"""Answers made elsewhere on an exported episode list: checked, counted here, and kept as self-reported.
 
-A file holds the digest of the list and one label per query: ``predictions``, (E, n_way · n_query) whole numbers in
-[0, n_way), a row per episode from the first on. ``fsbench episodes SETTING --json`` gives the list: episode e has
-``classes`` (label 0 first), ``support`` by label, and ``query`` by label; its queries are asked in that order, all of label 0,
-then all of label 1, and so on. Which query has which label is therefore in the export: whoever reports is trusted not to have
-looked, and the row says self-reported.
-
-* ``.npz``: arrays ``digest`` (text) and ``predictions``.
-* ``.json``: ``{"digest": "…", "predictions": [[0, 3, …], …]}``.
-* ``.csv``: a first line ``# digest …``, then a line of labels for each episode.
+``fsbench episodes SETTING --json`` gives the list: episode e has ``classes`` (label 0 first), ``support`` by label, and ``query``
+by label; its queries are asked in that order, all of label 0, then all of label 1, and so on. Which query has which label is
+therefore in the export: whoever reports is trusted not to have looked, and the row says self-reported. Lists that nobody here
+has, of images that are not here, are known by their digest alone: their rows stand beside each other and nothing else.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 import re
-import zipfile
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,32 +18,39 @@ import numpy as np
 
 from harness import benchmarks
 from harness.benchmarks import Setting
-from harness.benchmarks.episodes import EpisodeList, IntArray
+from harness.benchmarks.episodes import EpisodeList
 from harness.errors import ConfigError, DataError
+from harness.evaluation.counting import smallest_dtype
 from harness.evaluation.protocols import protocol_of
+from harness.exchange.answers import Reported, read
 from harness.method import registry
-from harness.runs import SELF_REPORTED, MethodReference, RunResult, RunSpec
+from harness.runs import SELF_REPORTED, Counts, MethodReference, RunResult, RunSpec
 from harness.runs.spec import SCORED
+from harness.system.provenance import utc_now
 
 if TYPE_CHECKING:
     from harness.system.folders import Places
-from harness.system.provenance import utc_now
 
+ACCURACIES, EXTERNAL = "accuracies alone", "external list"  # badges
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
+_EXTERNAL = re.compile(
+    r"(?P<key>[a-z0-9][a-z0-9-]{0,60})-(?P<way>\d{1,4})w(?P<shot>\d{1,4})s(-q(?P<query>\d{1,5}))?"
+)
+_SURE = 2.33  # standard deviations above chance: one in a hundred is there by luck
 
 
-class Reported(NamedTuple):
-    """What a file says: the digest of the list, and the predicted labels (E, n_way · n_query)."""
+class Scored(NamedTuple):
+    """A result, and what to ask whoever reported it; empty as a rule."""
 
-    digest: str
-    predictions: IntArray
+    result: RunResult
+    warning: str
 
 
-def score(file: Path, setting_name: str, name: str, seed: int, places: Places) -> RunResult:
-    """Count a file of predictions.
+def score(file: Path, setting_name: str, name: str, seed: int, places: Places) -> Scored:
+    """Count a file of answers.
 
     Args:
-        file: ``.npz``, ``.json`` or ``.csv``.
+        file: ``.npz``, ``.json`` or ``.csv``, as ``answers`` has them.
         setting_name: whose list was answered.
         name: of the method, as the row shows it; not one of fsbench's own.
         seed: of the training it comes from; seeds of one name are pooled.
@@ -69,60 +69,152 @@ def score(file: Path, setting_name: str, name: str, seed: int, places: Places) -
         raise DataError(
             f"{file} does not answer {setting.name}: {'; '.join(problems)}. `fsbench score --help` says more."
         )
-    episodes = listed[: len(reported.predictions)]
+    episodes = listed[: reported.n_episodes]
     novel = setting.benchmark.open("novel", places.data)
-    counts = protocol_of(episodes).counts(episodes, reported.predictions)
-    table = protocol_of(episodes).table(episodes, tuple(novel.class_names), tuple(novel.groups))
-    facts = {
-        SELF_REPORTED: True, "badges": [], "file": file.name, "file_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-        "finished": utc_now(),
-    }  # fmt: skip
-    return RunResult(_spec(setting, name, seed, len(episodes), novel.digest), "done", counts, table, facts)
+    protocol = protocol_of(episodes)
+    table = protocol.table(episodes, tuple(novel.class_names), tuple(novel.groups))
+    counts = (
+        _counts(reported) if reported.predictions is None else protocol.counts(episodes, reported.predictions)
+    )
+    spec = _spec(setting, name, seed, len(episodes), novel.digest)
+    result = RunResult(spec, "done", counts, table, _facts(file, reported, ()))
+    return Scored(result, order_warning(counts["top1"], setting.way))
 
 
-def read(file: Path) -> Reported:
-    """Read a file of predictions.
+def score_external(file: Path, setting_name: str, name: str, seed: int) -> Scored:
+    """Count answers to a list that is known by its digest alone.
+
+    Args:
+        file: as for ``score``; predictions are asked in the order of labels.
+        setting_name: what it is called here: NAME-<way>w<shot>s, and no setting of fsbench.
+        name, seed: as for ``score``.
 
     Raises:
-        ConfigError: for another kind of file.
-        DataError: when it is absent or unreadable.
+        ConfigError: for a name that is taken or unreadable.
+        DataError: when the file has no digest, or contradicts the ways.
     """
-    readers: dict[str, Callable[[Path], Mapping[str, Any]]] = {".npz": _npz, ".json": _json, ".csv": _csv}
-    if file.suffix not in readers:
-        raise ConfigError(f"{file}: predictions are read from {', '.join(readers)} files.")
-    try:
-        said = readers[file.suffix](file)
-        predictions = np.asarray(said["predictions"])
-        if predictions.dtype.kind == "f" and np.array_equal(predictions, predictions.round()):
-            predictions = predictions.astype(np.int64)
-        if predictions.dtype.kind not in "iu":
-            raise ValueError(f"predictions are {predictions.dtype}, not whole numbers in rows of one length")
-        return Reported(str(said["digest"]).strip(), predictions.astype(np.int64))
-    except FileNotFoundError as error:
-        raise DataError(f"There is no file {file}.") from error
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{file} cannot be read as predictions ({type(error).__name__}: {error}). It holds `digest` and `predictions`; "
-            "`fsbench score --help` shows each form."
-        ) from error
+    _check_name(name)
+    match = _EXTERNAL.fullmatch(setting_name)
+    if not match:
+        raise ConfigError(
+            f"--bench {setting_name}: an external list is called NAME-<way>w<shot>s, like theirs-5w1s."
+        )
+    if match["key"] in {benchmark.key for benchmark in benchmarks.every()}:
+        raise ConfigError(
+            f"--bench {setting_name}: {match['key']} is a benchmark here. Leave --external out."
+        )
+    reported, way = read(file), int(match["way"])
+    problems = _external_problems(reported, way, int(match["query"] or 0))
+    if problems:
+        raise DataError(f"{file} does not answer {setting_name}: {'; '.join(problems)}.")
+    n_query = _queries(reported) // way
+    counts = _counts(reported, way)
+    spec = RunSpec(
+        method=MethodReference(SCORED, name, SCORED), benchmark=match["key"], setting=setting_name, n_way=way,
+        shot=int(match["shot"]), n_query=n_query, n_episodes=reported.n_episodes, config={}, backbone="unknown", image_size=0,
+        channels=0, pipeline="unknown", episode_digest=reported.digest, data_digest={"novel": reported.digest}, seed=seed,
+    )  # fmt: skip
+    bare = {
+        "top1": Counts(counts["top1"].n_correct, counts["top1"].n_query)
+    }  # labels say nothing without their list
+    result = RunResult(spec, "done", bare, None, _facts(file, reported, (EXTERNAL,)))
+    return Scored(result, order_warning(counts["top1"], way))
 
 
 def find_problems(reported: Reported, setting: Setting) -> list[str]:
     """Everything in which a file is not an answer to a setting."""
-    n_query, given = setting.way * setting.n_query, reported.predictions
-    problems = []
+    n_query, problems = setting.way * setting.n_query, []
     if reported.digest != setting.digest:
         problems.append(
             f"it answers the list {reported.digest[:12] or '(none)'}…, and the setting's is {setting.digest[:12]}…"
         )
-    if given.ndim != 2 or given.shape[1] != n_query or not 1 <= len(given) <= setting.list_length:
+    if not 1 <= reported.n_episodes <= setting.list_length or _queries(reported) != n_query:
+        given = reported.predictions if reported.predictions is not None else reported.n_correct
+        assert given is not None
+        shape = given.shape if reported.predictions is not None else (len(given), _queries(reported))
         problems.append(
-            f"predictions have shape {given.shape}, expected (episodes, {n_query}) with 1 to {setting.list_length:,} episodes"
+            f"predictions have shape {shape}, expected (episodes, {n_query}) with 1 to {setting.list_length:,} episodes"
         )
-    outside = (given < 0) | (given >= setting.way)
-    if outside.any():
-        problems.append(f"{int(outside.sum())} predictions are not labels in 0 to {setting.way - 1}")
+    return [*problems, *_value_problems(reported, setting.way)]
+
+
+def order_warning(counts: Counts, way: int) -> str:
+    """What to ask where accuracy does not differ from chance: an order mistake looks so; empty where it is above."""
+    n, chance = int(counts.n_query.sum()), 1 / way
+    found = int(counts.n_correct.sum())
+    if found > n * chance + _SURE * math.sqrt(n * chance * (1 - chance)):
+        return ""
+    said = (
+        f"accuracy, {100 * found / n:.2f} %, is not above chance, {100 * chance:.2f} %. Queries are asked in the order of the "
+        "export: all of label 0, then all of label 1, and so on; label 0 is the first of the episode's `classes`."
+    )
+    if counts.predictions is not None:
+        turned = counts.predictions.reshape(
+            len(counts.predictions), -1, way
+        )  # one query of each label, again and again
+        other = float((turned == np.arange(way)).mean())
+        if other > chance + _SURE * math.sqrt(chance * (1 - chance) / n):
+            said += f" With the labels in turn (0, 1, 2, …, 0, 1, 2, …) it would be {100 * other:.2f} %."
+    return said
+
+
+def _external_problems(reported: Reported, way: int, n_query: int) -> list[str]:
+    problems = []
+    if len(reported.digest) < 16:
+        problems.append(
+            "it has no digest of the list (16 hex digits or more), by which equal lists are known"
+        )
+    queries = _queries(reported)
+    if way < 2 or queries < 1 or queries % way or (n_query and queries != way * n_query):
+        problems.append(
+            f"{queries} queries an episode are not {n_query or 'equally many'} for each of {way} ways"
+        )
+    if not reported.n_episodes:
+        problems.append("it has no episodes")
+    return [*problems, *_value_problems(reported, way)]
+
+
+def _value_problems(reported: Reported, way: int) -> list[str]:
+    problems = []
+    if reported.predictions is not None:
+        outside = (reported.predictions < 0) | (reported.predictions >= way)
+        if outside.any():
+            problems.append(f"{int(outside.sum())} predictions are not labels in 0 to {way - 1}")
+    elif reported.n_correct is not None and reported.n_query is not None:
+        wrong = (reported.n_correct < 0) | (reported.n_correct > reported.n_query)
+        if wrong.any():
+            problems.append(
+                f"{int(wrong.sum())} episodes have more correct answers than queries, or fewer than none"
+            )
     return problems
+
+
+def _queries(reported: Reported) -> int:
+    """Queries of an episode; 0 where episodes differ or rows have no length."""
+    if reported.predictions is not None:
+        return int(reported.predictions.shape[1]) if reported.predictions.ndim == 2 else 0
+    sizes = set(reported.n_query.tolist()) if reported.n_query is not None else set()
+    return int(sizes.pop()) if len(sizes) == 1 else 0
+
+
+def _counts(reported: Reported, way: int = 0) -> dict[str, Counts]:
+    """Counts as they were reported, or of predictions whose queries come in the order of the labels."""
+    if reported.predictions is not None:
+        truth = np.repeat(np.arange(way), reported.predictions.shape[1] // way)
+        n_correct = (reported.predictions == truth).sum(1)
+        dtype: type[np.unsignedinteger[Any]] = smallest_dtype(way)
+        labels = reported.predictions.astype(dtype)
+        return {"top1": Counts(n_correct, np.full(len(n_correct), len(truth)), labels)}
+    assert reported.n_correct is not None and reported.n_query is not None
+    return {"top1": Counts(reported.n_correct, reported.n_query)}
+
+
+def _facts(file: Path, reported: Reported, badges: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        SELF_REPORTED: True, "badges": [*badges, *([ACCURACIES] if reported.predictions is None else [])], "file": file.name,
+        "file_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "finished": utc_now(),
+    }  # fmt: skip
 
 
 def _spec(setting: Setting, name: str, seed: int, n_episodes: int, novel_digest: str) -> RunSpec:
@@ -151,20 +243,3 @@ def _check_name(name: str) -> None:
         raise ConfigError(
             f"--name {name}: that is a method of fsbench; what was made elsewhere has a name of its own."
         )
-
-
-def _npz(file: Path) -> Mapping[str, Any]:
-    with np.load(file, allow_pickle=False) as npz:
-        return {name: npz[name] for name in npz.files}
-
-
-def _json(file: Path) -> Mapping[str, Any]:
-    return json.loads(file.read_text())
-
-
-def _csv(file: Path) -> Mapping[str, Any]:
-    first, _, rest = file.read_text().partition("\n")
-    found = re.fullmatch(r"#\s*digest[\s,:=]+([0-9a-f]+)[\s,]*", first)
-    if not found:
-        raise ValueError("the first line of a .csv file is `# digest …`")
-    return {"digest": found[1], "predictions": np.loadtxt(rest.splitlines(), delimiter=",", ndmin=2)}

@@ -328,6 +328,68 @@ def test_names_and_files_that_cannot_be_are_said_so(
         sharing.scored(ours.store, ours.places, tmp_path / file, "glyphs-5w1s", name, 0)
 
 
+def test_accuracies_alone_make_a_row_that_says_so(lab: Callable[[str], Lab], tmp_path: Path) -> None:
+    ours = lab("ours")
+    exported, labels, n_correct = answers()
+    file = tmp_path / "counts.csv"
+    rows = "\n".join(f"{e};{n / 75:.4f};75;" for e, n in enumerate(n_correct))
+    file.write_text(f"# digest {exported['digest']}\nepisode;accuracy;n_query\n{rows}\n", encoding="utf-16")
+    said = ours.type("score", str(file), "-b", "glyphs-5w1s", "--name", "counted")
+    assert "self-reported, accuracies alone" in said and "Warning" not in said
+    file = write(tmp_path / "p.csv", exported["digest"], labels)
+    ours.type("score", str(file), "-b", "glyphs-5w1s", "--name", "labelled")
+    assert "counted" in ours.type("compare", "counted", "labelled")
+    rows = json.loads(ours.type("leaderboard", "--json"))
+    assert len({row["accuracy"] for row in rows}) == 1
+    assert {tuple(row["badges"]) for row in rows} == {
+        ("accuracies alone", "partial", "self-reported"),
+        ("partial", "self-reported"),
+    }
+    ours.type("report")
+    assert "accuracies alone" in (ours.places.reports / "glyphs-5w1s.html").read_text()
+
+
+def test_an_order_mistake_is_asked_about(lab: Callable[[str], Lab], tmp_path: Path) -> None:
+    ours = lab("ours")
+    exported, labels, _ = answers()
+    in_turn = labels.reshape(len(labels), 5, 15).swapaxes(1, 2).reshape(len(labels), 75)
+    file = write(tmp_path / "p.npz", exported["digest"], in_turn)
+    said = ours.type("score", str(file), "-b", "glyphs-5w1s", "--name", "turned")
+    assert "Warning: accuracy" in said and "is not above chance, 20.00 %" in said
+    true = 100 * (labels == np.repeat(np.arange(5), 15)).mean()
+    assert f"With the labels in turn (0, 1, 2, …, 0, 1, 2, …) it would be {true:.2f} %" in said
+
+
+def test_a_list_that_is_not_here_is_known_by_its_digest(lab: Callable[[str], Lab], tmp_path: Path) -> None:
+    ours, rng = lab("ours"), np.random.default_rng(0)
+    truth = np.broadcast_to(np.repeat(np.arange(5), 15), (200, 75))
+    for name, skill, digest in (
+        ("good", 0.8, "ab" * 32),
+        ("poor", 0.5, "ab" * 32),
+        ("other", 0.7, "cd" * 32),
+    ):
+        labels = np.where(rng.random(truth.shape) < skill, truth, (truth + 1) % 5)
+        file = write(tmp_path / f"{name}.npz", digest, labels)
+        assert "self-reported, external list" in ours.type(
+            "score", str(file), "-b", "theirs-5w1s", "--name", name, "--external"
+        )
+    assert "good" in ours.type("compare", "good", "poor", "-b", "theirs-5w1s", code=1)
+    assert "other" in ours.type("compare", "poor", "other", "-b", "theirs-5w1s", code=3)
+    assert len(json.loads(ours.type("leaderboard", "--json"))) == 3
+    ours.type("report")
+    pages = [p.read_text() for p in ours.places.reports.glob("theirs*.html")]
+    assert pages and any("external list" in page for page in pages)
+    words = ["--name", "x", "--external"]
+    assert "is a benchmark here" in ours.type("score", str(file), "-b", "glyphs-5w1s", *words, code=2)
+    assert "is called NAME" in ours.type("score", str(file), "-b", "theirs", *words, code=2)
+    assert "74 queries" in ours.type(
+        "score", str(write(tmp_path / "x.npz", "ab" * 32, labels[:, 1:])), "-b", "theirs-5w1s", *words, code=3
+    )
+    assert "no digest" in ours.type(
+        "score", str(write(tmp_path / "y.npz", "", labels)), "-b", "theirs-5w1s", *words, code=3
+    )
+
+
 # --- tune ----------------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness import benchmarks, stats
-from harness.errors import FsbenchError
+from harness.errors import FsbenchError, StoreError
 from harness.report.board import hardness, published
 from harness.report.board.joint import members, predictions_of
 from harness.report.board.labels import told_apart
@@ -173,7 +173,12 @@ def ours(row: Row) -> published.Ours:
 
 
 def _episodes(store: Store, table: Table) -> EpisodeTable | None:
-    return store.episode_list(table.list_digest) if table.list_digest else None
+    if not table.list_digest:
+        return None
+    try:
+        return store.episode_list(table.list_digest)
+    except StoreError:  # answers to a list that nobody brought
+        return None
 
 
 def _benchmark(setting: str) -> benchmarks.Benchmark | None:
