@@ -13,6 +13,7 @@ from harness.cli import catalogue, images, jobs, results, run, sharing
 from harness.cli.words import settle_places
 from harness.errors import FsbenchError
 from harness.system import process
+from harness.system.text import visible
 
 app = typer.Typer(
     help="A trustworthy number for a few-shot method: fixed episodes, per-episode results, paired statistics.",
@@ -64,7 +65,7 @@ def main() -> None:
             _interrupted()
         sys.exit(code)
     except FsbenchError as error:
-        sys.stderr.write(f"fsbench: {error}\n")
+        sys.stderr.write(f"fsbench: {visible(str(error), lines=True)}\n")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         _interrupted()

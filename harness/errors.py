@@ -41,6 +41,10 @@ class StoreError(FsbenchError):
     exit_code = 3
 
 
+class RecordError(StoreError):
+    """One record (a run folder, a row, a trial) that is not what it should be; the others may be."""
+
+
 class DispatchError(FsbenchError):
     """Jobs that could not be planned, submitted or collected."""
 

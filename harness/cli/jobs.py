@@ -37,13 +37,15 @@ def status(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def resume() -> None:
+def resume(
+    method: Annotated[str, typer.Option(help="./mine.py, to name the file of the runs' method.")] = "",
+) -> None:
     """Restart the jobs whose runs failed, were stopped or vanished, and wait for them."""
     from harness.jobs import dispatch
 
     outcomes: dict[str, int] = {}
     with open_store(where(), create=True) as store:
-        for result in dispatch.resume(where(), store):
+        for result in dispatch.resume(where(), store, method):
             outcomes[result.status] = outcomes.get(result.status, 0) + 1
             _tell_failure(result)
     typer.echo(", ".join(f"{n} {what}" for what, n in sorted(outcomes.items())) or "nothing to resume")

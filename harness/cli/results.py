@@ -99,6 +99,7 @@ def hardness(
     replace: Annotated[
         bool, typer.Option("--replace", help="Take the place of what another run measured.")
     ] = False,
+    method: Annotated[str, typer.Option(help="./mine.py, to name the file of that run's method.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Measure how hard each episode is to one extractor; pages then show accuracy against it."""
@@ -106,7 +107,7 @@ def hardness(
 
     with stored() as store:
         found = measuring.measure(
-            store, where(), setting, from_, episodes, device, progress(), replace=replace
+            store, where(), setting, from_, episodes, device, progress(), replace=replace, named=method
         )
     typer.echo(
         f"{setting}: {len(found.omega):,} episodes, hardness {found.omega.min():.2f} to {found.omega.max():.2f} nats, "

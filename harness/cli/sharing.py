@@ -60,7 +60,7 @@ def recheck(
     method: Annotated[
         str,
         typer.Option(
-            help="./theirs.py, when the method's file is not where it was; its text must be the same."
+            help="./theirs.py, to name the file of the run's method; its sha256 must be that of the run."
         ),
     ] = "",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.report.formats import duration, flat, last_line, p_value, percent
+from harness.system.text import visible
 
 if TYPE_CHECKING:
     from harness.report.board.by_class import ClassLine
@@ -28,19 +29,19 @@ def show_table(columns: Cells, rows: Iterable[Cells], *, title: str = "", right:
     is_terminal = sys.stdout.isatty()
     console = Console(width=None if is_terminal else 200, highlight=False)
     table = RichTable(
-        title=title or None, title_justify="left", title_style="bold",
+        title=visible(title).replace("[", r"\[") or None, title_justify="left", title_style="bold",
         box=box.SIMPLE_HEAD if is_terminal else None, pad_edge=False, header_style="bold",
     )  # fmt: skip
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(cell.replace("[", r"\[") for cell in row))
+        table.add_row(*(visible(cell).replace("[", r"\[") for cell in row))
     console.print(table)
 
 
 def say(sentence: str) -> None:
     """Print a sentence."""
-    sys.stdout.write(sentence + "\n")
+    sys.stdout.write(visible(sentence, lines=True) + "\n")
 
 
 def leaderboards(found: Sequence[Table]) -> None:
@@ -205,4 +206,4 @@ def run_details(
     known = sorted((k, v) for k, v in run.provenance.items() if k not in ("badges", "about", "thumbnails"))
     show_table(("provenance", ""), [(k, flat(v)) for k, v in known])
     if run.traceback:
-        sys.stdout.write(run.traceback.rstrip() + "\n")
+        say(run.traceback.rstrip())

@@ -12,7 +12,6 @@ first on; all queries of label 0, then all of label 1, and so on. Where a harnes
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -24,6 +23,9 @@ import numpy as np
 from harness.benchmarks.episodes import IntArray
 from harness.errors import ConfigError, DataError
 from harness.system import small_tables
+from harness.system.arrays import read_npz
+from harness.system.records import load_json
+from harness.system.text import visible
 
 _DIGEST = re.compile(r"[#\s\"]*digest[\s,;:=\"|]+([0-9a-fA-F]+)[\s,;|\"]*")
 _ARRAYS = {
@@ -81,7 +83,7 @@ def read(file: Path) -> Reported:
         zipfile.BadZipFile,
     ) as error:
         raise DataError(
-            f"{file} cannot be read as predictions ({type(error).__name__}: {error}). It holds `digest` and `predictions`, or "
+            f"{file} cannot be read as predictions ({visible(f'{type(error).__name__}: {error}')[:300]}). It holds `digest` and `predictions`, or "
             "`n_correct` and `n_query`; `fsbench score --help` shows each form."
         ) from error
 
@@ -134,17 +136,11 @@ def _whole(value: np.ndarray[Any, Any], name: str) -> IntArray:
 
 
 def _npz(file: Path) -> Mapping[str, Any]:
-    with zipfile.ZipFile(file) as archive:
-        if (size := sum(info.file_size for info in archive.infolist())) > _MOST_BYTES:
-            raise ValueError(
-                f"it unpacks to {size / 1e9:,.1f} GB; answers have at most {_MOST_BYTES / 1e9:,.1f}"
-            )
-    with np.load(file, allow_pickle=False) as npz:
-        return _renamed({name: npz[name] for name in npz.files})
+    return _renamed(read_npz(file, kinds="iufUSb", most_bytes=_MOST_BYTES))
 
 
 def _json(file: Path) -> Mapping[str, Any]:
-    found = json.loads(small_tables.text(file))
+    found = load_json(small_tables.text(file), _MOST_BYTES)
     if not isinstance(found, dict):
         raise ValueError("it is not an object with `digest` and `predictions`")
     return _renamed(found)

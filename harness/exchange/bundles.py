@@ -7,30 +7,36 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from harness import benchmarks
-from harness.errors import ConfigError
+from harness.errors import RecordError
 from harness.exchange import archive
 from harness.exchange.archive import damaged
-from harness.runs import SELF_REPORTED, RunResult, folders
+from harness.runs import REPORTED_BY, SELF_REPORTED, RunResult, agreement, folders
+from harness.runs.schema import FIT, LARGEST_JSON
+from harness.system.arrays import MOST_BYTES
 from harness.system.files import aside
 from harness.system.folders import Places
-from harness.training.checkpoints import IMPORTED
+from harness.system.records import load_json
+from harness.system.text import visible
+from harness.training.checkpoints import FIT_SHA256, IMPORTED, check_whole
 
 if TYPE_CHECKING:
     from harness.store import Store
 
-_PARTS = ("classes", "support", "query")
 _RUN_FILES, _FIT_FILES = ("run.json", "result.npz", "log.txt"), ("fit.pt", "fit.json")
-_MEMBER = re.compile(
-    r"runs/[0-9a-f]{12}-[0-9a-f]{12}/(run\.json|result\.npz|log\.txt)|fits/[0-9a-f]{12}/fit\.(pt|json)"
-)
+_RUN, _FIT = "runs/[0-9a-f]{12}-[0-9a-f]{12}", "fits/[0-9a-f]{12}"
+_ALLOWED = {
+    re.compile(rf"{_RUN}/run\.json"): LARGEST_JSON,
+    re.compile(rf"{_RUN}/result\.npz"): MOST_BYTES,
+    re.compile(rf"{_RUN}/log\.txt"): 256 << 20,
+    re.compile(rf"{_FIT}/fit\.json"): LARGEST_JSON,
+    re.compile(rf"{_FIT}/fit\.pt"): 8 << 30,  # the most that a member of such an archive can have
+}  # what may be in a bundle, and how many bytes of it
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ def export(
 def take_in(store: Store, places: Places, bundle: Path) -> Counter[str]:
     """Bring the runs of an archive into the database and ``runs/``, marked as reported by somebody else.
 
-    What is here already stays as it is: taking in twice changes nothing.
+    What is here already stays as it is: taking in twice changes nothing. All of it is taken, or nothing.
 
     Returns:
         How many runs were "new", "known", "replicate" or "replaced", and how many fits were "new fit" or "known fit".
@@ -92,19 +98,35 @@ def take_in(store: Store, places: Places, bundle: Path) -> Counter[str]:
     outcomes: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        archive.extract(bundle, scratch, _MEMBER)
-        found = sorted((scratch / "runs").glob("*"))
-        results = [(folder, RunResult.load(folder)) for folder in found]
-        for folder, result in results:
-            _refuse_false(bundle, folder, result)
-        for folder, result in results:
-            reported = replace(result, provenance={**result.provenance, SELF_REPORTED: True})
-            outcomes[store.ingest(reported)] += 1
-            if folders.outcome(places.runs, result.spec.id) is None:
-                folders.mark_collected(reported.save(places.runs, folder / "log.txt"), places.db)
-        for folder in sorted((scratch / "fits").glob("*")):
-            outcomes[_keep_fit(folder, places.cache / "fits" / folder.name, bundle)] += 1
+        archive.extract(bundle, scratch, _ALLOWED)
+        results = [(folder, _checked(bundle, folder)) for folder in sorted((scratch / "runs").glob("*"))]
+        keys = {result.spec.fit_key for _, result in results}
+        fits = [_checked_fit(bundle, folder, keys) for folder in sorted((scratch / "fits").glob("*"))]
+        with _all_or_nothing() as made:
+            for fit in fits:
+                outcomes[_keep_fit(fit, places.cache / "fits" / fit.name, bundle, made)] += 1
+            reported = [_as_reported(result, bundle) for _, result in results]
+            for (folder, _), result in zip(results, reported, strict=True):
+                if folders.outcome(places.runs, result.spec.id) is None:
+                    made.append(places.runs / result.spec.id)
+                    result.save(places.runs, folder / "log.txt")
+            outcomes.update({str(what): n for what, n in store.ingest_all(reported).items()})
+    for folder in made:
+        if folder.parent == places.runs:
+            folders.mark_collected(folder, places.db)
     return outcomes
+
+
+@contextmanager
+def _all_or_nothing() -> Iterator[list[Path]]:
+    """Gives a list of folders that were not there; they are removed again when the block fails."""
+    made: list[Path] = []
+    try:
+        yield made
+    except BaseException:
+        for folder in made:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _folder(store: Store, places: Places, pk: int, run_id: str, replicate: str, scratch: Path) -> Path:
@@ -119,29 +141,62 @@ def _present(folder: Path, name: str, files: Sequence[str]) -> dict[str, Path]:
     return {f"{name}/{file}": folder / file for file in files if (folder / file).is_file()}
 
 
-def _refuse_false(bundle: Path, folder: Path, result: RunResult) -> None:
-    """Refuse a run that is not what its name promises, or shows other episodes than its setting has."""
+def _checked(bundle: Path, folder: Path) -> RunResult:
+    """Read a run of a bundle; refuse what is not what its name promises, or contradicts itself or its setting."""
     name = f"runs/{folder.name}"
+    if missing := [file for file in _RUN_FILES[:2] if not (folder / file).is_file()]:
+        raise damaged(bundle, f"`{name}` lacks {' and '.join(missing)}")
+    try:
+        result = RunResult.load(folder)
+    except RecordError as error:
+        raise damaged(
+            bundle, str(error).replace(str(folder), f"`{name}`").partition(" Delete it")[0].rstrip(".")
+        ) from error
     if folder.name != f"{result.spec.id}-{result.digest[:12]}" or result.status != "done":
         raise damaged(bundle, f"`{name}` is not the result that its name promises")
+    problems = agreement.find_problems(result)
+    if not problems:
+        without = agreement.without_predictions(result)
+        problems = [
+            agreement.differs_from_ours(result),
+            "" if result.episodes else "it does not say which episodes it was asked",
+            f"it has no predictions of {', '.join(without)}, so nobody can count them" if without else "",
+        ]
+    if any(problems):
+        raise damaged(bundle, f"`{name}`: {'; '.join(filter(None, problems))}")
+    return result
+
+
+def _as_reported(result: RunResult, bundle: Path) -> RunResult:
+    """The result as somebody's word, whatever it says of its own origin."""
+    told = {**result.provenance, SELF_REPORTED: True, REPORTED_BY: visible(bundle.name)[:300]}
+    return replace(result, provenance=told).made_visible()
+
+
+def _checked_fit(bundle: Path, folder: Path, keys: set[str]) -> Path:
+    """Look at a checkpoint of a bundle: of one of its runs, whole, and with the record that belongs to it."""
+    name = f"fits/{folder.name}"
+    if folder.name not in keys:
+        raise damaged(bundle, f"`{name}` is the checkpoint of none of its runs")
     try:
-        setting = benchmarks.load(result.spec.setting)
-    except ConfigError:
-        return  # a benchmark of theirs: nothing to compare with
-    if result.episodes is None or setting.digest != result.spec.episode_digest:
-        return
-    if setting.benchmark.protocol == "episodic":
-        ours = setting.episodes[: result.spec.n_episodes]
-        if not all(np.array_equal(getattr(ours, part), getattr(result.episodes, part)) for part in _PARTS):
-            raise damaged(bundle, f"`{name}` shows other episodes than {setting.name} has")
+        with (folder / "fit.json").open("rb") as file:
+            record = load_json(file.read(), LARGEST_JSON)
+        FIT(record, "fit.json")
+        if (folder / "fit.pt").exists():
+            check_whole(folder / "fit.pt", record.get(FIT_SHA256, ""))
+    except (OSError, ValueError) as error:
+        raise damaged(bundle, f"`{name}` is no checkpoint ({error})") from error
+    return folder
 
 
-def _keep_fit(folder: Path, target: Path, bundle: Path) -> str:
+def _keep_fit(folder: Path, target: Path, bundle: Path, made: list[Path]) -> str:
     """Put a checkpoint into the cache unless one is there; its record says where it came from."""
     if (target / "fit.json").exists():
         return "known fit"
+    if not target.exists():
+        made.append(target)
     record = json.loads((folder / "fit.json").read_text())
-    (folder / "fit.json").write_text(json.dumps({**record, IMPORTED: bundle.name}))
+    (folder / "fit.json").write_text(json.dumps({**record, IMPORTED: visible(bundle.name)[:300]}))
     target.mkdir(parents=True, exist_ok=True)
     for name in _FIT_FILES:  # the record last: a fit is there when its record is
         if (folder / name).exists():

@@ -27,6 +27,7 @@ from harness.method import registry
 from harness.runs import SELF_REPORTED, Counts, MethodReference, RunResult, RunSpec
 from harness.runs.spec import SCORED
 from harness.system.provenance import utc_now
+from harness.system.text import visible
 
 if TYPE_CHECKING:
     from harness.system.folders import Places
@@ -126,7 +127,7 @@ def find_problems(reported: Reported, setting: Setting) -> list[str]:
     n_query, problems = setting.way * setting.n_query, []
     if reported.digest != setting.digest:
         problems.append(
-            f"it answers the list {reported.digest[:12] or '(none)'}…, and the setting's is {setting.digest[:12]}…"
+            f"it answers the list {visible(reported.digest[:12]) or '(none)'}…, and the setting's is {setting.digest[:12]}…"
         )
     if not 1 <= reported.n_episodes <= setting.list_length or _queries(reported) != n_query:
         given = reported.predictions if reported.predictions is not None else reported.n_correct
@@ -211,7 +212,7 @@ def _counts(reported: Reported, way: int = 0) -> dict[str, Counts]:
 
 def _facts(file: Path, reported: Reported, badges: tuple[str, ...]) -> dict[str, Any]:
     return {
-        SELF_REPORTED: True, "badges": [*badges, *([ACCURACIES] if reported.predictions is None else [])], "file": file.name,
+        SELF_REPORTED: True, "badges": [*badges, *([ACCURACIES] if reported.predictions is None else [])], "file": visible(file.name),
         "file_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
         "finished": utc_now(),
     }  # fmt: skip

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from harness.errors import DispatchError
 from harness.method import registry
-from harness.runs import FitSpec, RunSpec
+from harness.runs import FitSpec, MethodReference, RunSpec, planning
 from harness.system.files import save_text
 from harness.system.folders import Places
 
@@ -100,6 +100,7 @@ class Group:
 
         Raises:
             DispatchError: naming everything that is wrong.
+            ConfigError: when a file is not the one that was planned, or the user never named it.
         """
         problems = []
         if not Path(self.data).is_dir():
@@ -107,8 +108,10 @@ class Group:
                 f"the data folder {self.data} is not visible on {platform.node()}; set FSBENCH_DATA to one that the "
                 "cluster shares"
             )
-        for reference, planned in self.code.items():
-            if code_digest(self.sources.get(reference, reference)) != planned:
+        for method in planning.methods_of([*self.specs, *self.fits]):
+            reference = method.reference
+            found = code_digest(method, Path(self.cache), self.sources.get(reference, ""))
+            if found != self.code.get(reference):
                 problems.append(
                     f"the code of {reference} was changed after the runs were planned; type the command again "
                     "(--snapshot copies a file of your own, so that you may go on editing it)"
@@ -117,13 +120,18 @@ class Group:
             raise DispatchError("; ".join(problems) + ".")
 
 
-def code_digest(reference: str) -> str:
+def code_digest(method: MethodReference, cache: Path, place: str = "") -> str:
     """sha256 over a method's file, or over all files of its family's folder.
 
+    Args:
+        method: of a planned run.
+        cache: where the user's word for a file is kept.
+        place: a snapshot to look at first, else empty.
+
     Raises:
-        FsbenchError: when the method cannot be loaded.
+        FsbenchError: when the method cannot be loaded, or is not the one that was planned.
     """
-    loaded = registry.load(reference)
+    loaded = registry.load_stored(method, cache, place)
     if loaded.reference.source_sha256:
         return loaded.reference.source_sha256
     path = Path(inspect.getfile(loaded.cls))

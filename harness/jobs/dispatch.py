@@ -9,16 +9,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from harness.errors import RecordError
 from harness.jobs import executors, status
 from harness.jobs.batches import Batch
 from harness.jobs.packing import Ways, pack
 from harness.jobs.waiting import Waiting
-from harness.runs import RunResult, RunSpec, folders, planning
+from harness.method import registry
+from harness.runs import RunResult, RunSpec, agreement, folders, planning
 from harness.runs.keeper import Keeper
 from harness.system.folders import Places
 from harness.system.progress import Progress
+from harness.system.text import visible
 
 log = logging.getLogger("fsbench.dispatch")
 State = Literal["stored", "written", "new"]
@@ -54,10 +58,12 @@ def run_inline(planned: Sequence[Planned], places: Places, store: Keeper, progre
     Yields:
         Results in the order in which they reach the database.
     """
-    yield from _collect_written(planned, places, store)
-    todo = [entry.spec for entry in planned if entry.state == "new"]
+    rotten: list[RunSpec] = []
+    yield from _collect_written(planned, places, store, rotten)
+    todo = [entry.spec for entry in planned if entry.state == "new"] + rotten
     if force:
         folders.start_over(todo, places)
+    _vouch(todo, places)
     for group in planning.grouped(todo):
         from harness.jobs import worker
 
@@ -76,36 +82,56 @@ def run_jobs(planned: Sequence[Planned], places: Places, store: Keeper, ways: Wa
     Raises:
         DispatchError: when the engine does not take the jobs.
     """
-    yield from _collect_written(planned, places, store)
-    todo = [entry.spec for entry in planned if entry.state == "new"]
+    rotten: list[RunSpec] = []
+    yield from _collect_written(planned, places, store, rotten)
+    todo = [entry.spec for entry in planned if entry.state == "new"] + rotten
     if not todo:
         return
     if force:
         folders.start_over(todo, places)
     for folder in (places.runs, places.data, places.cache):
         folder.mkdir(parents=True, exist_ok=True)
+    _vouch(todo, places)
     options = {"jobs": ways.jobs, "slurm": dict(ways.slurm)}
     batch = Batch.create(places.runs, ways.executor, pack(todo, places, ways), options)
     yield from _submit_and_wait(batch, batch.numbers, places, store)
 
 
-def resume(places: Places, store: Keeper) -> Iterator[RunResult]:
+def resume(places: Places, store: Keeper, named: str = "") -> Iterator[RunResult]:
     """Give to jobs again what failed, was stopped or vanished, in the batches as they were planned.
+
+    Args:
+        places: where results and caches are.
+        store: takes the results.
+        named: the file of the runs' method, as the user names it; else empty.
 
     Yields:
         Results as ``run_jobs`` does.
+
+    Raises:
+        ConfigError: when a run was made by a file that the user never named here.
     """
     collect(places, store)
     waiting: list[Iterator[RunResult]] = []
     for batch in Batch.every(places.runs):
         numbers = lost_groups(batch, places)
         if numbers:
+            _refuse_unnamed(batch, numbers, places, named)
             for number in numbers:
                 batch.group_path(number).with_suffix(".state").unlink(missing_ok=True)
             (batch.path / "cancelled").unlink(missing_ok=True)
             waiting.append(_submit_and_wait(batch, numbers, places, store))
     for results in waiting:
         yield from results
+
+
+def _refuse_unnamed(batch: Batch, numbers: Sequence[int], places: Places, named: str) -> None:
+    """A home may come from elsewhere, jobs and all: their files run only once the user has named them."""
+    groups = [batch.group(number) for number in numbers]
+    for method in planning.methods_of(spec for group in groups for spec in (*group.specs, *group.fits)):
+        if named and method.source_sha256:
+            registry.vouch_for(named, method, places.cache)
+        registry.refuse_unnamed(method, places.cache)
 
 
 def lost_groups(batch: Batch, places: Places) -> list[int]:
@@ -144,23 +170,58 @@ def cancel(places: Places, prefixes: Sequence[str] = ()) -> int:
 
 
 def collect(places: Places, store: Keeper) -> dict[str, int]:
-    """Ingest every run folder; known ones change nothing.
+    """Ingest every run folder; known ones change nothing, and one that is rotten is named and left out.
 
     Returns:
-        How many were "new", "known", "replicate" or "replaced".
+        How many were "new", "known", "replicate", "replaced" or "skipped".
     """
     outcomes: dict[str, int] = {}
     for folder in folders.complete(places.runs):
-        outcome = store.ingest(RunResult.load(folder))
-        folders.mark_collected(folder, places.db)
+        try:
+            outcome = store.ingest(_loaded(folder))
+        except RecordError as error:
+            log.warning("skipped: %s `fsbench run` with the same words makes it anew.", visible(str(error)))
+            outcome = "skipped"
+        else:
+            folders.mark_collected(folder, places.db)
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
     return outcomes
 
 
-def _collect_written(planned: Sequence[Planned], places: Places, store: Keeper) -> Iterator[RunResult]:
+def _loaded(folder: Path) -> RunResult:
+    """A run folder that has the name of its run and, where its setting is known, shows that setting's episodes.
+
+    Raises:
+        RecordError: when it is not.
+    """
+    result = RunResult.load(folder)
+    problem = agreement.differs_from_ours(result)
+    if folder.name != result.spec.id:
+        problem = f"it holds the run {result.spec.id}"
+    if problem:
+        raise RecordError(f"{folder} is not what its name says: {problem}. Move it away.")
+    return result
+
+
+def _vouch(specs: Sequence[RunSpec], places: Places) -> None:
+    """The methods of a plan are what the user has just typed."""
+    for method in planning.methods_of(specs):
+        registry.vouch(method, places.cache)
+
+
+def _collect_written(planned: Sequence[Planned], places: Places, store: Keeper,
+                     rotten: list[RunSpec]) -> Iterator[RunResult]:  # fmt: skip
+    """Ingest what only lies in ``runs/``; what cannot be read is moved aside and added to ``rotten``, to be made anew."""
     for entry in planned:
         if entry.state == "written":
-            yield _ingest(RunResult.load(places.runs / entry.spec.id), places, store)
+            try:
+                result = _ingest(_loaded(places.runs / entry.spec.id), places, store)
+            except RecordError as error:
+                place = folders.set_aside(places.runs, entry.spec.id)
+                log.warning("%s It was moved to %s, and the run is made anew.", visible(str(error)), place)
+                rotten.append(entry.spec)
+            else:
+                yield result
 
 
 def _ingest(result: RunResult, places: Places, store: Keeper) -> RunResult:

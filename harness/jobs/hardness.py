@@ -13,7 +13,7 @@ from harness.benchmarks.episodes import EpisodeList
 from harness.errors import ConfigError
 from harness.evaluation.features import Images, Source, features_of
 from harness.jobs.recount import restored
-from harness.method import Embeds
+from harness.method import Embeds, registry
 from harness.runs import RunSpec
 from harness.runs.findings import Hardness, StoredRun
 from harness.runs.keeper import Keeper
@@ -67,7 +67,7 @@ def omega(source: Source, episodes: EpisodeList) -> npt.NDArray[np.float64]:
 
 
 def measure(store: Keeper, places: Places, setting_name: str, prefix: str, n: int | None, device: str,
-            progress: Progress, *, replace: bool = False) -> Hardness:  # fmt: skip
+            progress: Progress, *, replace: bool = False, named: str = "") -> Hardness:  # fmt: skip
     """Measure a list with the features of a stored run, and keep it in the database.
 
     Args:
@@ -79,14 +79,17 @@ def measure(store: Keeper, places: Places, setting_name: str, prefix: str, n: in
         device: "auto", "cpu" or "cuda".
         progress: told how far it is.
         replace: take the place of what another extractor measured.
+        named: the file of the run's method, as the user names it; else empty.
 
     Raises:
-        ConfigError: when it cannot be measured so, or another extractor's is stored and ``replace`` is false.
+        ConfigError: when it cannot be measured so, the file is not the run's, or another extractor's is stored and ``replace`` is false.
         DataError: when the checkpoint or the images are not here.
     """
     setting, run = benchmarks.load(setting_name), store.run(prefix)
     n = n or setting.n_episodes
     _refuse(setting, run, n)
+    if named:
+        registry.vouch_for(named, run.spec.method, places.cache)
     found = hardness(run.spec, Workplace(places, choose_device(device), progress), setting, n)
     measured = Hardness(setting.digest, run.spec.data_digest["novel"], _identity(run), found)
     if not store.add_hardness(measured, replace=replace):

@@ -114,8 +114,9 @@ class _Made:
             for fit in fits
             for m in (fit.method, *(f.method for f in planning.built_on([fit])))
         }
-        for reference in methods:
-            self._code.setdefault(reference, code_digest(reference))
+        for reference, method in methods.items():
+            if reference not in self._code:
+                self._code[reference] = code_digest(method, self._places.cache)
         below = {place[f.fit_key] for f in planning.built_on(fits) if f.fit_key in place}
         return Group(
             specs=(),

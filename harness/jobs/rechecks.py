@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from harness.errors import ConfigError
 from harness.jobs.recount import recount, sample
+from harness.method import registry
 from harness.runs.findings import Recheck, StoredRun
 from harness.runs.keeper import Keeper
 from harness.system.folders import Places
@@ -43,7 +44,7 @@ class Looked:
 
 
 def recheck(store: Keeper, places: Places, prefix: str, replicate: str, n: int, seed: int, device: str,
-            progress: Progress, source: str = "") -> Looked:  # fmt: skip
+            progress: Progress, named: str = "") -> Looked:  # fmt: skip
     """Count a sample of episodes again, compare, and store the outcome.
 
     Args:
@@ -54,7 +55,7 @@ def recheck(store: Keeper, places: Places, prefix: str, replicate: str, n: int, 
         seed: of the sample.
         device: "auto", "cpu" or "cuda".
         progress: told how far it is.
-        source: file of the method, where it is not where it was.
+        named: the file of the run's method, as the user names it; else empty.
 
     Raises:
         ConfigError: when the run failed, was made elsewhere and only scored here, or by another version.
@@ -62,10 +63,11 @@ def recheck(store: Keeper, places: Places, prefix: str, replicate: str, n: int, 
     """
     run = store.run(prefix, replicate)
     _refuse_uncountable(run)
+    if named:
+        registry.vouch_for(named, run.spec.method, places.cache)
     where = choose_device(device)
     chosen = sample(run.id, run.spec.n_episodes, n, seed)
-    sources = {run.spec.method.reference: source} if source else {}
-    found = recount(run.spec, Workplace(places, where, progress, sources), chosen)
+    found = recount(run.spec, Workplace(places, where, progress), chosen)
     differing = tuple(
         Differing(i, metric, int(stored[i]), count)
         for metric, counts in found.items()

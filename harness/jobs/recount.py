@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.benchmarks.episodes import IntArray
-from harness.errors import ConfigError, DataError
+from harness.errors import DataError
 from harness.evaluation.features import Images, Source, features_of
 from harness.evaluation.protocols import protocol_of
 from harness.jobs.run import planned_setting
@@ -58,13 +58,7 @@ def restored(spec: RunSpec, at: Workplace) -> Any:
         ConfigError: when it is of another version.
         DataError: when there is no checkpoint.
     """
-    reference = spec.method.reference
-    found = registry.load(at.sources.get(reference, reference)).reference
-    if found.version != spec.method.version:
-        raise ConfigError(
-            f"Run {spec.id} was made by {spec.method.name} {spec.method.version}; here is version {found.version}, "
-            "which may count otherwise. Install the fsbench that made it, or run anew."
-        )
+    registry.load_stored(spec.method, at.places.cache, at.sources.get(spec.method.reference, ""))
     is_kept = Fit(at.places.cache, spec.fit_key).is_done
     if not is_kept and isinstance(build(spec, at, spec.config), Stateful):
         raise DataError(

@@ -76,6 +76,7 @@ def run(spec: RunSpec, at: Workplace, episodes: range | None = None) -> RunResul
             return None
         with claim(folders.lock_of(runs, spec.id, "merge"), f"run {spec.id}"):
             if not folders.is_done(runs, spec.id):
+                result = result.made_visible()
                 result.save(runs, log_file=log_file)
                 folders.clear(runs, spec.id)
                 return result

@@ -10,14 +10,27 @@ from typing import Any
 
 from harness.errors import ConfigError, nearest
 
-_TEXTS = ("partition", "account", "qos", "constraint", "exclude", "nodelist", "gres", "mem", "comment")
+_WORD = r"[A-Za-z0-9_.,:=+@%/\[\]|&!*()-]{1,200}"  # names, lists and feature expressions; no space, no quote
+_TEXTS = {
+    "partition": _WORD,
+    "account": _WORD,
+    "qos": _WORD,
+    "constraint": _WORD,
+    "exclude": _WORD,
+    "nodelist": _WORD,
+    "gres": _WORD,
+    "mem": r"[0-9]{1,9}[KMGT]?B?",
+    "comment": r"[A-Za-z0-9_.,:=+@%/()# -]{1,200}",
+}  # what a value may look like: it becomes a line of a job script
 _NUMBERS = {
     "gpus": "gpus_per_node",
     "cpus": "cpus_per_task",
     "array_parallelism": "array_parallelism",
     "signal_delay_s": "signal_delay_s",
 }
+_MOST = 1_000_000
 KNOWN = ("time", *_TEXTS, *_NUMBERS)
+_LARGEST_FILE = 1 << 16  # bytes
 _THREADS = [
     f"export {name}=${{SLURM_CPUS_PER_TASK:-${{SLURM_CPUS_ON_NODE:-1}}}}"
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -30,7 +43,7 @@ def read(home: Path, typed: Sequence[str]) -> dict[str, str]:
     Raises:
         ConfigError: for texts without "=", unknown keys, unreadable values or an unreadable file.
     """
-    options = {key: str(value) for key, value in _file(home / "fsbench.toml").items()}
+    options = _file(home / "fsbench.toml")
     for text in typed:
         key, is_there, value = text.partition("=")
         if not is_there:
@@ -49,32 +62,46 @@ def submitit_parameters(options: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         ConfigError: naming every unknown key and unreadable value.
     """
-    problems = [
-        f"--slurm {key}: not known.{nearest(key, KNOWN)} Known: {', '.join(KNOWN)}."
-        for key in options
-        if key not in KNOWN
-    ]
     parameters: dict[str, Any] = {
         "job_name": "fsbench",
         "setup": _THREADS,
         "time": 60,
         "additional_parameters": {"requeue": True},
     }
+    problems = []
     for key, value in options.items():
-        try:
-            if key == "time":
-                parameters["time"] = minutes(value)
-            elif key in _NUMBERS:
-                parameters[_NUMBERS[key]] = int(value)
-            elif key in _TEXTS:
-                parameters[key] = value
-        except ValueError:
+        if key not in KNOWN:
             problems.append(
-                f"--slurm {key}={value}: expected {'D-HH:MM' if key == 'time' else 'a whole number'}."
+                f"--slurm {key!r:.60}: not known.{nearest(key, KNOWN)} Known: {', '.join(KNOWN)}."
             )
+            continue
+        try:
+            parameters[_NUMBERS.get(key, key)] = _parameter(key, value)
+        except ValueError as error:
+            problems.append(f"--slurm {key}={value!r:.60}: expected {error}.")
     if problems:
         raise ConfigError("\n".join(problems))
     return parameters
+
+
+def _parameter(key: str, value: str) -> int | str:
+    """The value of a known key.
+
+    Raises:
+        ValueError: with what was expected.
+    """
+    if key == "time":
+        try:
+            return minutes(value)
+        except ValueError as error:
+            raise ValueError("D-HH:MM") from error
+    if key in _NUMBERS:
+        if not re.fullmatch(r"[0-9]{1,7}", value) or int(value) > _MOST:
+            raise ValueError(f"a whole number up to {_MOST:,}")
+        return int(value)
+    if not re.fullmatch(_TEXTS[key], value):
+        raise ValueError(f"plain characters, {_TEXTS[key]}")
+    return value
 
 
 def minutes(text: str) -> int:
@@ -87,7 +114,9 @@ def minutes(text: str) -> int:
         ValueError: for anything else.
     """
     days, dash, rest = text.rpartition("-")
-    if not re.fullmatch(r"\d+(:\d+){0,2}", rest) or (dash and not days.isdigit()):
+    if not re.fullmatch(r"[0-9]{1,6}(:[0-9]{1,6}){0,2}", rest) or (
+        dash and not re.fullmatch(r"[0-9]{1,4}", days)
+    ):
         raise ValueError(text)
     parts = [int(part) for part in rest.split(":")]
     if dash:
@@ -97,16 +126,26 @@ def minutes(text: str) -> int:
     return max(1, int(days or 0) * 1440 + hours * 60 + mins + (seconds > 0))
 
 
-def _file(path: Path) -> dict[str, Any]:
+def _file(path: Path) -> dict[str, str]:
+    """The table [slurm] of fsbench.toml: texts and whole numbers by name; empty where there is no such file."""
     if not path.exists():
         return {}
     try:
-        content = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} cannot be read: {error}.") from error
-    table = content.get("slurm", {})
-    if set(content) - {"slurm"} or not isinstance(table, dict):
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+        if len(content) > _LARGEST_FILE:
+            raise ConfigError(f"{path} is larger than {_LARGEST_FILE:,} bytes; it holds one table, [slurm].")
+        found = tomllib.loads(content.decode())
+    except (OSError, ValueError, RecursionError) as error:  # tomllib's and the decoder's own are ValueErrors
+        raise ConfigError(f"{path} cannot be read: {error!s:.200}.") from error
+    table = found.get("slurm", {})
+    if set(found) - {"slurm"} or not isinstance(table, dict):
         raise ConfigError(
-            f"{path} may hold one table, [slurm], with {', '.join(KNOWN)}; found {', '.join(content)}."
+            f"{path} may hold one table, [slurm], with {', '.join(KNOWN)}; found {', '.join(map(ascii, found))[:200]}."
         )
-    return table
+    wrong = [key for key, value in table.items() if not isinstance(value, str) and type(value) is not int]
+    if wrong:
+        raise ConfigError(
+            f"{path}: {', '.join(map(ascii, wrong))[:200]} must be a text in quotes or a whole number, like gpus = 2."
+        )
+    return {key: str(value) for key, value in table.items()}

@@ -107,6 +107,8 @@ def tune(store: Keeper, places: Places, specs: Sequence[Sequence[RunSpec]], grid
     """
     keep_freed_memory()
     at = Workplace(places, choose_device(device), progress)
+    for method in planning.methods_of(spec for same in specs for spec in same):
+        registry.vouch(method, places.cache)
     known = {trial.spec.id: trial for trial in store.trials() if trial.n_query}
     for overrides, same in zip(grid, specs, strict=True):
         trials = []

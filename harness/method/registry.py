@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
 import traceback
 from collections.abc import Mapping
@@ -15,8 +16,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from harness.errors import ConfigError, PluginError, nearest
+from harness.errors import ConfigError, PluginError, StoreError, nearest
 from harness.method.protocol import REQUIRED, check_method
+from harness.system.files import save_text
 
 BUILT_IN: Mapping[str, str] = {
     "bml": "methods.bml:Bml",
@@ -31,6 +33,7 @@ BUILT_IN: Mapping[str, str] = {
     "softmax": "methods.margin:Softmax",
 }
 GROUP = "fsbench.methods"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,98 @@ class Loaded:
 
 
 def load(reference: str) -> Loaded:
-    """Load a method by name, ``./mine.py`` or ``./mine.py:Mine``.
+    """Load what the user types: a name, ``./mine.py`` or ``./mine.py:Mine``; for what is stored, ``load_stored``.
 
     Raises:
         ConfigError: for an unknown name, with the nearest one.
         PluginError: when the file cannot be read, does not import, or holds no method.
     """
-    if _is_file(reference):
-        return _from_file(reference)
+    return _from_file(reference) if _is_file(reference) else _registered(reference)
+
+
+def load_stored(reference: MethodReference, cache: Path, place: str = "") -> Loaded:
+    """Load the method of a stored run; every load of a reference that was read from somewhere goes through here.
+
+    A record may come from anybody, so its reference decides nothing: what is loaded is a registered name, or a file that
+    the user has named at a prompt (``vouch``) and that still has that text. The bytes that are hashed are the bytes that
+    run.
+
+    Args:
+        reference: as it was stored.
+        cache: where ``vouch`` wrote.
+        place: a copy of the file to look at first (a snapshot), else empty.
+
+    Raises:
+        ConfigError: when no such method is registered, the file has not been named here or has another text, or what is
+            found is of another name or version.
+        PluginError: when it does not import.
+    """
+    if reference.source_sha256:
+        loaded = _from_bytes(*_same_text(reference, cache, place))
+    elif reference.reference in installed():
+        loaded = _registered(reference.reference)
+    else:
+        raise ConfigError(
+            f"The run was made by a method called {reference.reference!r:.80}, which is not registered here, and it names no "
+            "text of a file. `fsbench methods` lists what there is; install the package it comes from."
+        )
+    found = loaded.reference
+    if (found.name, found.version) != (reference.name, reference.version):
+        raise ConfigError(
+            f"The run was made by {reference.name} {reference.version}; here is version {found.version} of {found.name}, "
+            "which may count otherwise. Install the fsbench that made it, or run anew."
+        )
+    return loaded
+
+
+def vouch(reference: MethodReference, cache: Path) -> None:
+    """Remember that the user named a file of his own, so that runs of this very text may load it again.
+
+    Raises:
+        StoreError: when the cache cannot be written.
+    """
+    if reference.source_sha256:
+        path = _split(reference.reference)[0].absolute()
+        try:
+            save_text(_word(reference, cache), str(path))
+        except OSError as error:
+            raise StoreError(
+                f"{cache} could not be written: {error.strerror}. Free some space, or set FSBENCH_CACHE."
+            ) from error
+
+
+def vouch_for(typed: str, reference: MethodReference, cache: Path) -> None:
+    """Take the user's word, ``--method ./mine.py``, for the file of a stored run.
+
+    Raises:
+        ConfigError: when there is no such file, or its sha256 is not that of the run.
+    """
+    path = _split(typed)[0]
+    digest = hashlib.sha256(_bytes_of(path)).hexdigest()
+    if digest != reference.source_sha256:
+        wanted = reference.source_sha256[:12] or "none, since the method is a registered one"
+        raise ConfigError(
+            f"--method {typed} is not the text that made the run: its sha256 begins {digest[:12]}, that of the run is "
+            f"{wanted}. Ask whoever made the run for the file, or run anew."
+        )
+    vouch(MethodReference(str(path), reference.name, reference.version, digest), cache)
+
+
+def refuse_unnamed(reference: MethodReference, cache: Path) -> None:
+    """Refuse the file of a stored run that the user never named.
+
+    Raises:
+        ConfigError: saying how to name it.
+    """
+    if reference.source_sha256 and not _word(reference, cache).is_file():
+        raise ConfigError(
+            f"The run was made by a file, {reference.reference!r:.120}, whose text (sha256 {reference.source_sha256[:12]}…) "
+            "you have not named here. Nothing of it was executed. Read the file; if you trust it, type the same command "
+            "with --method ./mine.py, its path."
+        )
+
+
+def _registered(reference: str) -> Loaded:
     targets = installed()
     if reference not in targets:
         raise ConfigError(
@@ -123,19 +210,52 @@ def _is_file(reference: str) -> bool:
     return path.endswith(".py") or "/" in path
 
 
-def _from_file(reference: str) -> Loaded:
+def _split(reference: str) -> tuple[Path, str]:
+    """The path of ``./mine.py`` or ``./mine.py:Mine``, and the name of the class or nothing."""
     text, _, class_name = reference.partition(".py:")
-    path = Path(text + ".py" if class_name else text).expanduser()
+    return Path(text + ".py" if class_name else text).expanduser(), class_name
+
+
+def _bytes_of(path: Path) -> bytes:
     if not path.is_file():
         raise PluginError(
             f"There is no file {path}. A method of your own is written ./mine.py or ./mine.py:Mine."
         )
-    source = path.read_bytes()
+    return path.read_bytes()
+
+
+def _from_file(reference: str) -> Loaded:
+    path, class_name = _split(reference)
+    return _from_bytes(path, _bytes_of(path), class_name)
+
+
+def _from_bytes(path: Path, source: bytes, class_name: str) -> Loaded:
     digest = hashlib.sha256(source).hexdigest()
-    module = _execute(path, source, f"fsbench_user_{path.stem}_{digest[:12]}")
+    module = _execute(path, source, f"fsbench_user_{path.stem}_{digest}")
     cls = _pick(module, path, class_name)
     check_method(cls, f"{path}:{cls.__name__}")
     return Loaded(cls, MethodReference(f"{path}:{cls.__name__}", cls.name, cls.version, digest))
+
+
+def _word(reference: MethodReference, cache: Path) -> Path:
+    """The file that keeps the user's word for a text: named by its sha256, it holds the path that was typed."""
+    digest = reference.source_sha256
+    return cache / "named" / (digest if _SHA256.fullmatch(digest) else "none")
+
+
+def _same_text(reference: MethodReference, cache: Path, place: str) -> tuple[Path, bytes, str]:
+    """Find a file with the text of a stored run among the places where it may be; its bytes are read once."""
+    refuse_unnamed(reference, cache)
+    path, class_name = _split(reference.reference)
+    named = Path(_word(reference, cache).read_text())
+    for candidate in ([_split(place)[0]] if place else []) + [path, named]:
+        source = candidate.read_bytes() if candidate.is_file() else b""
+        if hashlib.sha256(source).hexdigest() == reference.source_sha256:
+            return candidate, source, class_name
+    raise ConfigError(
+        f"{path} was changed after the runs were planned, or is gone: no file with the text of the run (sha256 "
+        f"{reference.source_sha256[:12]}…) is there. Type `fsbench run` again, or name a copy with --method ./mine.py."
+    )
 
 
 def _execute(path: Path, source: bytes, name: str) -> ModuleType:

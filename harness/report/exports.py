@@ -19,6 +19,7 @@ from harness.report.formats import percent
 from harness.report.pages.index_page import Cell, Family, Line
 from harness.report.pages.method_page import MethodPage
 from harness.report.pages.setting_page import Entry, SettingPage
+from harness.system.text import visible
 
 FIELDS = (
     "setting", "note", "metric", "method", "config", "recipe", "backbone", "image_size", "accuracy", "half_width_95",
@@ -216,9 +217,10 @@ def markdown(text: str) -> str:
 
 
 def csv_cell(value: Any) -> Any:
-    """Write lists in one cell; a text that a spreadsheet would run as a formula gets an apostrophe."""
+    """Write lists in one cell, control characters as escapes; what a spreadsheet would run gets an apostrophe."""
     if isinstance(value, list):
-        return " ".join(map(str, value))
+        return visible(" ".join(map(str, value)))
+    value = visible(value) if isinstance(value, str) else value
     return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") and value else value
 
 

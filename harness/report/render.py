@@ -17,6 +17,7 @@ from harness.report.pages.counts_script import counts_script
 from harness.report.pages.run_page import Curve
 from harness.report.pages.setting_page import SettingPage
 from harness.store import Store, StoredRun
+from harness.system.text import visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -138,7 +139,7 @@ def _print(path: Path, template: str, **context: Any) -> None:
 
 def _text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+    path.write_text(visible(text, lines=True), encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 @cache

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Sequence
@@ -45,13 +46,15 @@ def complete(runs: Path) -> list[Path]:
 
 
 def outcome(runs: Path, run_id: str) -> dict[str, Any] | None:
-    """The ``run.json`` of a complete run, None while there is none that counts."""
+    """The ``run.json`` of a complete run, None while there is none that counts; one that is rotten does not."""
     if (partial_folder(runs, run_id) / _FORCED).exists():
         return None
     try:
-        return json.loads((runs / run_id / "run.json").read_text())
-    except (FileNotFoundError, NotADirectoryError):
+        found = json.loads((runs / run_id / "run.json").read_text())
+    except (OSError, ValueError, RecursionError):
         return None
+    is_told = isinstance(found, dict) and isinstance(found.get("traceback"), str)
+    return found if is_told and found.get("status") in ("done", "failed") else None
 
 
 def is_done(runs: Path, run_id: str) -> bool:
@@ -77,6 +80,16 @@ def wants_new_features(runs: Path, run_id: str) -> bool:
         return False
     marker.write_text("the features are new")
     return True
+
+
+def set_aside(runs: Path, run_id: str) -> Path:
+    """Move a rotten run folder out of the way, as ``.rotten-<id>-<n>``; the run counts as not done then."""
+    for n in itertools.count():
+        place = runs / f".rotten-{run_id}-{n}"
+        if not place.exists():
+            (runs / run_id).rename(place)
+            return place
+    raise AssertionError("there is always a free name")
 
 
 def clear(runs: Path, run_id: str) -> None:

@@ -15,7 +15,7 @@ from harness.errors import ConfigError, FsbenchError, nearest
 from harness.images.augmentations import is_cropped
 from harness.method import Need, defaults, hyper, needs_of, recipes, registry, traits
 from harness.runs.request import Request
-from harness.runs.spec import FitSpec, RunSpec
+from harness.runs.spec import FitSpec, RunSpec, check_spec
 
 Spec = TypeVar("Spec", bound=FitSpec)
 
@@ -54,9 +54,11 @@ def plan(
     chosen = {s.name: s for pattern in settings for s in benchmarks.expand(pattern)}
     images = Images(data)
     weights_sha256 = _weights(request, loaded)
-    templates = (
+    templates = [
         make_spec(method, setting, request, images) for method in loaded for setting in chosen.values()
-    )
+    ]
+    for template in templates:
+        check_spec(template)
     return [
         replace(with_seed(template, seed), weights_sha256=weights_sha256)
         for template in templates
@@ -201,6 +203,12 @@ class _Fits:
         parts["config"] = {name: value for name, value in parts["config"].items() if value.phase == "fit"}
         parts["data_digest"] = {r: d for r, d in parts["data_digest"].items() if r != "novel"}
         return FitSpec(**parts, **trained_alike)
+
+
+def methods_of(specs: Iterable[FitSpec]) -> set[registry.MethodReference]:
+    """The methods of some specifications and of every fit that they require."""
+    every = list(specs)
+    return {fit.method for fit in (*every, *built_on(every))}
 
 
 def built_on(specs: Iterable[FitSpec]) -> list[FitSpec]:

@@ -8,18 +8,23 @@ import os
 import shutil
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import StoreError
+from harness.errors import RecordError, StoreError
+from harness.runs.schema import FORMAT as FORMAT
+from harness.runs.schema import HEADER, LARGEST_JSON
 from harness.runs.spec import RunSpec
+from harness.system.arrays import read_npz
 from harness.system.files import swap_folder
+from harness.system.records import load_json
+from harness.system.text import all_visible, visible
 
-FORMAT = 1
+REPORTED_BY = "reported_by"  # beside it: which bundle or database said so
 SELF_REPORTED = "self_reported"  # in the provenance of what was imported or scored: nobody here saw it made
 
 
@@ -113,6 +118,22 @@ class RunResult:
             digest.update(np.ascontiguousarray(self.counts[metric].n_query, "<i8").tobytes())
         return digest.hexdigest()
 
+    def made_visible(self) -> RunResult:
+        """The same result, with escapes in the place of control characters that a method, a device or a folder named."""
+        episodes = self.episodes
+        if episodes is not None:
+            names, groups = (
+                tuple(map(visible, told)) for told in (episodes.class_names, episodes.class_groups)
+            )
+            episodes = replace(episodes, class_names=names, class_groups=groups)
+        return replace(
+            self,
+            episodes=episodes,
+            provenance=all_visible(dict(self.provenance)),
+            curves=tuple(all_visible(dict(point)) for point in self.curves),
+            traceback=visible(self.traceback, lines=True),
+        )
+
     def save(self, runs: Path, log_file: Path | None = None) -> Path:
         """Write ``runs/<id>/{run.json,result.npz,log.txt}`` aside, then rename; an older folder is replaced whole.
 
@@ -145,26 +166,30 @@ class RunResult:
         """Read a run folder.
 
         Raises:
-            StoreError: when a file is missing, truncated or from a newer version.
+            RecordError: when a file is missing, truncated, too large, from a newer version, or holds what no run has.
         """
         try:
-            header = json.loads((folder / "run.json").read_text())
-            if header["format"] != FORMAT:
-                raise StoreError(
+            header = _read_json(folder / "run.json")
+            if isinstance(header, dict) and type(header.get("format")) is int and header["format"] > FORMAT:
+                raise RecordError(
                     f"{folder} was written in run format {header['format']}; this fsbench reads {FORMAT}. "
                     "Install the version that wrote it."
                 )
-            with np.load(folder / "result.npz", allow_pickle=False) as npz:
-                arrays = {name: npz[name] for name in npz.files}
-            result = cls._assemble(header, arrays)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise StoreError(
+            HEADER(header, "run.json")
+            result = cls._assemble(header, read_npz(folder / "result.npz"))
+        except (RecordError, OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise RecordError(
                 f"{folder} is not a complete run folder ({type(error).__name__}: {error}). "
                 "Delete it and run again."
             ) from error
         if result.digest != header["digest"]:
-            raise StoreError(
+            raise RecordError(
                 f"{folder}: result.npz does not match the digest in run.json. Delete it and run again."
+            )
+        if result.spec.id != header["id"]:
+            raise RecordError(
+                f"{folder}: the id in run.json, {header['id']}, is not that of its specification, {result.spec.id}. Delete "
+                "it and run again."
             )
         return result
 
@@ -218,3 +243,9 @@ class RunResult:
             curves=tuple(header["curves"]),
             traceback=header["traceback"],
         )
+
+
+def _read_json(path: Path) -> Any:
+    """A file as JSON; not more of it than a record may have."""
+    with path.open("rb") as file:
+        return load_json(file.read(LARGEST_JSON + 1), LARGEST_JSON)

@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from harness.errors import StoreError
+from harness.errors import ConfigError, RecordError
 from harness.method.hyper import ConfigValue
 from harness.method.registry import MethodReference
+from harness.system import records
 
 EMBED_BATCH = 256  # images per embedding call
 SCORED = "scored"  # reference of what has no method here
@@ -156,18 +157,19 @@ class FitSpec:
         """Rebuild a spec from ``to_json``.
 
         Raises:
-            StoreError: when a field is missing or unknown.
+            RecordError: when a field is missing or unknown, or its value is not one that the field may have.
         """
         try:
             fields = dict(data)
             fields.pop("per_rank_batch", None)
+            (_RUN_SHAPE if issubclass(cls, RunSpec) else _FIT_SHAPE)(fields, "spec")
             fields["method"] = MethodReference(**fields["method"])
             fields["config"] = {k: ConfigValue(**v) for k, v in fields["config"].items()}
             fields["seen"] = tuple(fields.get("seen", ()))
             fields["required"] = {k: FitSpec.from_json(v) for k, v in fields.get("required", {}).items()}
             return cls(**fields)
-        except (TypeError, KeyError, AttributeError) as error:
-            raise StoreError(f"This is not a run specification of this version: {error}.") from error
+        except (TypeError, KeyError, AttributeError, ValueError, RecursionError) as error:
+            raise RecordError(f"This is not a run specification of this version: {error}.") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,3 +297,40 @@ def _identity(spec: FitSpec) -> dict[str, Any]:
 def _digest(identity: Mapping[str, Any], length: int | None = None) -> str:
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def _check_fit(value: Any, name: str) -> None:
+    _FIT_SHAPE(value, name)
+
+
+# What the types above leave open: ranges, and text that may be longer. A record from anybody is checked against it.
+_OPEN: Mapping[str, records.Shape] = {
+    "method": records.of(MethodReference, reference=records.text(1_000)),
+    "config": records.mapping(records.of(ConfigValue, value=records.anything(is_finite=False))),
+    "image_size": records.whole(1, 1 << 16),
+    "channels": records.whole(0, 1 << 16),
+    "world_size": records.whole(1, 1 << 20),
+    "required": records.mapping(_check_fit, 100),
+}
+_FIT_SHAPE = records.of(FitSpec, **_OPEN)
+_RUN_SHAPE = records.of(
+    RunSpec,
+    **_OPEN,
+    n_way=records.whole(1, 1 << 16),
+    shot=records.whole(1, 1_000_000),
+    n_query=records.whole(1, 1_000_000),
+    n_episodes=records.whole(1, 1_000_000),
+    embed_batch=records.whole(1, 1 << 30),
+)
+
+
+def check_spec(spec: RunSpec) -> None:
+    """Check a specification made here as one from elsewhere is checked, before anything is done for it.
+
+    Raises:
+        ConfigError: when a value would be refused by whoever reads it.
+    """
+    try:
+        _RUN_SHAPE(json.loads(json.dumps(spec.to_json())), "spec")
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"This run cannot be planned: {error}.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,12 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InternalErr
 from sqlalchemy.pool import NullPool
 
 from harness.errors import StoreError
+from harness.system.text import visible
 
 _KNOWN = "Give the path of a SQLite file, such as results.db, or postgresql+psycopg://user@host/database."
 BUSY_SECONDS = 30
+_LONGEST_VALUE = 256 << 20  # bytes of one text or blob
+_STEPS = 100_000  # of SQLite's machine between two looks at Ctrl-C: some milliseconds
 _ADVISORY_LOCK = 0x66736265  # "fsbe": any number that every fsbench agrees on
 
 # What the drivers say (lower case) → what it means and what to type.
@@ -34,7 +38,7 @@ _CAUSES = (
         "Wait until it ends, then type the same command again.",
     ),
     (
-        ("not a database", "malformed", "unsupported file format"),
+        ("not a database", "malformed", "unsupported file format", "too big", "unsafe use of"),
         "it is not a database, or a damaged one (truncated copy?). It was left as it is. Move it away and type "
         "`fsbench collect`, which rebuilds results.db from the run folders.",
     ),
@@ -100,8 +104,14 @@ def as_store_error(engine: Engine) -> Iterator[None]:
     """Turn what a driver reports about the disk, the file or the server into a StoreError."""
     try:
         yield
+    except OverflowError as error:
+        raise StoreError(
+            f"The database {name_of(engine)} holds a number that is too large ({error})."
+        ) from error
     except DBAPIError as error:
-        text = str(error.orig).strip()
+        text = visible(str(error.orig).strip())
+        if text == "interrupted":  # by the handler of `_distrust`, in which Ctrl-C arrived
+            raise KeyboardInterrupt from error
         causes = [advice for phrases, advice in _CAUSES if any(phrase in text.lower() for phrase in phrases)]
         about_surroundings = (
             isinstance(error, OperationalError | InternalError) or type(error) is DatabaseError
@@ -121,7 +131,8 @@ def _sqlite_engine(url: URL) -> Engine:
     engine = create_engine(url, poolclass=NullPool, connect_args=arguments)
 
     @event.listens_for(engine, "connect")
-    def _check_foreign_keys(driver_connection: Any, _record: Any) -> None:
+    def _settle(driver_connection: Any, _record: Any) -> None:
+        _distrust(driver_connection)
         driver_connection.execute("PRAGMA foreign_keys = ON")
 
     @event.listens_for(engine, "begin")
@@ -137,6 +148,22 @@ def _sqlite_engine(url: URL) -> Engine:
         context.is_disconnect = False
 
     return engine
+
+
+def _distrust(connection: sqlite3.Connection) -> None:
+    """Read a file as one that somebody may have prepared: nothing in it is run, and nothing of it takes all memory."""
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+    connection.execute("PRAGMA mmap_size = 0")
+    defensive = getattr(sqlite3, "SQLITE_DBCONFIG_DEFENSIVE", None)
+    if defensive is not None:  # from Python 3.12 on
+        connection.setconfig(defensive, True)  # type: ignore[attr-defined,unused-ignore]
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, 1 << 20)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    connection.text_factory = lambda text: text.decode("utf-8", "backslashreplace")
+    # Without a look now and then, Ctrl-C would wait for the end of the statement; an error in the handler ends it.
+    connection.set_progress_handler(lambda: 0, _STEPS)
 
 
 def _postgresql_engine(url: URL) -> Engine:

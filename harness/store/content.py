@@ -7,6 +7,7 @@ import json
 
 from sqlalchemy import Connection, select
 
+from harness.runs import REPORTED_BY
 from harness.store.hardness import every_hardness
 from harness.store.lists import list_sha256, read_list
 from harness.store.models import episode_list, run
@@ -15,12 +16,18 @@ from harness.store.rechecks import read_rechecks
 from harness.store.trials import read_trials
 
 
+def _without_source(provenance: str) -> str:
+    """Provenance without the name of whoever reported it, which is about this database, as the time of storing is."""
+    told = json.loads(provenance)
+    return json.dumps({k: v for k, v in told.items() if k != REPORTED_BY}, sort_keys=True)
+
+
 def content_sha256(connection: Connection, *, provenance: bool) -> str:
     """sha256 over runs, counts, predictions, rechecks, trials, lists and their hardness; not over keys and the time of storing."""
     digest = hashlib.sha256(b"fsbench content v1")
     for row in connection.execute(select(run).order_by(run.c.id, run.c.replicate)).all():
         said = [row.id, row.replicate, row.status, row.spec, row.curves, row.traceback]
-        said += [row.provenance, row.finished] if provenance else []
+        said += [_without_source(row.provenance), row.finished] if provenance else []
         digest.update(json.dumps(said).encode())
         if row.self_reported:
             digest.update(b"self-reported")

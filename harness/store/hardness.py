@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Row, select
 
+from harness.errors import RecordError
 from harness.runs.findings import Hardness
+from harness.runs.schema import EXTRACTOR, LARGEST_JSON
 from harness.store.models import hardness
+from harness.system.records import load_json
+from harness.system.text import all_visible, visible
+
+log = logging.getLogger("fsbench.store")
 
 MICRO = 1e6  # stored in millionths, so that every database has the same whole numbers
 
@@ -37,15 +44,25 @@ def keep_hardness(connection: Connection, measured: Hardness, *, replace: bool =
 
 
 def read_hardness(connection: Connection, episode_digest: str, novel_digest: str) -> Hardness | None:
-    """The hardness of a list over these images; None where none was measured."""
-    row = _find(connection, episode_digest, novel_digest)
-    return None if row is None else _read(row)
+    """The hardness of a list over these images; None where none was measured, or what is stored cannot be read."""
+    try:
+        row = _find(connection, episode_digest, novel_digest)
+        return None if row is None else _read(row)
+    except (RecordError, ValueError, TypeError) as error:
+        log.warning(
+            "left out: the hardness of the list %s: %s",
+            visible(str(episode_digest))[:12],
+            visible(str(error)),
+        )
+        return None
 
 
 def every_hardness(connection: Connection) -> list[Hardness]:
-    """All that is stored, in the order of digests."""
+    """All that is stored and readable, in the order of digests."""
     order = (hardness.c.episode_digest, hardness.c.novel_digest)
-    return [_read(row) for row in connection.execute(select(hardness).order_by(*order))]
+    keys = connection.execute(select(*order).order_by(*order)).all()
+    found = (read_hardness(connection, *key) for key in keys)
+    return [measured for measured in found if measured is not None]
 
 
 def _is(episode_digest: str, novel_digest: str) -> tuple[Any, ...]:
@@ -67,8 +84,17 @@ def _row(measured: Hardness) -> dict[str, Any]:
 
 
 def _read(row: Row[Any]) -> Hardness:
+    """A row as what was measured.
+
+    Raises:
+        ValueError: when it is not what a measurement writes.
+    """
+    extractor = load_json(row.extractor, LARGEST_JSON)
+    EXTRACTOR(extractor, "extractor")
     omega = row.omega.astype(np.float64) / MICRO
-    return Hardness(row.episode_digest, row.novel_digest, json.loads(row.extractor), omega)
+    if omega.shape != (row.n_episodes,) or np.any(omega < 0):
+        raise ValueError(f"it has the shape {omega.shape} for {row.n_episodes} episodes, or is negative")
+    return Hardness(row.episode_digest, row.novel_digest, all_visible(extractor), omega)
 
 
 def _order(row: Mapping[str, Any]) -> tuple[int, str, bytes]:

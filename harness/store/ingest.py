@@ -1,23 +1,27 @@
 """Put one result into the database, so that the order and the number of times results arrive do not matter.
 
 What is stored for a run id is the union of its done results, one row per digest. A failure is kept only while
-there is no done result. Where one digest arrives twice, everything beside the counts (provenance, curves, …) is
-taken from the one that finished last, ties broken by the text, so that any two databases merge to the same.
+there is no done result. Where one digest arrives twice, everything beside the counts (provenance, curves, predictions, …)
+is taken from what was made here, if any was; among equals from the one that finished last, ties broken by the text, so that
+any two databases merge to the same. What somebody reports never changes what is said of a run made here.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from sqlalchemy import Connection, delete, select, update
 
-from harness.errors import StoreError
-from harness.runs import SELF_REPORTED, RunResult
+from harness.errors import RecordError
+from harness.runs import REPORTED_BY, SELF_REPORTED, RunResult
+from harness.runs.agreement import find_problems
 from harness.store import models
 from harness.store.lists import keep_list
 from harness.store.models import IntArray, insert_columns, insert_row, spec_columns
+from harness.system.text import visible
 
 Outcome = Literal["new", "known", "replicate", "replaced"]
 
@@ -37,6 +41,7 @@ def ingest_result(connection: Connection, result: RunResult, created: str) -> Ou
     Raises:
         StoreError: when it contradicts itself or the stored episode list.
     """
+    result = replace(result, traceback=visible(result.traceback, lines=True))
     refuse_inconsistent(result)
     run = models.run
     query = select(run.c.pk, run.c.replicate, run.c.status).where(run.c.id == result.spec.id)
@@ -60,54 +65,14 @@ def refuse_inconsistent(result: RunResult) -> None:
     """Check that a result says what its spec promises.
 
     Raises:
-        StoreError: naming everything that does not fit.
+        RecordError: naming everything that does not fit.
     """
-    spec, problems = result.spec, []
-    if (result.status == "done") != bool(result.counts):
-        problems.append(f"its status is {result.status} with {len(result.counts)} metrics")
-    if spec.n_episodes < 1:
-        problems.append("it has no episodes")
-    for name, counts in result.counts.items():
-        shape = (spec.n_episodes,)
-        if counts.n_correct.shape != shape or counts.n_query.shape != shape:
-            problems.append(f"{name} has counts for {counts.n_correct.shape} episodes")
-        elif np.any(counts.n_correct < 0) or np.any(counts.n_correct > counts.n_query):
-            problems.append(f"{name} counts more correct predictions than queries, or fewer than none")
-        labels = counts.predictions
-        if labels is not None and (labels.ndim != 2 or len(labels) != spec.n_episodes):
-            problems.append(f"{name} has predictions of shape {labels.shape}")
-        elif labels is not None and np.any(labels >= spec.n_way):
-            problems.append(f"{name} predicts labels beyond {spec.n_way} ways")
-    problems += _list_problems(result)
+    spec, problems = result.spec, find_problems(result)
     if problems:
-        raise StoreError(
+        raise RecordError(
             f"Run {spec.id} ({spec.method.name} on {spec.setting}, {spec.n_episodes} episodes) was not stored: "
             f"{'; '.join(problems)}. Delete runs/{spec.id} and run again."
         )
-
-
-def _list_problems(result: RunResult) -> list[str]:
-    spec, table, problems = result.spec, result.episodes, []
-    if table is None:
-        return []
-    is_joint = any(
-        "/" in name for name in result.counts
-    )  # some labels have no query, base ones no drawn support
-    n_asked = min(spec.n_way, table.classes.shape[-1]) if is_joint else spec.n_way
-    n_drawn = min(n_asked, table.support.shape[1]) if is_joint and table.support.ndim == 3 else n_asked
-    shapes = {"classes": (n_asked,), "support": (n_drawn, spec.shot), "query": (n_asked, spec.n_query)}
-    for name, last in shapes.items():
-        shape = getattr(table, name).shape
-        if shape != (spec.n_episodes, *last):
-            problems.append(f"its episode list has {name} of shape {shape}")
-    n_classes = len(table.class_names)
-    if (
-        len(table.class_groups) != n_classes
-        or np.any(table.classes < 0)
-        or np.any(table.classes >= n_classes)
-    ):
-        problems.append(f"its episodes name classes outside the {n_classes} listed")
-    return problems
 
 
 def _insert(connection: Connection, result: RunResult, created: str) -> None:
@@ -139,7 +104,7 @@ def _beside_counts(result: RunResult) -> dict[str, str]:
         "provenance": _json({k: v for k, v in result.provenance.items() if k != SELF_REPORTED}),
         "spec": _json(result.spec.to_json()),
         "curves": _json([dict(point) for point in result.curves]),
-        "traceback": result.traceback.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0"),
+        "traceback": result.traceback,
     }
 
 
@@ -153,17 +118,29 @@ def _renew(connection: Connection, pk: int, result: RunResult, created: str) -> 
     columns = [run.c[name] for name in mine]
     query = select(*columns, run.c.created, run.c.self_reported).where(run.c.pk == pk)
     kept = connection.execute(query).one()._asdict()
-    first_seen, was_reported = kept.pop("created"), kept.pop("self_reported")
-    newest = max(kept, mine, key=lambda row: tuple(row.values()))  # "finished" comes first
+    first_seen, was_reported = kept.pop("created"), bool(kept.pop("self_reported"))
     change = update(run).where(run.c.pk == pk)
-    if newest != kept:
-        connection.execute(change.values(newest))
     if created < first_seen:
         connection.execute(change.values(created=created))
-    if was_reported and not _self_reported(result):
-        connection.execute(change.values(self_reported=0))  # somebody made it with this harness, after all
+    is_reported = bool(_self_reported(result))
+    if is_reported and not was_reported:
+        return  # what was made here is not changed by what somebody says of it
+    if was_reported and not is_reported:  # somebody made it with this harness, after all
+        connection.execute(change.values(self_reported=0, **mine))
+        connection.execute(delete(models.prediction).where(models.prediction.c.run_pk == pk))
+    else:
+        newest = max(kept, mine, key=_rank)
+        if newest != kept:
+            connection.execute(change.values(newest))
     for name in result.counts:
         _keep_predictions(connection, pk, _metric_pk(connection, name), result, name)
+
+
+def _rank(row: dict[str, str]) -> tuple[str, ...]:
+    """Order of what is said beside the counts: who finished last, then the text; who reported it only at the very end."""
+    said = json.loads(row["provenance"])
+    origin = str(said.pop(REPORTED_BY, ""))
+    return row["finished"], _json(said), row["spec"], row["curves"], row["traceback"], origin
 
 
 def _keep_predictions(connection: Connection, pk: int, metric_pk: int, result: RunResult, name: str) -> None:

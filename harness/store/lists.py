@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Row, select, update
 
-from harness.errors import StoreError
+from harness.errors import RecordError, StoreError
 from harness.runs import EpisodeTable, RunSpec
 from harness.store.models import IntArray, episode_class, episode_list, insert_columns, insert_row, list_class
+from harness.system.text import visible
 
 
 def keep_list(connection: Connection, spec: RunSpec, table: EpisodeTable) -> None:
@@ -49,15 +50,38 @@ def read_list(connection: Connection, digest: str) -> EpisodeTable:
             f"No stored run evaluated the episode list {digest[:12]}…, so it is not in this database. "
             "Type `fsbench run` with its setting first."
         )
+    try:
+        return _table(connection, row)
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
+        raise RecordError(
+            f"The stored episode list {digest[:12]!a}… cannot be read ({error}): the database was edited or damaged. Move the "
+            "file away and type `fsbench collect`, which rebuilds results.db from the run folders."
+        ) from error
+
+
+def _table(connection: Connection, row: Row[Any]) -> EpisodeTable:
+    """A row as a list.
+
+    Raises:
+        ValueError: when its parts do not fit together.
+    """
     names = select(list_class.c.name, list_class.c.class_group).where(list_class.c.list_pk == row.pk)
     classes = connection.execute(names.order_by(list_class.c.class_id)).all()
-    return EpisodeTable(
+    table = EpisodeTable(
         classes=_classes(connection, row),
         support=row.support.astype(np.int32),
         query=row.query.astype(np.int32),
-        class_names=tuple(c.name for c in classes),
-        class_groups=tuple(c.class_group for c in classes),
+        class_names=tuple(visible(c.name) for c in classes),
+        class_groups=tuple(visible(c.class_group) for c in classes),
     )
+    n, n_way = row.n_stored, row.n_way
+    if table.query.shape != (n, n_way, row.n_query) or table.support.shape[::2] != (n, row.shot):
+        raise ValueError(f"its images have the shapes {table.support.shape} and {table.query.shape}")
+    if table.support.shape[1] > n_way or not (
+        0 <= table.classes.min(initial=0) <= table.classes.max(initial=0) < len(classes)
+    ):
+        raise ValueError(f"its episodes name classes outside the {len(classes)} listed")
+    return table
 
 
 def list_sha256(table: EpisodeTable) -> str:
@@ -128,7 +152,7 @@ def _refuse_contradiction(spec: RunSpec, stored: EpisodeTable, table: EpisodeTab
     if (stored.class_names, stored.class_groups) != (table.class_names, table.class_groups):
         differing.append("class names")
     if differing:
-        raise StoreError(
+        raise RecordError(
             f"Run {spec.id} ({spec.setting}) brings the episode list {spec.episode_digest[:12]}…, but its "
             f"{' and '.join(differing)} differ from those stored under this digest. Nothing was stored. One of "
             f"the two is damaged: delete runs/{spec.id} and run again; if the message comes back, the database "

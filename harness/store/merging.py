@@ -15,7 +15,9 @@ import numpy as np
 from harness.errors import ConfigError
 from harness.runs import RunSpec
 from harness.store import Store
+from harness.store.connection import engine_for, name_of
 from harness.store.migrations import VERSION, stored_version
+from harness.system.text import visible
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,10 @@ def merge(store: Store, locations: Sequence[str]) -> dict[str, Mapping[str, int]
     outcomes: dict[str, Mapping[str, int]] = {}
     for location in locations:
         with _opened(location) as other:
-            outcomes[location] = {str(what): n for what, n in store.merge(other).items()}
+            origin = name_of(engine_for(location)) if "://" in location else Path(location).name
+            outcomes[location] = {
+                str(what): n for what, n in store.merge(other, visible(origin)[:300]).items()
+            }
     return outcomes
 
 

@@ -9,7 +9,8 @@ from sqlalchemy import Connection, Engine, inspect, select, text, update
 
 from harness.errors import StoreError
 from harness.store.connection import engine_for, name_of, read_transaction, sqlite_path, write_transaction
-from harness.store.models import CREATE_EPISODE_ACCURACY, fsbench_schema, metadata
+from harness.store.models import CREATE_EPISODE_ACCURACY, episode_accuracy, fsbench_schema, metadata
+from harness.system.text import visible
 
 VERSION = 3
 
@@ -59,6 +60,7 @@ def open_engine(location: str | Path, *, create: bool) -> Engine:
         _make_folder(engine)
     with read_transaction(engine) as connection:
         version = _version(connection)
+        _refuse_foreign(connection, version)
     if version == 0 and not create:
         raise _absent(engine)
     if version < VERSION:
@@ -77,7 +79,9 @@ def stored_version(location: str | Path) -> int:
     if _is_absent(engine):
         return 0
     with read_transaction(engine) as connection:
-        return _version(connection)
+        version = _version(connection)
+        _refuse_foreign(connection, version)
+        return version
 
 
 def _version(connection: Connection) -> int:
@@ -87,9 +91,10 @@ def _version(connection: Connection) -> int:
     if not tables:
         return 0
     version = connection.scalar(select(fsbench_schema.c.version)) if fsbench_schema.name in tables else None
-    if version is None:
+    if type(version) is not int or version < 1:
+        told = visible(", ".join(sorted(tables)[:5]))[:300]
         raise StoreError(
-            f"{where} is a database of something else (its tables: {', '.join(sorted(tables)[:5])}). "
+            f"{where} is a database of something else (its tables: {told}). "
             "It was left as it is. Choose another place with --db."
         )
     if version > VERSION:
@@ -98,6 +103,50 @@ def _version(connection: Connection) -> int:
             "left as it is. Type `pip install --upgrade fsbench`, or choose another place with --db."
         )
     return int(version)
+
+
+def _refuse_foreign(connection: Connection, version: int) -> None:
+    """Refuse a SQLite file in which a name of ours stands for something else: a view, a virtual table, other columns.
+
+    Tables and views of other names are the user's own and are never read.
+
+    Raises:
+        StoreError: naming the first of them.
+    """
+    if connection.dialect.name != "sqlite" or version == 0:
+        return
+    master = text("SELECT type, name, tbl_name, sql FROM sqlite_master")
+    for kind, name, table_name, sql in connection.execute(master).all():
+        ours = metadata.tables.get(str(name).lower())
+        is_virtual = " ".join(str(sql).split()[:2]).upper() == "CREATE VIRTUAL"
+        problem = ""
+        if kind == "trigger" and str(table_name).lower() in metadata.tables:
+            problem = f"a trigger stands on its table {table_name}"
+        elif ours is not None and (kind != "table" or is_virtual):
+            problem = f"its {name} is {'a virtual table' if is_virtual else f'a {kind}'}"
+        elif (
+            ours is not None
+            and version == VERSION
+            and _columns(connection, ours.name) != [c.name for c in ours.c]
+        ):
+            problem = f"its table {name} has other columns"
+        elif (
+            kind == "view"
+            and name == episode_accuracy.name
+            and str(sql).split() != CREATE_EPISODE_ACCURACY.split()
+        ):
+            problem = f"its view {name} asks something else"
+        if problem:
+            raise StoreError(
+                f"{name_of(connection.engine)} is no database that fsbench wrote: {visible(problem)[:200]}. Nothing in it was "
+                "run, and it was left as it is. Choose another with --db."
+            )
+
+
+def _columns(connection: Connection, table: str) -> list[str]:
+    """Columns of a table, hidden and generated ones marked, so that they are none of ours."""
+    rows = connection.execute(text(f"SELECT name, hidden FROM pragma_table_xinfo('{table}')"))
+    return [f"{name} (generated)" if hidden else str(name) for name, hidden in rows]
 
 
 def _lift(connection: Connection) -> None:

@@ -31,8 +31,9 @@ from sqlalchemy import (
     table,
 )
 
-from harness.errors import StoreError
+from harness.errors import RecordError
 from harness.runs import RunSpec
+from harness.system.arrays import unpack
 
 IntArray = npt.NDArray[np.integer[Any]]
 
@@ -56,13 +57,13 @@ class PackedArray(TypeDecorator[IntArray]):
         return packer.compress(file.getbuffer()) + packer.flush()
 
     def process_result_value(self, value: bytes | None, dialect: Dialect) -> IntArray | None:
-        """Decompress."""
+        """Decompress, when the header says that it is an array of whole numbers and not too large."""
         if value is None:
             return None
         try:
-            return np.load(io.BytesIO(zlib.decompress(value)), allow_pickle=False)
-        except (zlib.error, ValueError, EOFError) as error:
-            raise StoreError(
+            return unpack(value)
+        except (ValueError, TypeError) as error:
+            raise RecordError(
                 f"The database holds a damaged array ({error}). Move the file away and type `fsbench collect`, "
                 "which rebuilds results.db from the run folders."
             ) from error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import logging
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,18 +24,24 @@ from sqlalchemy import (
     select,
 )
 
-from harness.errors import StoreError, nearest
+from harness.errors import RecordError, StoreError, nearest
 from harness.runs import SELF_REPORTED, Counts, EpisodeTable, RunResult, RunSpec
 from harness.runs.findings import Recheck, StoredRun
+from harness.runs.schema import CURVES, LARGEST_JSON, PROVENANCE, find_problem
 from harness.store.lists import read_list
 from harness.store.models import episode_accuracy, episode_list, metric, prediction, result, run
 from harness.store.rechecks import every_recheck, read_rechecks
+from harness.system.records import load_json
+from harness.system.text import all_visible, visible
 
 if TYPE_CHECKING:
     import pandas as pd
 
+log = logging.getLogger("fsbench.store")
 LONG_TEXTS = ("spec", "provenance", "curves", "traceback")
 Int64 = npt.NDArray[np.int64]
+_WHOLE_NUMBERS = re.compile(r"\d{1,18}(,\d{1,18})*")
+_FIRST_SEEN = (run.c.id, run.c.self_reported, run.c.created, run.c.replicate)  # made here before reported
 # As one text a column: numbers that come as rows take Python twice the time, and a leaderboard reads many.
 _COUNTS = (
     select(*(func.aggregate_strings(cast(result.c[name], Text), ",") for name in ("episode", "n_correct", "n_query")))
@@ -52,7 +59,15 @@ def runs_frame(connection: Connection, metrics: Sequence[str], filters: Mapping[
     columns = [column for column in run.c if column.name not in LONG_TEXTS]
     query = _chosen(select(*columns, *(_mean_accuracy(name) for name in metrics)), filters)
     names = [column.name for column in columns]
-    return _frame(connection.execute(query).all(), [*names, *metrics], metrics)
+    kinds = [str if isinstance(column.type, Text) else int for column in columns]
+    rows = [
+        row
+        for row in connection.execute(query).all()
+        if all(
+            isinstance(value, kind) for value, kind in zip(row, kinds, strict=False)
+        )  # metrics come after them
+    ]
+    return _frame(rows, [*names, *metrics], metrics)
 
 
 def run_column(connection: Connection, name: str, filters: Mapping[str, Any]) -> list[Any]:
@@ -67,24 +82,66 @@ def run_column(connection: Connection, name: str, filters: Mapping[str, Any]) ->
 def stored_runs(connection: Connection, filters: Mapping[str, Any]) -> list[StoredRun]:
     """Every run and replicate that passes the filters, in the order of ``runs_frame``, in a handful of queries.
 
+    A row that is not what a run writes is named in a warning and left out.
+
     Raises:
         StoreError: when a filter is not a column.
     """
     replicates: dict[str, tuple[str, ...]] = {}
-    ordered = select(run.c.id, run.c.replicate).order_by(run.c.id, run.c.created, run.c.replicate)
+    ordered = select(run.c.id, run.c.replicate).order_by(*_FIRST_SEEN)
     for run_id, replicate in connection.execute(ordered):
         replicates[run_id] = (*replicates.get(run_id, ()), replicate)
-    metrics: dict[int, list[str]] = {}
-    has_rows = select(result.c.episode).where(result.c.run_pk == run.c.pk, result.c.metric_pk == metric.c.pk)
-    both = run.join(metric, has_rows.correlate(run, metric).exists())
-    pairs = select(run.c.pk, metric.c.name).select_from(both)
-    for pk, name in connection.execute(pairs.order_by(metric.c.name)):
-        metrics.setdefault(pk, []).append(name)
+    counted = _counted(connection)
     rechecks = every_recheck(connection)
-    return [
-        _stored_run(row, replicates[row.id], tuple(metrics.get(row.pk, ())), rechecks.get(row.pk, ()))
-        for row in connection.execute(_chosen(select(run), filters))
-    ]
+    found = []
+    for row in connection.execute(_chosen(select(run), filters)):
+        try:
+            metrics = counted.get(row.pk, ())
+            found.append(_stored_run(row, replicates[row.id], metrics, rechecks.get(row.pk, ())))
+        except RecordError as error:
+            log.warning("left out: %s", error)
+    return found
+
+
+class _Counted(NamedTuple):
+    """What the rows of one metric of a run come to."""
+
+    name: str
+    n: int
+    first: int
+    last: int
+    n_correct: int
+    n_wrong: int
+    n_query: int
+
+    def problem(self, spec: RunSpec) -> str:
+        """What is wrong with them; empty when nothing is."""
+        if not all(type(value) is int for value in self[1:]) or not isinstance(self.name, str):
+            return "counts that are not whole numbers"
+        if (self.n, self.first, self.last) != (spec.n_episodes, 0, spec.n_episodes - 1):
+            return f"{self.n:,} counts of {self.name} for {spec.n_episodes:,} episodes"
+        most = spec.n_way * spec.n_query
+        is_possible = self.n_correct >= 0 and self.n_wrong >= 0 and self.n_query <= most
+        return "" if is_possible else f"counts of {self.name} that cannot be"
+
+
+def _counted(connection: Connection, run_pk: int | None = None) -> dict[int, tuple[_Counted, ...]]:
+    """Key of a run → its metrics, by name."""
+    low, high = func.min, func.max
+    columns = (
+        func.count(), low(result.c.episode), high(result.c.episode), low(result.c.n_correct),
+        low(result.c.n_query - result.c.n_correct), high(result.c.n_query),
+    )  # fmt: skip
+    query = select(result.c.run_pk, result.c.metric_pk, *columns).group_by(
+        result.c.run_pk, result.c.metric_pk
+    )
+    if run_pk is not None:
+        query = query.where(result.c.run_pk == run_pk)
+    names = {row.pk: row.name for row in connection.execute(select(metric.c.pk, metric.c.name))}
+    found: dict[int, list[_Counted]] = {}
+    for pk, metric_pk, *values in connection.execute(query):
+        found.setdefault(pk, []).append(_Counted(names.get(metric_pk, ""), *values))
+    return {pk: tuple(sorted(entries, key=lambda entry: str(entry.name))) for pk, entries in found.items()}
 
 
 def find_run(connection: Connection, prefix: str, replicate: str) -> StoredRun:
@@ -94,7 +151,7 @@ def find_run(connection: Connection, prefix: str, replicate: str) -> StoredRun:
         StoreError: when no id, or more than one, starts like this.
     """
     query = select(run).where(run.c.id.startswith(prefix.lower(), autoescape=True))
-    rows = connection.execute(query.order_by(run.c.id, run.c.created, run.c.replicate)).all()
+    rows = connection.execute(query.order_by(*_FIRST_SEEN)).all()
     by_id = {row.id: row for row in reversed(rows)}
     if len(by_id) > 1:
         listed = [f"{r.id} ({r.method}, {r.setting}, seed {r.seed})" for r in list(by_id.values())[:-11:-1]]
@@ -107,9 +164,8 @@ def find_run(connection: Connection, prefix: str, replicate: str) -> StoredRun:
         kept = ", ".join(row.replicate[:12] for row in rows)
         raise StoreError(f"Run {rows[0].id} has no replicate `{replicate}`; it has {kept}.")
     first, replicates = chosen[0], tuple(row.replicate for row in rows)
-    return _stored_run(
-        first, replicates, metric_names(connection, first.pk), read_rechecks(connection, first.pk)
-    )
+    counted = _counted(connection, first.pk).get(first.pk, ())
+    return _stored_run(first, replicates, counted, read_rechecks(connection, first.pk))
 
 
 def read_counts(connection: Connection, run_pk: int, metric_name: str) -> tuple[Int64, Int64]:
@@ -128,6 +184,8 @@ def read_counts(connection: Connection, run_pk: int, metric_name: str) -> tuple[
             f"Run number {run_pk} has no metric `{metric_name}`.{nearest(metric_name, known)} "
             f"It has: {', '.join(known) or 'none'}."
         )
+    if not all(_WHOLE_NUMBERS.fullmatch(text) for text in texts):
+        raise RecordError(f"Run number {run_pk} has counts of {metric_name!a} that are not whole numbers.")
     episode, n_correct, n_query = (np.fromstring(text, np.int64, sep=",") for text in texts)
     order = np.argsort(episode, kind="stable")  # databases promise none inside a text
     return n_correct[order], n_query[order]
@@ -165,7 +223,16 @@ def read_predictions(
 ) -> npt.NDArray[np.unsignedinteger[Any]] | None:
     """Predicted label per query, (E, n_query) uint8 or uint16; None when the run kept none for this metric."""
     query = select(prediction.c.labels).join(metric)
-    return connection.scalar(query.where(prediction.c.run_pk == run_pk, metric.c.name == metric_name))
+    labels = connection.scalar(query.where(prediction.c.run_pk == run_pk, metric.c.name == metric_name))
+    n_way, n_episodes = connection.execute(
+        select(run.c.n_way, run.c.n_episodes).where(run.c.pk == run_pk)
+    ).one()
+    if labels is None or (labels.ndim == 2 and len(labels) == n_episodes and labels.max(initial=0) < n_way):
+        return labels
+    raise RecordError(
+        f"The predictions of run number {run_pk} are not {n_episodes} rows of labels below {n_way}: the database was edited "
+        "or damaged. Move the file away and type `fsbench collect`, which rebuilds results.db from the run folders."
+    )
 
 
 def metric_names(connection: Connection, run_pk: int) -> tuple[str, ...]:
@@ -184,19 +251,25 @@ def episodes_frame(connection: Connection, run_ids: Collection[str]) -> pd.DataF
 
 
 def read_result(connection: Connection, run_pk: int) -> RunResult:
-    """Put a run back together as its folder had it."""
+    """Put a run back together as its folder had it.
+
+    Raises:
+        RecordError: when the row is not what a run writes.
+    """
     row = connection.execute(select(run).where(run.c.pk == run_pk)).one()
+    counted = _counted(connection, run_pk).get(run_pk, ())
+    told = _stored_run(row, (row.replicate,), counted, ())
     counts = {
         name: Counts(*read_counts(connection, run_pk, name), read_predictions(connection, run_pk, name))
-        for name in metric_names(connection, run_pk)
+        for name in told.metrics
     }
     return RunResult(
-        spec=RunSpec.from_json(json.loads(row.spec)),
-        status=row.status,
+        spec=told.spec,
+        status=told.status,
         counts=counts,
         episodes=_evaluated(connection, row) if counts else None,
-        provenance=json.loads(row.provenance) | ({SELF_REPORTED: True} if row.self_reported else {}),
-        curves=tuple(json.loads(row.curves)),
+        provenance={**told.provenance, **({SELF_REPORTED: True} if row.self_reported else {})},
+        curves=told.curves,
         traceback=row.traceback,
     )
 
@@ -233,22 +306,63 @@ def _chosen(query: Select[Any], filters: Mapping[str, Any]) -> Select[Any]:
 
 
 def _stored_run(
-    row: Row[Any], replicates: tuple[str, ...], metrics: tuple[str, ...], rechecks: tuple[Recheck, ...]
+    row: Row[Any], replicates: tuple[str, ...], counted: tuple[_Counted, ...], rechecks: tuple[Recheck, ...]
 ) -> StoredRun:
+    """A row as a run; what it says is checked as if somebody had sent it.
+
+    Raises:
+        RecordError: when it is not what a run writes.
+    """
+    told = _texts(row)
+    spec = RunSpec.from_json(told["spec"])
+    problems = [
+        find_problem(PROVENANCE, told["provenance"], "provenance"),
+        find_problem(CURVES, told["curves"], "curves"),
+        "" if row.id == spec.id else f"it has the id {row.id!a:.30}, and its specification {spec.id}",
+        "" if row.status in ("done", "failed") else "its status is neither done nor failed",
+        "" if row.status == "failed" or counted else "it has no counts",
+        *(entry.problem(spec) for entry in counted),
+    ]
+    if any(problems):
+        raise _bad_row(row, "; ".join(filter(None, problems)))
     return StoredRun(
         pk=row.pk,
         id=row.id,
         replicate=row.replicate,
         replicates=replicates,
         status=row.status,
-        spec=RunSpec.from_json(json.loads(row.spec)),
-        provenance=json.loads(row.provenance),
-        curves=tuple(json.loads(row.curves)),
-        traceback=row.traceback,
-        metrics=metrics,
+        spec=spec,
+        provenance=all_visible(told["provenance"]),
+        curves=tuple(all_visible(told["curves"])),
+        traceback=visible(row.traceback, lines=True),
+        metrics=tuple(visible(entry.name) for entry in counted),
         created=row.created,
         self_reported=bool(row.self_reported),
         rechecks=rechecks,
+    )
+
+
+def _texts(row: Row[Any]) -> dict[str, Any]:
+    """The columns of a row that are JSON, read; those that are text, known to be."""
+    wrong = [
+        column.name
+        for column in run.c
+        if isinstance(column.type, Text) and not isinstance(row._mapping[column.name], str)
+    ]
+    if wrong:
+        raise _bad_row(row, f"its {', '.join(wrong)} is no text")
+    try:
+        return {
+            name: load_json(row._mapping[name], LARGEST_JSON) for name in ("spec", "provenance", "curves")
+        }
+    except ValueError as error:
+        raise _bad_row(row, f"it holds what cannot be read ({error})") from error
+
+
+def _bad_row(row: Row[Any], problem: str) -> RecordError:
+    return RecordError(
+        f"Run {visible(str(row.id))[:30]} is stored in a way that no run writes: {visible(problem)}. The database was edited or "
+        "damaged; `fsbench collect` with another --db rebuilds one from the run folders."
     )
 
 

@@ -87,12 +87,21 @@ class Store:
         with write_transaction(self.engine) as connection:
             return ingest_result(connection, result, utc_now())
 
+    def ingest_all(self, results: Sequence[RunResult]) -> Counter[Outcome]:
+        """Store several results in one transaction: all of them, or none; see ``ingest``."""
+        with write_transaction(self.engine) as connection:
+            return Counter(ingest_result(connection, result, utc_now()) for result in results)
+
     def ingest_folder(self, folder: Path) -> Outcome:
         """Store the result of a run folder; see ``ingest``."""
         return self.ingest(RunResult.load(folder))
 
-    def merge(self, other: Store) -> Counter[Outcome]:
-        """Store everything of another database; commutative, associative and idempotent.
+    def merge(self, other: Store, origin: str = "") -> Counter[Outcome]:
+        """Store everything of another database as self-reported; commutative, associative and idempotent.
+
+        Args:
+            other: the other database.
+            origin: what to call it; its path or address by default.
 
         Returns:
             How many results had which outcome.
@@ -101,7 +110,7 @@ class Store:
             StoreError: when the other database is damaged or contradicts this one; nothing is merged then.
         """
         with write_transaction(self.engine) as target:
-            return merge_all(other.engine, target)
+            return merge_all(other.engine, target, origin or name_of(other.engine))
 
     def add_recheck(self, run_id: str, replicate: str, check: Recheck) -> None:
         """Keep what became of counting some episodes of a stored result again."""
@@ -222,7 +231,11 @@ class Store:
             return reading.accuracy_matrix(connection, run_pks, metric)
 
     def predictions(self, run_pk: int, metric: str = "top1") -> npt.NDArray[np.unsignedinteger[Any]] | None:
-        """Predicted label per query, (E, n_query) uint8 or uint16; None where the run kept none."""
+        """Predicted label per query, (E, n_query) uint8 or uint16; None where the run kept none.
+
+        Raises:
+            RecordError: when what is stored is damaged.
+        """
         with read_transaction(self.engine) as connection:
             return reading.read_predictions(connection, run_pk, metric)
 

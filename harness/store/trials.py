@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, Row, delete, select
 
+from harness.errors import RecordError, StoreError
 from harness.runs import RunSpec
 from harness.runs.findings import Family, Trial, config_text, family_of
+from harness.runs.schema import LARGEST_JSON, TRIAL, find_problem
 from harness.store.models import trial
+from harness.system.records import load_json
+from harness.system.text import visible
+
+log = logging.getLogger("fsbench.store")
 
 
 def keep_trial(connection: Connection, tried: Trial) -> None:
@@ -24,14 +31,29 @@ def keep_trial(connection: Connection, tried: Trial) -> None:
 
 
 def read_trials(connection: Connection) -> list[Trial]:
-    """Every trial, in the order of ids."""
-    rows = connection.execute(select(trial).order_by(trial.c.id))
-    return [
-        Trial(
-            RunSpec.from_json(json.loads(r.spec)), r.n_correct, r.n_query, r.seconds, r.traceback, r.finished
-        )
-        for r in rows
-    ]
+    """Every trial, in the order of ids; one that is not what tuning writes is named in a warning and left out."""
+    found = []
+    for row in connection.execute(select(trial).order_by(trial.c.id)):
+        try:
+            found.append(_read(row))
+        except StoreError as error:
+            log.warning("left out: trial %s: %s", visible(str(row.id))[:30], visible(str(error)))
+    return found
+
+
+def _read(row: Row[Any]) -> Trial:
+    told = {name: row._mapping[name] for name in ("n_correct", "n_query", "seconds", "traceback", "finished")}
+    if problem := find_problem(TRIAL, told, "trial"):
+        raise RecordError(f"{problem}.")
+    try:
+        spec = RunSpec.from_json(load_json(row.spec, LARGEST_JSON))
+    except (ValueError, TypeError) as error:
+        raise RecordError(f"its specification cannot be read ({error}).") from error
+    if spec.id != row.id or row.n_correct > row.n_query:
+        raise RecordError("it contradicts itself.")
+    return Trial(
+        spec, row.n_correct, row.n_query, row.seconds, visible(row.traceback, lines=True), row.finished
+    )
 
 
 def read_tried(connection: Connection) -> dict[Family, set[str]]:
@@ -39,7 +61,8 @@ def read_tried(connection: Connection) -> dict[Family, set[str]]:
     found: dict[Family, set[str]] = {}
     columns = [trial.c[name] for name in Family._fields]
     for *names, config in connection.execute(select(*columns, trial.c.config)):
-        found.setdefault(Family(*names), set()).add(config)
+        if all(isinstance(value, str) for value in (*names, config)):
+            found.setdefault(Family(*map(visible, names)), set()).add(config)
     return found
 
 

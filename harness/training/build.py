@@ -11,7 +11,7 @@ import torch
 
 from harness import benchmarks
 from harness.backbones import build as build_backbone
-from harness.errors import ConfigError, DataError
+from harness.errors import DataError
 from harness.images.stores import ImageStore
 from harness.method import hyper, registry
 from harness.method.hyper import ConfigValue
@@ -49,12 +49,9 @@ def build(fit: FitSpec, at: Workplace, config: Mapping[str, ConfigValue]) -> Any
         config: its hyper-parameters; those that are missing are at their declared defaults.
 
     Raises:
-        ConfigError: when its file was changed after the plan.
+        ConfigError: when its file was changed after the plan, or the user never named it.
     """
-    reference = fit.method.reference
-    loaded = registry.load(at.sources.get(reference, reference))
-    if loaded.reference.source_sha256 != fit.method.source_sha256:
-        raise ConfigError(f"{reference} was changed after the run was planned. Type the command again.")
+    loaded = registry.load_stored(fit.method, at.places.cache, at.sources.get(fit.method.reference, ""))
     torch.manual_seed(stream(fit.seed, "initial weights"))
     backbone = (
         torch.nn.Identity()

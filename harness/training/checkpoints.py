@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,6 +16,7 @@ from harness.runs.folders import fit_folder, is_fitted
 from harness.system.files import aside, save_text
 
 FORMAT = 1
+FIT_SHA256 = "fit_sha256"  # in the record of a fit: of fit.pt, since the two belong together
 IMPORTED = "imported"  # in the record of a fit that came from elsewhere: the bundle that brought it
 
 
@@ -59,6 +62,36 @@ def load_tensors(path: Path, device: torch.device) -> dict[str, Any]:
         ) from error
 
 
+def check_whole(path: Path, sha256: str) -> None:
+    """Look at a checkpoint without loading it: an uncompressed archive of parts as long as they say, with this sha256.
+
+    Args:
+        path: what ``save_tensors`` wrote.
+        sha256: as its record has it; empty in records of older versions.
+
+    Raises:
+        ValueError: when it is anything else.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path.name} is not a whole checkpoint: {error}") from error
+    if any(
+        member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size
+        for member in members
+    ):
+        raise ValueError(f"{path.name} is packed, as no checkpoint is")
+    if sha256 and file_sha256(path) != sha256:
+        raise ValueError(f"{path.name} is not the one that its record belongs to")
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class Fit:
     """A fitted method on disk: ``fits/<fit key>/{fit.pt,fit.json}``, and ``training.pt`` until then."""
 
@@ -76,10 +109,12 @@ class Fit:
 
     def finish(self, method: Any, record: Mapping[str, Any]) -> None:
         """Keep the fitted weights and the record, drop the training state."""
+        told = dict(record)
         if isinstance(method, Stateful):
             save_tensors(self.folder / "fit.pt", {"format": FORMAT, "state": method.state_dict()})
+            told[FIT_SHA256] = file_sha256(self.folder / "fit.pt")
         try:
-            save_text(self.folder / "fit.json", json.dumps(record))
+            save_text(self.folder / "fit.json", json.dumps(told))
         except OSError as error:
             raise StoreError(
                 f"{self.folder}/fit.json could not be written: {error.strerror}. Free some space, or set FSBENCH_CACHE."
@@ -91,8 +126,13 @@ class Fit:
         """Load the fitted weights.
 
         Raises:
-            StoreError: when the checkpoint is truncated or belongs to another method.
+            StoreError: when the checkpoint is truncated, belongs to another method, or not to its record.
         """
+        expected = self.record().get(FIT_SHA256, "")
+        if expected and file_sha256(self.folder / "fit.pt") != expected:
+            raise StoreError(
+                f"{self.folder}/fit.pt is not the checkpoint that fit.json was written with. Delete the folder and run again."
+            )
         saved = load_tensors(self.folder / "fit.pt", device)
         try:
             method.load_state_dict(saved["state"])

@@ -15,7 +15,7 @@ import pytest
 from harness.errors import ConfigError, StoreError
 from harness.exchange import archive
 
-ALLOWED = re.compile(r"part/[a-z]+\.txt")
+ALLOWED = {re.compile(r"part/[a-z]+\.txt"): 1 << 20}
 LINK, FOLDER = tarfile.SYMTYPE, tarfile.DIRTYPE
 
 

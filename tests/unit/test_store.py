@@ -153,9 +153,9 @@ def test_a_run_without_its_list_is_stored(store: Store) -> None:
 
 
 def test_labels_of_many_ways_take_two_bytes(store: Store) -> None:
-    labels = np.array([[0, 299], [256, 1]], np.uint16)
-    counts = {"top1": Counts(np.array([1, 0]), np.array([2, 2]), labels)}
-    result = RunResult(spec_of(n_episodes=2, n_way=300), "done", counts)
+    labels = np.stack([np.arange(300), np.arange(300)[::-1]]).astype(np.uint16)  # all right, and none
+    counts = {"top1": Counts(np.array([300, 0]), np.array([300, 300]), labels)}
+    result = RunResult(spec_of(n_episodes=2, n_way=300, n_query=1), "done", counts)
     store.ingest(result)
     np.testing.assert_array_equal(store.predictions(store.run(result.spec.id).pk), labels, strict=True)
 

@@ -158,7 +158,8 @@ def test_a_run_without_a_list_beside_a_shorter_one_that_has_it_merges(places: Ca
     source = filled(places(), [run_of(2, 5), run_of(2, 12, episodes=None)])
     target = filled(places(), [])
     target.merge(source)
-    assert target.content_digest() == source.content_digest()
+    reported = [as_reported(run_of(2, 5)), as_reported(run_of(2, 12, episodes=None))]
+    assert target.content_digest() == filled(places(), reported).content_digest()
     close_opened()
 
 
@@ -173,6 +174,11 @@ def with_beside(store: Store, beside: tuple[list[Recheck], list[Trial]]) -> Stor
     for trial in beside[1]:
         store.add_trial(trial)
     return store
+
+
+def as_reported(result: RunResult) -> RunResult:
+    """A result as it is after a merge: somebody else says so."""
+    return replace(result, provenance={**result.provenance, "self_reported": True})
 
 
 def merged(place: str, *parts: Store) -> Store:
@@ -207,18 +213,40 @@ def test_merging_is_commutative_associative_and_idempotent(
         x, y, z = (
             with_beside(filled(places(), part), more) for part, more in zip((a, b, c), beside, strict=True)
         )
+    said = [as_reported(part.result(run.pk)) for part in (x, y, z) for run in part.runs().itertuples()]
     xy, yz = merged(places(), x, y), merged(places(), y, z)
     assert_same_everything(xy, merged(places(), y, x))
     before = everything(xy)
     xy.merge(x)
     assert_same(everything(xy), before)
     xy.merge(z)
-    x.merge(yz)
-    assert_same_everything(xy, x)
-    if not any(checks for checks, _ in beside):
-        whole = with_beside(filled(places(), [*a, *b, *c]), ([], [t for _, trials in beside for t in trials]))
-        assert x.content_digest() == whole.content_digest()
+    assert_same_everything(xy, merged(places(), x, yz))
+    trials = [trial for _, trials in beside for trial in trials]
+    whole = with_beside(filled(places(), said), ([], trials))
+    assert xy.content_digest() == whole.content_digest()
+    own = x.content_digest()
+    x.merge(merged(places(), x))
+    assert x.content_digest() == own  # what was made here, and its rechecks, stay as they are
     close_opened()
+
+
+def test_a_merged_database_brings_no_trust_of_its_own(places: Callable[[], str]) -> None:
+    """Neither rechecks nor an origin, and nothing that it says of our runs."""
+    ours, theirs = filled(places(), [run_of(0)]), filled(places(), [])
+    for told in (
+        {"finished": "9999"},
+        {"finished": "9999", "self_reported": False, "reported_by": "the authors"},
+    ):
+        theirs.ingest(run_of(0, provenance={**told, "host": "theirs"}))
+        theirs.ingest(run_of(1, provenance=told))
+    with_beside(theirs, (CHECKS[:1], []))
+    assert theirs.run(spec_of(1).id).badges == ("spot-checked",)
+    mine = ours.run(spec_of(0).id)
+    ours.merge(theirs, "theirs.db")
+    assert replace(ours.run(spec_of(0).id), pk=mine.pk) == mine
+    taken = ours.run(spec_of(1).id)
+    assert taken.badges == ("self-reported",) and taken.rechecks == ()
+    assert taken.provenance["reported_by"] == "theirs.db"
 
 
 def test_a_merge_says_what_it_did(places: Callable[[], str]) -> None:

@@ -37,6 +37,7 @@ _BROKEN = (
 )
 _DTYPE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|[SU]\d{1,6})")
 _NDARRAY = "numpy.ndarray"
+_OPEN = object()  # stands for a container that is being looked at
 _PLAIN = (str, bytes, int, float, bool, type(None), np.ndarray)
 
 
@@ -56,7 +57,7 @@ def load(stream: IO[bytes], name: str) -> Any:
         DataError: when it is broken, or asks for anything else; names the class refused.
     """
     try:
-        return _plain(_Reader(stream, encoding="bytes").load(), name)
+        return _plain(_Reader(stream, encoding="bytes").load(), name, {})
     except _BROKEN as error:
         raise DataError(
             f"{name} is not a whole pickle: {error or type(error).__name__}. Copy or download it again."
@@ -182,23 +183,40 @@ _ADMITTED: dict[tuple[str, str], Callable[..., Any] | str] = {
 }
 
 
-def _plain(value: Any, name: str) -> Any:
-    """Put arrays in the place of their descriptions, in place within lists, so that nothing is held twice."""
+def _plain(value: Any, name: str, known: dict[int, tuple[Any, Any]]) -> Any:
+    """Put arrays in the place of their descriptions, in place within lists, so that nothing is held twice.
+
+    Args:
+        value: what was read.
+        name: for messages.
+        known: what became of the containers met so far: a few bytes can nest one in another a million times.
+    """
     if isinstance(value, _Array | _Picture):
         if value.value is None:
             raise DataError(f"{name} has an array or picture without contents.")
         return value.value
-    if isinstance(value, list):
-        for i, item in enumerate(value):
-            value[i] = _plain(item, name)
-        return value
-    if isinstance(value, dict):
-        return {_key(k): _plain(v, name) for k, v in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_plain(item, name) for item in value)
+    if isinstance(value, list | dict | tuple):
+        if id(value) not in known:
+            known[id(value)] = value, _OPEN  # the value itself is kept, else another could have its id
+            known[id(value)] = value, _plain_parts(value, name, known)
+        if known[id(value)][1] is _OPEN:
+            raise DataError(f"{name} is not a whole pickle: it holds something that holds itself.")
+        return known[id(value)][1]
     if not isinstance(value, _PLAIN):
         raise DataError(f"{name} holds a {type(value).__name__}, which is not read.")
     return value
+
+
+def _plain_parts(
+    value: list[Any] | dict[Any, Any] | tuple[Any, ...], name: str, known: dict[int, Any]
+) -> Any:
+    if isinstance(value, list):
+        for i, item in enumerate(value):
+            value[i] = _plain(item, name, known)
+        return value
+    if isinstance(value, dict):
+        return {_key(k): _plain(v, name, known) for k, v in value.items()}
+    return tuple(_plain(item, name, known) for item in value)
 
 
 def _key(key: Any) -> str | int:

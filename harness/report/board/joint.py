@@ -6,6 +6,7 @@ classes: each class's accuracy is averaged over the experiments.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from harness.errors import RecordError, StoreError
 from harness.evaluation.counting import GROUPS, TOPS
 from harness.runs import EpisodeTable
 from harness.store import Store, StoredRun
+from harness.system.text import visible
 
+log = logging.getLogger("fsbench.report")
 FloatArray = npt.NDArray[np.float64]
 METRICS = tuple(f"top{k}/{group}" for group in GROUPS for k in TOPS)  # in the order of the published tables
 
@@ -64,10 +68,14 @@ def read(store: Store, runs: Sequence[StoredRun], metric: str) -> JointNumbers |
 
 def class_table(store: Store, run: StoredRun) -> dict[str, FloatArray] | None:
     """Metric → (X, C) accuracies of the classes it counts; None without predictions or list."""
-    labels = {k: store.predictions(run.pk, f"top{k}/all") for k in TOPS}
+    labels = {k: kept_predictions(store, run, f"top{k}/all") for k in TOPS}
     if any(given is None for given in labels.values()):
         return None
-    episodes = store.episode_list(run.spec.episode_digest)
+    try:
+        episodes = store.episode_list(run.spec.episode_digest)
+    except StoreError as error:
+        log.warning("left out: classes of run %s: %s", run.id, visible(str(error)))
+        return None
     found = {}
     for k, given in labels.items():
         assert given is not None
@@ -87,7 +95,18 @@ def members(episodes: EpisodeTable, group: str) -> slice:
 def predictions_of(store: Store, run: StoredRun, metric: str) -> npt.NDArray[np.unsignedinteger[Any]] | None:
     """Labels predicted for all queries of an experiment, as a metric of any group counts them: (X, n_query)."""
     top, slash, _ = metric.partition("/")
-    return store.predictions(run.pk, f"{top}/all" if slash else metric)
+    return kept_predictions(store, run, f"{top}/all" if slash else metric)
+
+
+def kept_predictions(
+    store: Store, run: StoredRun, metric: str
+) -> npt.NDArray[np.unsignedinteger[Any]] | None:
+    """The predictions that a run kept of a metric; None also where they are damaged, so that one bad row is a hole."""
+    try:
+        return store.predictions(run.pk, metric)
+    except RecordError as error:
+        log.warning("left out: predictions of run %s: %s", run.id, visible(str(error)))
+        return None
 
 
 def _example_mean(store: Store, run: StoredRun, metric: str, n: int) -> float:

@@ -133,9 +133,9 @@ def headline_metric(run: StoredRun) -> str:
 
 
 def by_row(runs: Sequence[StoredRun]) -> dict[str, list[StoredRun]]:
-    """Runs by row; of one seed the run with most episodes, of its replicates the one seen first."""
+    """Runs by row; of one seed the run with most episodes, of its replicates one made here, the one seen first."""
     best: dict[tuple[str, int], StoredRun] = {}
-    for run in sorted(runs, key=lambda r: (-r.spec.n_episodes, r.created, r.replicate)):
+    for run in sorted(runs, key=lambda r: (-r.spec.n_episodes, r.self_reported, r.created, r.replicate)):
         best.setdefault((run.spec.row_key, run.spec.seed), run)
     groups: dict[str, list[StoredRun]] = {}
     for (key, _), run in sorted(best.items()):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness import benchmarks
-from harness.report.board.joint import is_joint
+from harness.report.board.joint import is_joint, kept_predictions
 from harness.report.formats import flat, method_file
 from harness.report.pages.pictures import ClassPictures, of_episode
 from harness.runs import EpisodeTable
@@ -190,7 +190,7 @@ def _with_pictures(
     thumbnails = run.provenance.get("thumbnails")
     if not thumbnails or episodes is None or episodes.is_joint:
         return lines
-    given = store.predictions(run.pk, metric)
+    given = kept_predictions(store, run, metric)
     return [replace(line, pictures=of_episode(line.number, episodes, given, thumbnails)) for line in lines]
 
 

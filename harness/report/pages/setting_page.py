@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from harness.report.board.sweeps import Sweep, sweeps
 from harness.report.board.tables import Table
 from harness.runs import EpisodeTable
 from harness.store import Store
+from harness.system.text import visible
 
+log = logging.getLogger("fsbench.report")
 Counts = npt.NDArray[np.int64]
 
 
@@ -173,11 +176,13 @@ def ours(row: Row) -> published.Ours:
 
 
 def _episodes(store: Store, table: Table) -> EpisodeTable | None:
-    if not table.list_digest:
-        return None
+    """The stored list; None also where it is damaged, so that the page goes without classes."""
     try:
-        return store.episode_list(table.list_digest)
-    except StoreError:  # answers to a list that nobody brought
+        return store.episode_list(table.list_digest) if table.list_digest else None
+    except StoreError as error:
+        if any("external list" in row.badges for row in table.rows):
+            return None  # answers to a list that nobody brought
+        log.warning("left out: classes of %s: %s", table.name, visible(str(error)))
         return None
 
 

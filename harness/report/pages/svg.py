@@ -13,6 +13,8 @@ from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from harness.system.text import visible
+
 # Colours that stand for the page's own; `draw` puts the variable in their place, so that dark mode follows.
 INK, MUTED, LINE, PAPER = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04"
 SERIES = ("#0c0d01", "#0c0d02", "#0c0d03", "#0c0d04", "#0c0d05", "#0c0d06", "#0c0d07")
@@ -69,10 +71,15 @@ def draw(made: Figure, name: str, alt: str, tooltips: Mapping[str, str]) -> Mark
     """
     file = io.StringIO()
     made.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    root = ElementTree.fromstring(file.getvalue())
+    root = ElementTree.fromstring(visible(file.getvalue(), lines=True))  # XML has no control characters
     ids = _short_ids(root, name)
     _simplify(root, ids, tooltips)
-    root.attrib = {"class": "figure", "role": "img", "aria-label": alt, "viewBox": root.attrib["viewBox"]}
+    root.attrib = {
+        "class": "figure",
+        "role": "img",
+        "aria-label": visible(alt),
+        "viewBox": root.attrib["viewBox"],
+    }
     _share_styles(root, name)
     return Markup(ElementTree.tostring(root, encoding="unicode").replace(" />", "/>"))
 
@@ -94,7 +101,7 @@ def _simplify(node: ElementTree.Element, ids: Mapping[str, str], tooltips: Mappi
         child.text, child.tail = child.text and (child.text.strip() or None), None
         if tip:
             title = ElementTree.Element("title")
-            title.text = tip
+            title.text = visible(tip, lines=True)
             (child[0] if len(child) == 1 and not len(child[0]) else child).insert(0, title)
         is_bare = child.tag == "g" and not child.attrib and child.find("title") is None
         is_unseen = child.tag in _UNSEEN or (
