@@ -22,7 +22,7 @@ from mutations import HONEST
 from harness.errors import DataError
 from harness.images.sources import pickles
 from harness.system import arrays
-from harness.training.fit_context import Fit
+from harness.training.checkpoints import Fit
 
 NAME = f"runs/{HONEST.spec.id}-{HONEST.digest[:12]}"
 SECONDS = 10  # a refusal takes milliseconds; the machine may be busy
