@@ -74,15 +74,16 @@ def _setting(name: str) -> Any:
 
 
 def _list_problems(spec: RunSpec, table: EpisodeTable) -> Iterator[str]:
-    if [getattr(table, part).ndim for part in _PARTS] != [2, 3, 3]:
-        yield "its episode list has arrays of other shapes than (E, W), (E, W, S) and (E, W, Q)"
+    arrays = [getattr(table, part) for part in _PARTS]
+    if [array.ndim for array in arrays] != [2, 3, 3] or any(array.dtype.kind not in "iu" for array in arrays):
+        yield "its episode list is not made of whole numbers of shapes (E, W), (E, W, S) and (E, W, Q)"
         return
     n_asked = min(spec.n_way, table.classes.shape[1]) if table.is_joint else spec.n_way
     n_drawn = table.support.shape[1] if table.is_joint else n_asked  # base classes have no drawn support
     shapes = {"classes": (n_asked,), "support": (n_drawn, spec.shot), "query": (n_asked, spec.n_query)}
     for name, last in shapes.items():
         array = getattr(table, name)
-        if array.shape != (spec.n_episodes, *last) or array.dtype.kind not in "iu":
+        if array.shape != (spec.n_episodes, *last):
             yield f"its episode list has {name} of shape {array.shape}"
         elif array.size and (array.min() < 0 or array.max() >= 2**31):
             yield f"its episode list has {name} outside of what can be"
