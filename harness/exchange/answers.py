@@ -128,7 +128,7 @@ def _labels(value: Any) -> IntArray:
 
 
 def _whole(value: np.ndarray[Any, Any], name: str) -> IntArray:
-    if value.dtype.kind == "f" and np.array_equal(value, value.round()):
+    if value.dtype.kind == "f" and np.isfinite(value).all() and np.array_equal(value, value.round()):
         value = value.astype(np.int64)
     if value.dtype.kind not in "iu":
         raise ValueError(f"{name} are {value.dtype}, not whole numbers in rows of one length")

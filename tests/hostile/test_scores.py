@@ -47,7 +47,7 @@ FILES: dict[str, bytes] = {
     "halves.npz": npz(digest=DIGEST, predictions=RIGHT + 0.5),
     "negative.npz": npz(digest=DIGEST, predictions=RIGHT - 9),
     "huge_labels.npz": npz(digest=DIGEST, predictions=RIGHT + 2**62),
-    "three_axes.npz": npz(digest=DIGEST, predictions=RIGHT[:, None]),
+    "four_axes.npz": npz(digest=DIGEST, predictions=RIGHT[:, None, None]),
     "no_rows.npz": npz(digest=DIGEST, predictions=RIGHT[:0]),
     "too_many.npz": npz(digest=DIGEST, predictions=np.zeros((10_001, 75), np.uint8)),
     "empty.json": b"",
