@@ -11,9 +11,8 @@ import typer
 
 from harness.cli import catalogue, images, jobs, results, run, sharing
 from harness.cli.words import settle_places
-from harness.errors import FsbenchError
+from harness.errors import FsbenchError, visible
 from harness.system import process
-from harness.system.text import visible
 
 app = typer.Typer(
     help="A trustworthy number for a few-shot method: fixed episodes, per-episode results, paired statistics.",

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+# C0 and C1 controls, DEL, lone surrogates, and two code points that XML forbids
+UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+UNSAFE_IN_LINES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 class FsbenchError(Exception):
@@ -13,6 +18,10 @@ class FsbenchError(Exception):
     """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        """The message; what it quotes of the outside steers no terminal and breaks no page."""
+        return visible(super().__str__(), lines=True)
 
 
 class ConfigError(FsbenchError):
@@ -59,3 +68,20 @@ def nearest(name: str, known: Iterable[str], n: int = 3) -> str:
     """
     close = difflib.get_close_matches(name, list(known), n=n, cutoff=0.6)
     return f" Did you mean {' or '.join(f'`{c}`' for c in close)}?" if close else ""
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    r"""Write control characters and lone surrogates as escapes; with ``lines``, tabs and line ends stay.
+
+    >>> visible("a\x1b[2Jb\0")
+    'a\\x1b[2Jb\\0'
+    """
+    return (UNSAFE_IN_LINES if lines else UNSAFE).sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code == 0:
+        return "\\0"
+    named = {9: "\\t", 10: "\\n", 13: "\\r"}.get(code)
+    return named or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from harness.errors import visible
 from harness.report.formats import duration, flat, last_line, p_value, percent
-from harness.system.text import visible
 
 if TYPE_CHECKING:
     from harness.report.board.by_class import ClassLine

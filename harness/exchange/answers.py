@@ -21,11 +21,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harness.benchmarks.episodes import IntArray
-from harness.errors import ConfigError, DataError
+from harness.errors import ConfigError, DataError, visible
 from harness.system import small_tables
 from harness.system.arrays import read_npz
 from harness.system.records import load_json
-from harness.system.text import visible
 
 _DIGEST = re.compile(r"[#\s\"]*digest[\s,;:=\"|]+([0-9a-fA-F]+)[\s,;|\"]*")
 _ARRAYS = {

@@ -18,10 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
-from harness.errors import ConfigError, StoreError
+from harness.errors import ConfigError, StoreError, visible
 from harness.system import records
 from harness.system.files import aside
-from harness.system.text import visible
 
 FORMAT = 1
 HEADER = "bundle.json"

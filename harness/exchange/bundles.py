@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import RecordError
+from harness.errors import RecordError, visible
 from harness.exchange import archive
 from harness.exchange.archive import damaged
 from harness.runs import REPORTED_BY, SELF_REPORTED, RunResult, agreement, folders
@@ -22,7 +22,6 @@ from harness.system.arrays import MOST_BYTES
 from harness.system.files import aside
 from harness.system.folders import Places
 from harness.system.records import load_json
-from harness.system.text import visible
 from harness.training.checkpoints import FIT_SHA256, IMPORTED, check_whole
 
 if TYPE_CHECKING:

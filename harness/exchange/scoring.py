@@ -19,7 +19,7 @@ import numpy as np
 from harness import benchmarks
 from harness.benchmarks import Setting
 from harness.benchmarks.episodes import EpisodeList
-from harness.errors import ConfigError, DataError
+from harness.errors import ConfigError, DataError, visible
 from harness.evaluation.counting import smallest_dtype
 from harness.evaluation.protocols import protocol_of
 from harness.exchange.answers import Reported, read
@@ -27,7 +27,6 @@ from harness.method import registry
 from harness.runs import SELF_REPORTED, Counts, MethodReference, RunResult, RunSpec
 from harness.runs.spec import SCORED
 from harness.system.provenance import utc_now
-from harness.system.text import visible
 
 if TYPE_CHECKING:
     from harness.system.folders import Places

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.errors import RecordError
+from harness.errors import RecordError, visible
 from harness.jobs import executors, status
 from harness.jobs.batches import Batch
 from harness.jobs.packing import Ways, pack
@@ -22,7 +22,6 @@ from harness.runs import RunResult, RunSpec, agreement, folders, planning
 from harness.runs.keeper import Keeper
 from harness.system.folders import Places
 from harness.system.progress import Progress
-from harness.system.text import visible
 
 log = logging.getLogger("fsbench.dispatch")
 State = Literal["stored", "written", "new"]

@@ -12,14 +12,13 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from harness.errors import ConfigError, nearest
+from harness.errors import ConfigError, nearest, visible
 from harness.report.board.joint import METRICS
 from harness.report.board.rows import Row, row_as_json
 from harness.report.formats import percent
 from harness.report.pages.index_page import Cell, Family, Line
 from harness.report.pages.method_page import MethodPage
 from harness.report.pages.setting_page import Entry, SettingPage
-from harness.system.text import visible
 
 FIELDS = (
     "setting", "note", "metric", "method", "config", "recipe", "backbone", "image_size", "accuracy", "half_width_95",

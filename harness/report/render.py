@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import visible
 from harness.report import exports, formats, site
 from harness.report.board.rows import headline_metric
 from harness.report.board.tables import each_table, stored_runs
@@ -17,7 +18,6 @@ from harness.report.pages.counts_script import counts_script
 from harness.report.pages.run_page import Curve
 from harness.report.pages.setting_page import SettingPage
 from harness.store import Store, StoredRun
-from harness.system.text import visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -15,14 +15,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import RecordError, StoreError
+from harness.errors import RecordError, StoreError, visible
 from harness.runs.schema import FORMAT as FORMAT
 from harness.runs.schema import HEADER, LARGEST_JSON
 from harness.runs.spec import RunSpec
 from harness.system.arrays import read_npz
 from harness.system.files import swap_folder
 from harness.system.records import load_json
-from harness.system.text import all_visible, visible
+from harness.system.text import all_visible
 
 REPORTED_BY = "reported_by"  # beside it: which bundle or database said so
 SELF_REPORTED = "self_reported"  # in the provenance of what was imported or scored: nobody here saw it made

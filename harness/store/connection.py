@@ -12,8 +12,7 @@ from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine,
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InternalError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from harness.errors import StoreError
-from harness.system.text import visible
+from harness.errors import StoreError, visible
 
 _KNOWN = "Give the path of a SQLite file, such as results.db, or postgresql+psycopg://user@host/database."
 BUSY_SECONDS = 30

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Row, select
 
-from harness.errors import RecordError
+from harness.errors import RecordError, visible
 from harness.runs.findings import Hardness
 from harness.runs.schema import EXTRACTOR, LARGEST_JSON
 from harness.store.models import hardness
 from harness.system.records import load_json
-from harness.system.text import all_visible, visible
+from harness.system.text import all_visible
 
 log = logging.getLogger("fsbench.store")
 

@@ -15,13 +15,12 @@ from typing import Any, Literal
 import numpy as np
 from sqlalchemy import Connection, delete, select, update
 
-from harness.errors import RecordError
+from harness.errors import RecordError, visible
 from harness.runs import REPORTED_BY, SELF_REPORTED, RunResult
 from harness.runs.agreement import find_problems
 from harness.store import models
 from harness.store.lists import keep_list
 from harness.store.models import IntArray, insert_columns, insert_row, spec_columns
-from harness.system.text import visible
 
 Outcome = Literal["new", "known", "replicate", "replaced"]
 

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Row, select, update
 
-from harness.errors import RecordError, StoreError
+from harness.errors import RecordError, StoreError, visible
 from harness.runs import EpisodeTable, RunSpec
 from harness.store.models import IntArray, episode_class, episode_list, insert_columns, insert_row, list_class
-from harness.system.text import visible
 
 
 def keep_list(connection: Connection, spec: RunSpec, table: EpisodeTable) -> None:

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, visible
 from harness.runs import RunSpec
 from harness.store import Store
 from harness.store.connection import engine_for, name_of
 from harness.store.migrations import VERSION, stored_version
-from harness.system.text import visible
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from sqlalchemy import (
     select,
 )
 
-from harness.errors import RecordError, StoreError, nearest
+from harness.errors import RecordError, StoreError, nearest, visible
 from harness.runs import SELF_REPORTED, Counts, EpisodeTable, RunResult, RunSpec
 from harness.runs.findings import Recheck, StoredRun
 from harness.runs.schema import CURVES, LARGEST_JSON, PROVENANCE, find_problem
@@ -32,7 +32,7 @@ from harness.store.lists import read_list
 from harness.store.models import episode_accuracy, episode_list, metric, prediction, result, run
 from harness.store.rechecks import every_recheck, read_rechecks
 from harness.system.records import load_json
-from harness.system.text import all_visible, visible
+from harness.system.text import all_visible
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,13 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, select
 
-from harness.errors import RecordError, StoreError
+from harness.errors import RecordError, StoreError, visible
 from harness.runs import RunSpec
 from harness.runs.findings import Family, Trial, config_text, family_of
 from harness.runs.schema import LARGEST_JSON, TRIAL, find_problem
 from harness.store.models import trial
 from harness.system.records import load_json
-from harness.system.text import visible
 
 log = logging.getLogger("fsbench.store")
 

@@ -13,7 +13,8 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from harness.system.text import is_plain, visible
+from harness.errors import visible
+from harness.system.text import is_plain
 
 Shape = Callable[[Any, str], None]
 _DEEPEST = 16  # levels of a JSON value of no declared shape

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import RecordError, StoreError
+from harness.errors import RecordError, StoreError, visible
 from harness.evaluation.counting import GROUPS, TOPS
 from harness.runs import EpisodeTable
 from harness.store import Store, StoredRun
-from harness.system.text import visible
 
 log = logging.getLogger("fsbench.report")
 FloatArray = npt.NDArray[np.float64]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness import benchmarks, stats
-from harness.errors import FsbenchError, StoreError
+from harness.errors import FsbenchError, StoreError, visible
 from harness.report.board import hardness, published
 from harness.report.board.joint import members, predictions_of
 from harness.report.board.labels import told_apart
@@ -20,7 +20,6 @@ from harness.report.board.sweeps import Sweep, sweeps
 from harness.report.board.tables import Table
 from harness.runs import EpisodeTable
 from harness.store import Store
-from harness.system.text import visible
 
 log = logging.getLogger("fsbench.report")
 Counts = npt.NDArray[np.int64]
