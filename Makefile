@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 DEMO := FSBENCH_HOME=$(SCRATCH)/demo FSBENCH_DATA=$(SCRATCH)/demo/data FSBENCH_CACHE=$(SCRATCH)/demo/cache
 
-.PHONY: demo test check perf rehearsal results lock clean
+.PHONY: demo test check perf calibration rehearsal results lock clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -30,6 +30,9 @@ check: $(INSTALLED)  ## format, lint, types, spelling, layers
 
 perf: $(INSTALLED)  ## tables of speed and memory; nothing is asserted
 	@for script in tests/performance/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+calibration: $(INSTALLED)  ## what the statistics promise beside what simulation measures, for the README
+	OMP_NUM_THREADS=1 $(BIN)/python tests/statistics/calibration.py
 
 rehearsal: $(INSTALLED)  ## every benchmark from made-up sources in the real layout to its page; no row is a result
 	$(BIN)/python tests/rehearsal.py

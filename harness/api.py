@@ -113,6 +113,7 @@ class Method(Protocol):
         name, version: of the method; a version changes when its numbers may.
         uses_backbone: optional, default True; False builds none and passes an identity.
         transductive: optional, default False; True when predictions depend on the other queries.
+        untrained: optional, default False; True when every seed gives the same weights, so that one run says all.
         equivariant: optional, default False; True when renaming classes renames the columns exactly.
         protocols: optional, default {"episodic"}.
         episode_batch: optional, episodes in one ``predict_batch`` (default 0: as many as fit the processor's cache).

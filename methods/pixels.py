@@ -34,6 +34,7 @@ class Pixels:
     version: ClassVar[str] = "1"
     uses_backbone: ClassVar[bool] = False
     equivariant: ClassVar[bool] = True
+    untrained: ClassVar[bool] = True
     protocols: ClassVar[set[str]] = {"episodic", "joint"}
 
     def __init__(self, config: Config, backbone: Backbone) -> None:

@@ -71,13 +71,13 @@ def failure(
     return RunResult(spec, "failed", traceback=f"Traceback (most recent call last):\n{message}")
 
 
-def fill(store: Store, n_methods: int = 6, n_episodes: int = 300) -> None:
-    """A small world: methods of rising skill on several settings, seeds, a hole, a failure, hostile names."""
+def fill(store: Store, n_methods: int = 6, n_episodes: int = 300, n_repeated: int = 2) -> None:
+    """A small world: methods of rising skill on several settings, some with three seeds, a hole, a failure, hostile names."""
     for i in range(n_methods):
         for setting, way in (("glyphs-5w1s", 5), ("glyphs-5w5s", 5), ("omniglot-20w1s", 20)):
             if i == 1 and setting == "glyphs-5w5s":
                 continue  # a hole
-            for seed in range(3 if i < 2 else 1):
+            for seed in range(3 if i < n_repeated else 1):
                 skill = 0.45 + 0.04 * (i // 2) + 0.002 * seed + (0.15 if "5w5s" in setting else 0)
                 badges = ["transductive"] if i == 2 else []
                 told = {"about": ABOUT} if i == 3 else {}

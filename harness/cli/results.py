@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,9 +13,17 @@ from harness.cli.words import AsJson, SomeBenches, answer, progress, settings, s
 
 if TYPE_CHECKING:
     from harness.report.board.pairs import Pair
+    from harness.report.board.power import Power
     from harness.store import Store, StoredRun
 
 app = typer.Typer()
+
+
+class Scope(StrEnum):
+    """What a verdict is about."""
+
+    TRAINING = "training"
+    CHECKPOINTS = "checkpoints"
 
 
 @app.command()
@@ -72,16 +81,22 @@ def compare(
             min=0.0,
         ),
     ] = 0.5,
+    scope: Annotated[
+        Scope,
+        typer.Option(
+            help="training: would it hold if both were trained again; checkpoints: which of the trained models is better."
+        ),
+    ] = Scope.TRAINING,
     as_json: AsJson = False,
 ) -> None:
-    """Pair two methods on the same episodes; exit 1 when B is significantly worse than A."""
+    """Say whether A is better than B, by how much, and what would decide it; exit 1 when B is worse than A."""
     from harness.cli import tables
     from harness.report.board import pairs
 
     with stored() as store:
-        found = pairs.compare(store, a, b, settings(bench, store), margin / 100)
+        found = pairs.compare(store, a, b, settings(bench, store), margin / 100, scope.value)
         answer([_pair_as_json(pair) for pair in found], as_json, lambda _: tables.comparison(found))
-    raise typer.Exit(int(any(pair.comparison.verdict == "better" for pair in found)))
+    raise typer.Exit(int(any(pair.verdict.word == "better" for pair in found)))
 
 
 @app.command()
@@ -123,15 +138,13 @@ def power(
     bench: SomeBenches = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say how many episodes and seeds tell two methods apart."""
-    from dataclasses import asdict
-
+    """Plan by simulation: the trainings and episodes that tell two methods apart, and what can be told now."""
     from harness.cli import tables
     from harness.report.board import power as planning
 
     with stored() as store:
         found = planning.power(store, a, b, delta / 100, settings(bench, store))
-        answer([asdict(entry) for entry in found], as_json, lambda _: tables.power(found))
+        answer([_power_as_json(one) for one in found], as_json, lambda _: tables.power(found))
 
 
 @app.command()
@@ -172,17 +185,26 @@ def _tell(address: str, is_opened: bool) -> None:
 
 
 def _pair_as_json(pair: Pair) -> dict[str, Any]:
-    """A paired comparison as JSON types."""
+    """A paired comparison as JSON types; differences are fractions."""
     from dataclasses import asdict
 
     return {
-        "setting": pair.setting,
-        "a": pair.a.label,
-        "b": pair.b.label,
-        **asdict(pair.comparison),
-        "sentence": pair.sentence,
+        "setting": pair.setting, "a": pair.a.label, "b": pair.b.label, "scope": pair.scope, "verdict": pair.verdict.word,
+        "reason": pair.verdict.reason, "n_episodes": pair.n_episodes,
+        "trainings": [row.evidence.n_trainings for row in (pair.a, pair.b)],
+        "mean_a": pair.models.mean_a, "mean_b": pair.models.mean_b, "difference": pair.difference, "low": pair.low,
+        "high": pair.high, "bound": pair.verdict.bound, "margin": pair.margin, "p": pair.p, "p_page": pair.p_page,
+        "p_shared_trainings": pair.p_shared, "models": asdict(pair.models), "sentence": pair.sentence, "advice": pair.advice,
         "overlap": pair.overlap._asdict() if pair.overlap else None,
-    }
+    }  # fmt: skip
+
+
+def _power_as_json(found: Power) -> dict[str, Any]:
+    """A plan as JSON types; differences are fractions."""
+    from dataclasses import asdict
+
+    plan = found.plan._asdict() if found.plan else None
+    return {**asdict(found), "plan": plan, "sentence": found.sentence}
 
 
 def _run_as_json(store: Store, run: StoredRun) -> dict[str, Any]:

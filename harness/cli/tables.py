@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.errors import visible
-from harness.report.formats import duration, flat, last_line, p_value, percent
+from harness.report.formats import duration, flat, last_line, p_value, percent, rank_text, span, told_of
 
 if TYPE_CHECKING:
     from harness.report.board.by_class import ClassLine
@@ -88,50 +88,51 @@ def leaderboard_rows(
             show_table(columns, cells, title=title, right=right)
     joint = [row for row in rows if row.joint is not None]
     if joint:
-        say(
-            f"Percent of the queries of novel, of base and of all classes; ±95% is that of {joint[0].metric}."
-        )
+        metric = joint[0].metric
+        say(f"Percent of the queries of novel, of base and of all classes; the interval is that of {metric}.")
 
 
-_LEFT = ("setting", "method", "backbone", "interval", "seeds", "badges", "run")
+_LEFT = ("setting", "method", "backbone", "seeds", "badges", "run")
 
 
 def _columns(row: Row) -> Cells:
-    numbers: Cells = ("accuracy %", "±95%", "interval", "episodes")
+    numbers: Cells = ("accuracy %", "95%", "± over episodes", "rank", "episodes")
     if row.joint is not None:
-        numbers = (*row.joint.means, "±95%", "experiments")
+        numbers = (*row.joint.means, "95%", "rank", "experiments")
     return ("method", "backbone", *numbers, "seeds", "fit", "badges", "run")
 
 
 def leaderboard_cells(row: Row, apart: str = "") -> Cells:
     """One line of a leaderboard."""
     label = f"{row.label} ({apart})" if apart else row.label
-    numbers: tuple[str, ...] = (percent(row.mean), percent(row.half_width), row.interval.kind)
+    told = span(row.interval), percent(row.sampler.half_width), rank_text(row)
+    numbers: tuple[str, ...] = (percent(row.mean), *told)
     if row.joint is not None:
-        numbers = (*map(percent, row.joint.means.values()), percent(row.half_width))
+        numbers = (*map(percent, row.joint.means.values()), told[0], told[2])
     return (
         label, row.backbone, *numbers, f"{row.n_episodes:,}", ",".join(map(str, row.seeds)),
-        duration(row.seconds["fit"] or 0.0), ", ".join(row.badges), row.runs[0].id,
+        duration(row.seconds["fit"] or 0.0), ", ".join(told_of(row)), row.runs[0].id,
     )  # fmt: skip
 
 
 def comparison(pairs: Sequence[Pair]) -> None:
-    """Print paired verdicts as a table and in words."""
-    columns = ("setting", "A %", "B %", "A − B", "95% interval", "p", "p flips", "p Wilcoxon", "verdict")
-    rows = []
+    """Print verdicts as a table and in words, and what would decide what is open."""
+    columns = ("setting", "A %", "B %", "A − B", "95% interval", "p", "verdict")
+    rows = [
+        (
+            pair.setting, percent(pair.models.mean_a), percent(pair.models.mean_b), f"{100 * pair.difference:+.2f}",
+            f"[{100 * pair.low:+.2f}, {100 * pair.high:+.2f}]", p_value(pair.p), pair.verdict.word,
+        )
+        for pair in pairs
+    ]  # fmt: skip
+    show_table(columns, rows, title=f"A = {pairs[0].a.label}, B = {pairs[0].b.label}", right=(1, 2, 3, 5))
     for pair in pairs:
-        c = pair.comparison
-        low, high = c.interval.low, c.interval.high
-        rows.append((
-            pair.setting, percent(c.mean_a), percent(c.mean_b), f"{100 * c.difference:+.2f}",
-            "–" if low is None or high is None else f"[{100 * low:+.2f}, {100 * high:+.2f}]",
-            p_value(c.p), p_value(c.p_permutation), p_value(c.p_wilcoxon), c.verdict,
-        ))  # fmt: skip
-    show_table(
-        columns, rows, title=f"A = {pairs[0].a.label}, B = {pairs[0].b.label}", right=(1, 2, 3, 5, 6, 7)
-    )
-    for pair in pairs:
-        say(" ".join(filter(None, (pair.sentence, pair.overlap_sentence))))
+        m = pair.models
+        alone = f"These models alone: p {p_value(m.p)}, sign flips {p_value(m.p_permutation)}, Wilcoxon {p_value(m.p_wilcoxon)}."
+        shared = (
+            "" if pair.p_shared is None else f"Over the trainings both share: p {p_value(pair.p_shared)}."
+        )
+        say(" ".join(filter(None, (pair.sentence, pair.advice, alone, shared, pair.overlap_sentence))))
 
 
 def by_class(lines: Sequence[ClassLine]) -> None:
@@ -144,24 +145,29 @@ def by_class(lines: Sequence[ClassLine]) -> None:
 
 
 def power(answers: Sequence[Power]) -> None:
-    """Print what a plan needs as a table and in words."""
+    """Print simulated plans as a table and in words."""
     columns = (
         "setting",
-        "sd of differences",
         "episodes",
-        "seeds",
+        "trainings",
         "detectable",
-        "episodes needed",
-        "seeds needed",
+        "plan: trainings",
+        "episodes",
+        "hours",
+        "power",
     )
-    rows = [
-        (
-            p.setting, percent(p.sd_difference), f"{p.n_episodes:,}", str(p.n_seeds), percent(p.detectable),
-            f"{p.needed_episodes:,}", "–" if p.needed_seeds is None else str(p.needed_seeds),
-        )
-        for p in answers
-    ]  # fmt: skip
-    show_table(columns, rows, right=(1, 2, 3, 4, 5, 6))
+    rows = []
+    for p in answers:
+        plan = ("–",) * 4
+        if p.plan is not None:
+            plan = (
+                str(p.plan.n_trainings),
+                f"{p.plan.n_episodes:,}",
+                f"{p.plan.hours:.1f}",
+                percent(p.plan.power, 0),
+            )
+        rows.append((p.setting, f"{p.n_episodes:,}", str(p.n_trainings), percent(p.detectable), *plan))
+    show_table(columns, rows, right=(1, 2, 3, 4, 5, 6, 7))
     for answer in answers:
         say(answer.sentence)
 

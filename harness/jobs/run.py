@@ -207,6 +207,7 @@ def _facts(spec: RunSpec, ready: Ready, at: Workplace) -> dict[str, Any]:
             spec,
             benchmarks.named(spec.benchmark),
             is_transductive=traits(type(method)).transductive,
+            is_untrained=traits(type(method)).untrained,
             is_trained=isinstance(method, Stateful),
             is_imported=IMPORTED in record,
         ),

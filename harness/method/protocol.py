@@ -97,6 +97,7 @@ class Traits:
 
     uses_backbone: bool
     transductive: bool
+    untrained: bool
     equivariant: bool
     protocols: frozenset[str]
     episode_batch: int
@@ -113,6 +114,7 @@ def traits(cls: type[Any]) -> Traits:
     return Traits(
         uses_backbone=getattr(cls, "uses_backbone", True),
         transductive=getattr(cls, "transductive", False),
+        untrained=getattr(cls, "untrained", False),
         equivariant=getattr(cls, "equivariant", False),
         protocols=frozenset([protocols] if isinstance(protocols, str) else protocols),
         episode_batch=getattr(cls, "episode_batch", 0),

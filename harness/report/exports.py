@@ -15,15 +15,15 @@ from typing import Any
 from harness.errors import ConfigError, nearest, visible
 from harness.report.board.joint import METRICS
 from harness.report.board.rows import Row, row_as_json
-from harness.report.formats import percent
+from harness.report.formats import percent, rank_text, span, told_of
 from harness.report.pages.index_page import Cell, Family, Line
 from harness.report.pages.method_page import MethodPage
-from harness.report.pages.setting_page import Entry, SettingPage
+from harness.report.pages.setting_page import Entry, Matrix, PairCell, SettingPage, Variants
 
 FIELDS = (
-    "setting", "note", "metric", "method", "config", "recipe", "backbone", "image_size", "accuracy", "half_width_95",
-    "interval", "class_low", "class_high", "rank_low", "rank_high", "tie_group", "worst_10", "sigma_seed", "episodes",
-    "queries_per_class", "seeds", "badges", "fit_seconds", "runs",
+    "setting", "note", "metric", "method", "config", "recipe", "backbone", "image_size", "accuracy", "low_95", "high_95",
+    "episodes_half_width_95", "class_low", "class_high", "rank_low", "rank_high", "variant_of", "same_as", "marks",
+    "worst_10", "seed_sd", "episodes", "queries_per_class", "seeds", "badges", "fit_seconds", "runs",
 )  # fmt: skip
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -66,7 +66,7 @@ def as_csv(pages: Sequence[SettingPage]) -> str:
 
 
 def as_json(pages: Sequence[SettingPage]) -> str:
-    """A list of tables, one line a row; of a single table its pairs too: upper triangle, row minus column."""
+    """A list of tables, one line a row; of a single table its pairs and those of variants too: upper triangle, row minus column."""
     tables = []
     for page in pages:
         head = {
@@ -80,47 +80,59 @@ def as_json(pages: Sequence[SettingPage]) -> str:
             {**record, "pair_index": ranked.get(e.row.key)}
             for record, e in zip(records(page), page.entries, strict=True)
         ]
-        pairs = _pairs(page) if len(pages) == 1 else {}
-        parts = [
-            f'"{name}": {_json(value)}'
-            for name, value in (*head.items(), *((f"pairs_{k}", v) for k, v in pairs.items()))
-        ]
+        pairs = {f"pairs_{k}": v for k, v in _pairs(page.matrix).items()} if len(pages) == 1 else {}
+        variants = {"variants": [_variants(one) for one in page.variants]} if len(pages) == 1 else {}
+        parts = [f'"{name}": {_json(value)}' for name, value in {**head, **pairs, **variants}.items()]
         parts.append('"rows": [\n' + ",\n".join(_json(row) for row in rows) + "\n]")
         tables.append("{" + ",\n ".join(parts) + "}")
     return "[" + ",\n".join(tables) + "]\n"
 
 
 def as_markdown(pages: Sequence[SettingPage]) -> str:
-    """A pipe table per setting; the top tie group is bold."""
+    """A pipe table per setting; bold are the methods that none is better than."""
     parts = []
     for page in pages:
         more = _joint_metrics(page)
         accuracy = f"{page.entries[0].row.metric} %" if more else "accuracy %"
-        head = ("method", "backbone", accuracy, "± 95%", "rank", "episodes", "seeds", "badges", *more)
+        head = (
+            "method",
+            "backbone",
+            accuracy,
+            "95%",
+            "± over episodes",
+            "rank",
+            "episodes",
+            "seeds",
+            "badges and marks",
+            *more,
+        )
         rows = []
         for entry in page.entries:
             row, mean = entry.row, percent(entry.row.mean)
             rows.append((
-                markdown(row.label), markdown(row.backbone), f"**{mean}**" if entry.group == 1 else mean, percent(row.half_width),
-                rank_text(entry), f"{row.n_episodes:,}", str(len(row.seeds)), markdown(", ".join(row.badges)),
+                markdown(row.label), markdown(row.backbone), f"**{mean}**" if row.is_top else mean, span(row.interval),
+                percent(row.sampler.half_width), rank_text(row), f"{row.n_episodes:,}", str(len(row.seeds)),
+                markdown(", ".join(told_of(row))),
                 *_joint_numbers(row, more),
             ))  # fmt: skip
-        parts.append(f"### {markdown(page.table.name)}\n\n{_pipes(head, 'llrrrrrl' + 'r' * len(more), rows)}")
+        parts.append(
+            f"### {markdown(page.table.name)}\n\n{_pipes(head, 'llrrrrrrl' + 'r' * len(more), rows)}"
+        )
     return "\n".join(parts)
 
 
 def as_latex(pages: Sequence[SettingPage]) -> str:
-    """A booktabs table per setting; bold is the top tie group: nothing tells them from the best."""
+    """A booktabs table per setting; bold are the methods that none is better than."""
     parts = ["% needs \\usepackage{booktabs}\n"]
     for page in pages:
         more = _joint_metrics(page)
         accuracy = page.entries[0].row.metric if more else "Accuracy"
         rows = []
         for entry in page.entries:
-            mean, half = percent(entry.row.mean), percent(entry.row.half_width)
-            mean = rf"\mathbf{{{mean}}}" if entry.group == 1 else mean
-            value = f"${mean} \\pm {half}$" if entry.row.half_width is not None else f"${mean}$"
-            rank = rank_text(entry).replace("–", "--")
+            mean, ends = percent(entry.row.mean), span(entry.row.interval).replace("–", "--")
+            mean = rf"\mathbf{{{mean}}}" if entry.row.is_top else mean
+            value = f"${mean}$ [{ends}]" if entry.row.half_width is not None else f"${mean}$"
+            rank = rank_text(entry.row).replace("–", "--")
             six = _joint_numbers(entry.row, more)
             rows.append((latex(entry.row.label), latex(entry.row.backbone), value, rank, *six))
         head = ("Method", "Backbone", rf"{accuracy} (\%)", "Rank", *more)
@@ -143,9 +155,9 @@ FORMS: Mapping[str, Callable[[Sequence[SettingPage]], str]] = {
 
 
 def family_as_csv(family: Family) -> str:
-    """A line per method; mean, half-width (fractions) and rank of each setting are columns of their own."""
+    """A line per method; mean, ends of its interval (fractions) and rank of each setting are columns of their own."""
     names = [page.table.name for page in family.pages]
-    kinds = ("accuracy", "half_width_95", "rank")
+    kinds = ("accuracy", "low_95", "high_95", "rank")
     rows = (
         (*_line(line).values(), *(value for cell in line.cells for value in _numbers(cell)))
         for line in family.lines
@@ -165,20 +177,20 @@ def family_as_json(family: Family) -> str:
 
 
 def family_as_markdown(family: Family) -> str:
-    """A pipe table; bold is the top tie group, a dash a hole."""
+    """A pipe table; bold are the methods that none is better than, a dash a hole."""
     head = ["method", "backbone", *(markdown(page.table.name) for page in family.pages)]
     rows = [
-        [markdown(line.label), markdown(line.backbone), *(_text(cell, "**{}**", " ±") for cell in line.cells)]
+        [markdown(line.label), markdown(line.backbone), *(_text(cell, "**{}**", "–") for cell in line.cells)]
         for line in family.lines
     ]
     return _pipes(head, "ll" + "r" * len(family.pages), rows)
 
 
 def family_as_latex(family: Family) -> str:
-    """A booktabs table; bold is the top tie group, a dash a hole."""
+    """A booktabs table; bold are the methods that none is better than, a dash a hole."""
     head = ["Method", "Backbone", *(latex(page.table.name) for page in family.pages)]
     rows = [
-        [latex(line.label), latex(line.backbone), *(_text(cell, r"\textbf{{{}}}", r" $\pm$ ") for cell in line.cells)]
+        [latex(line.label), latex(line.backbone), *(_text(cell, r"\textbf{{{}}}", "--") for cell in line.cells)]
         for line in family.lines
     ]  # fmt: skip
     return "% needs \\usepackage{booktabs}\n" + _booktabs(head, "ll" + "r" * len(family.pages), rows)
@@ -190,14 +202,6 @@ FAMILY_FORMS: Mapping[str, Callable[[Family], str]] = {
     "md": family_as_markdown,
     "tex": family_as_latex,
 }
-
-
-def rank_text(entry: Entry) -> str:
-    """``1``, ``2–4``, or a dash for a row without a rank."""
-    if entry.rank is None:
-        return "–"
-    low, high = entry.rank
-    return str(low) if low == high else f"{low}–{high}"
 
 
 def latex(text: str) -> str:
@@ -218,7 +222,8 @@ def markdown(text: str) -> str:
 def csv_cell(value: Any) -> Any:
     """Write lists in one cell, control characters as escapes; what a spreadsheet would run gets an apostrophe."""
     if isinstance(value, list):
-        return visible(" ".join(map(str, value)))
+        gap = "; " if any(" " in str(part) for part in value) else " "
+        return visible(gap.join(map(str, value)))
     value = visible(value) if isinstance(value, str) else value
     return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") and value else value
 
@@ -229,18 +234,30 @@ def _record(page: SettingPage, entry: Entry) -> dict[str, Any]:
     said = {
         **row_as_json(row), **six, "note": page.table.note, "image_size": row.spec.image_size, "queries_per_class": row.spec.n_query,
         "class_low": by_class.low if by_class else None, "class_high": by_class.high if by_class else None,
-        "rank_low": entry.rank[0] if entry.rank else None, "rank_high": entry.rank[1] if entry.rank else None,
-        "tie_group": entry.group, "worst_10": entry.worst.mean_worst_10,
-        "sigma_seed": entry.seeds.sigma_seed if entry.seeds else None,
+        "worst_10": entry.worst.mean_worst_10,
     }  # fmt: skip
     return {name: said[name] for name in (*FIELDS, *six)}
 
 
-def _pairs(page: SettingPage) -> dict[str, list[list[float]]]:
+def _variants(found: Variants) -> dict[str, Any]:
+    """A method's rows, best first, and their pairs."""
+    return {"method": found.rows[0].method, "rows": [row.label for row in found.rows], **_pairs(found.matrix)}
+
+
+def _pairs(matrix: Matrix) -> dict[str, list[list[Any]]]:
+    """The numbers of a pair matrix, upper triangle, row minus column."""
+
+    def cells(write: Callable[[PairCell], Any]) -> list[list[Any]]:
+        return [[write(cell) for cell in row] for row in matrix]
+
     return {
-        "difference": [[round(cell.difference, 5) for cell in cells] for cells in page.matrix],
-        "p_holm": [[float(f"{cell.p:.3g}") for cell in cells] for cells in page.matrix],
-        "detectable": [[round(cell.detectable, 5) for cell in cells] for cells in page.matrix],
+        "difference": cells(lambda cell: round(cell.difference, 5)),
+        "half_width_95": cells(lambda cell: round(cell.half_width, 5)),
+        "p": cells(lambda cell: float(f"{cell.p_alone:.3g}")),
+        "p_adjusted": cells(lambda cell: float(f"{cell.p:.3g}")),
+        "bound": cells(lambda cell: round(cell.bound, 5)),
+        "word": cells(lambda cell: cell.word),
+        "reason": cells(lambda cell: cell.reason),
     }
 
 
@@ -264,12 +281,12 @@ def _line(line: Line) -> dict[str, Any]:
     return dict(zip(_LINE, values, strict=True))
 
 
-def _numbers(cell: Cell) -> tuple[float | None, float | None, str | None]:
+def _numbers(cell: Cell) -> tuple[float | None, float | None, float | None, str | None]:
     if cell.entry is None:
-        return None, None, "failed" if cell.failed else None
+        return None, None, None, "failed" if cell.failed else None
     row = cell.entry.row
-    half = None if row.half_width is None else round(row.half_width, 8)
-    return round(row.mean, 8), half, rank_text(cell.entry)
+    low, high = (None if end is None else round(end, 8) for end in (row.interval.low, row.interval.high))
+    return round(row.mean, 8), low, high, rank_text(row)
 
 
 def _cell(cell: Cell) -> dict[str, Any] | None:
@@ -277,16 +294,16 @@ def _cell(cell: Cell) -> dict[str, Any] | None:
         return {"failed": cell.failed.id}
     if cell.entry is None:
         return None
-    mean, half, _ = _numbers(cell)
-    return {"accuracy": mean, "half_width_95": half, "rank": cell.entry.rank, "tie_group": cell.entry.group}
+    mean, low, high, _ = _numbers(cell)
+    return {"accuracy": mean, "low_95": low, "high_95": high, "rank": cell.entry.row.rank}
 
 
-def _text(cell: Cell, bold: str, plus_minus: str) -> str:
+def _text(cell: Cell, bold: str, dash: str) -> str:
     if cell.entry is None:
         return "failed" if cell.failed else "–"
     row, mean = cell.entry.row, percent(cell.entry.row.mean)
-    half = "" if row.half_width is None else f"{plus_minus}{percent(row.half_width)}"
-    return (bold.format(mean) if cell.entry.group == 1 else mean) + half
+    ends = "" if row.half_width is None else f" [{span(row.interval).replace('–', dash)}]"
+    return (bold.format(mean) if row.is_top else mean) + ends
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:

@@ -5,9 +5,32 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.runs.findings import StoredRun
+
+if TYPE_CHECKING:
+    from harness.stats import Interval
+
+
+class Told(Protocol):
+    """What is said of a row in a table; see ``board.rows.Row``."""
+
+    @property
+    def rank(self) -> tuple[int, int] | None:
+        """Lowest and highest."""
+
+    @property
+    def badges(self) -> tuple[str, ...]:
+        """Badges."""
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What must be known beside the interval."""
+
+    @property
+    def same_as(self) -> str:
+        """A row with equal results."""
 
 
 def slug(name: str) -> str:
@@ -37,6 +60,31 @@ def method_file(name: str) -> str:
 def percent(fraction: float | None, digits: int = 2) -> str:
     """Write a fraction in percent; a dash where there is none."""
     return "–" if fraction is None else f"{100 * fraction:.{digits}f}"
+
+
+def span(interval: Interval | None, digits: int = 2) -> str:
+    """Write both ends of an interval in percent; a dash where it is undefined.
+
+    >>> from harness.stats import Interval
+    >>> span(Interval(0.5, 0.4, 0.61, 0.05, "training", 3))
+    '40.00–61.00'
+    """
+    if interval is None or interval.low is None or interval.high is None:
+        return "–"
+    return f"{percent(interval.low, digits)}–{percent(interval.high, digits)}"
+
+
+def rank_text(row: Told) -> str:
+    """``1``, ``2–4``, or a dash for a row without a rank."""
+    if row.rank is None:
+        return "–"
+    low, high = row.rank
+    return str(low) if low == high else f"{low}–{high}"
+
+
+def told_of(row: Told) -> list[str]:
+    """Badges and marks of a row, and which row has equal results."""
+    return [*row.badges, *row.marks, *([f"= {row.same_as}"] if row.same_as else [])]
 
 
 def duration(seconds: float) -> str:

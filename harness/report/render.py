@@ -40,7 +40,7 @@ def write(store: Store, target: Path, settings: Sequence[str] | None = None) -> 
         StoreError: when the database cannot be read or the folder cannot be written.
     """
     runs = stored_runs(store, settings)
-    digest = site.fingerprint(store, runs, settings)
+    digest = site.fingerprint(store, stored_runs(store), settings)  # tables borrow from the whole database
     if not site.is_current(target, digest):
         pages = [setting_page.build(store, table) for table in each_table(store, runs)]
         with site.replaced(target, digest) as folder:
@@ -154,7 +154,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        percent=formats.percent, duration=formats.duration, rank=exports.rank_text, slug=slug, run_file=run_file,
+        percent=formats.percent, duration=formats.duration, rank=formats.rank_text, span=formats.span, slug=slug, run_file=run_file,
         method_file=method_file, p_value=formats.p_short, last_line=formats.last_line, paragraphs=formats.paragraphs,
         polyline=polyline, flat=formats.flat,
     )  # fmt: skip

@@ -11,7 +11,13 @@ from harness.runs.spec import FitSpec, RunSpec
 
 
 def badges(
-    spec: RunSpec, benchmark: Benchmark, *, is_transductive: bool, is_trained: bool, is_imported: bool
+    spec: RunSpec,
+    benchmark: Benchmark,
+    *,
+    is_transductive: bool,
+    is_untrained: bool,
+    is_trained: bool,
+    is_imported: bool,
 ) -> list[str]:
     """The badges of a run, as they are stored with it and shown on every page.
 
@@ -19,6 +25,7 @@ def badges(
         spec: the run.
         benchmark: its benchmark.
         is_transductive: whether the method uses the queries of an episode together.
+        is_untrained: whether it declares that seeds do not matter, as nothing is trained.
         is_trained: whether the method has weights, which something has to select.
         is_imported: whether the fit came in a bundle.
     """
@@ -26,6 +33,7 @@ def badges(
     is_leak = leaks.UNKNOWN in spec.seen or bool(leaks.of_run(spec.seen, benchmark))
     found = {
         "transductive": is_transductive,
+        "untrained": is_untrained,
         "no validation": is_unselected,
         "imported fit": is_imported or bool(spec.weights_sha256),
         "leak": is_leak,

@@ -1,13 +1,16 @@
-"""What a few-shot comparison may claim: intervals, paired tests, ranks; pure functions on arrays.
+"""What a few-shot comparison may claim; pure functions on arrays.
 
-Read in this order: `intervals` (one method), `classes` (would it hold for other classes), `seeds` (would it
-hold for another training), `headline` (which of these to print), `paired` (two methods), `power` (how many
-episodes), `ranks` (many methods), `across` and `aggregate` (many benchmarks), `predictions` and `hardness` (which queries),
-`published` (someone else's number).
+The question of a table: would it hold if everything were trained again, on other episodes of these classes? Read in
+this order: `rows` (a row, reduced), `prior` (what the database knows of seeds), `moderation` (the seed variance of
+a row), `draws` (the joint errors of a table), from which come `headline` (the interval beside a mean), `pairs` (every
+difference, p, ranks), `words`, `planning`, `published` (someone else's number) and `settings` (one verdict over
+several). `looks` says when a row may be judged again. Beside them `checkpoints` (two trained models, episodes alone),
+`intervals` (what papers print), `classes` (other classes), `across` (tables without holes), `predictions`, `hardness`
+and `queries`. Sections in brackets, such as (s.4), are those of the README's statistics page.
 
-Accuracies are fractions in [0, 1], differences fractions in [-1, 1], both float64. Sizes: E episodes,
-S training seeds, M methods, N benchmarks, C classes, W classes per episode. A quantity that the data cannot
-give is None and a note says why; input that makes no sense is a ValueError.
+Accuracies are fractions in [0, 1], differences fractions in [-1, 1], both float64. Sizes: T episodes, S trainings,
+M rows, B draws, N settings, C classes, W classes per episode. A quantity that the data cannot give is None and a
+note says why; input that makes no sense is a ValueError.
 """
 
 from __future__ import annotations
@@ -24,28 +27,29 @@ if TYPE_CHECKING:
         complete_submatrix,
         friedman,
         mean_ranks,
+        performance_profile,
+        wilcoxon_pairs,
         win_tie_loss,
     )
-    from harness.stats.aggregate import (
-        IqmInterval,
-        Superiority,
-        iqm_interval,
-        performance_profile,
-        probability_of_superiority,
-    )
+    from harness.stats.checkpoints import Checkpoints, compare_checkpoints
     from harness.stats.classes import class_interval, joint_interval
+    from harness.stats.draws import Draws, ErrorModel, draw, error_model
     from harness.stats.hardness import HardnessLine, episode_hardness, hardness_line
-    from harness.stats.headline import headline_interval
-    from harness.stats.intervals import Interval, bootstrap_interval, sampler_interval
-    from harness.stats.paired import Comparison, Unpaired, Verdict, compare, unpaired, verdict
-    from harness.stats.power import (
-        QueryComponents,
-        best_queries,
-        minimal_detectable_effect,
-        needed_episodes,
-        needed_pairs,
-        needed_seeds,
-        query_components,
+    from harness.stats.headline import Headline, SeedPart, score_ends
+    from harness.stats.intervals import Interval, sampler_interval
+    from harness.stats.looks import LOOKS, N_PLANNED, is_between_looks, size_of_test
+    from harness.stats.moderation import Moderated, moderate
+    from harness.stats.pairs import ALPHA, MARGIN, Family, Pairs, Ranks, Word, judge
+    from harness.stats.planning import (
+        TRAININGS,
+        Cost,
+        Pilot,
+        Plan,
+        cheapest_plan,
+        detectable,
+        episodes_can_decide,
+        pilot,
+        power,
     )
     from harness.stats.predictions import (
         ClassAccuracy,
@@ -57,75 +61,113 @@ if TYPE_CHECKING:
         error_overlap,
         worst_episodes,
     )
-    from harness.stats.published import PublishedGap, published_gap
-    from harness.stats.ranks import AllPairs, RankInterval, all_pairs, holm, rank_intervals, tie_groups
-    from harness.stats.seeds import Crossed, crossed, crossed_interval
-    from harness.stats.significance import flip_generator, sign_flip_p, wilcoxon_p
+    from harness.stats.prior import DEFAULT, Prior, Spread, fit_prior, prior_of
+    from harness.stats.published import Prediction, predict_published
+    from harness.stats.queries import QueryComponents, best_queries, query_components
+    from harness.stats.rows import Row, equal_rows, sharing, summarise
+    from harness.stats.settings import (
+        OverSettings,
+        Superiority,
+        averaged,
+        evidence,
+        judge_settings,
+        superiority,
+    )
+    from harness.stats.significance import flip_generator, holm, paired_t_p, sign_flip_p, wilcoxon_p
+    from harness.stats.words import Reason, Verdict, verdict, verdict_alone
 
 __all__ = [
-    "AllPairs",
+    "ALPHA",
+    "DEFAULT",
+    "LOOKS",
+    "MARGIN",
+    "N_PLANNED",
+    "TRAININGS",
+    "Checkpoints",
     "ClassAccuracy",
-    "Comparison",
     "Confusion",
-    "Crossed",
+    "Cost",
+    "Draws",
+    "ErrorModel",
     "ErrorOverlap",
+    "Family",
     "Friedman",
     "HardnessLine",
+    "Headline",
     "Interval",
-    "IqmInterval",
     "MeanRanks",
-    "PublishedGap",
+    "Moderated",
+    "OverSettings",
+    "Pairs",
+    "Pilot",
+    "Plan",
+    "Prediction",
+    "Prior",
     "QueryComponents",
-    "RankInterval",
+    "Ranks",
+    "Reason",
+    "Row",
+    "SeedPart",
+    "Spread",
     "Submatrix",
     "Superiority",
-    "Unpaired",
     "Verdict",
     "WinTieLoss",
+    "Word",
     "WorstEpisodes",
-    "all_pairs",
+    "averaged",
     "best_queries",
-    "bootstrap_interval",
+    "cheapest_plan",
     "class_accuracy",
     "class_interval",
-    "compare",
+    "compare_checkpoints",
     "complete_submatrix",
     "confusion",
-    "crossed",
-    "crossed_interval",
+    "detectable",
+    "draw",
     "episode_hardness",
+    "episodes_can_decide",
+    "equal_rows",
+    "error_model",
     "error_overlap",
+    "evidence",
+    "fit_prior",
     "flip_generator",
     "friedman",
     "hardness_line",
-    "headline_interval",
     "holm",
-    "iqm_interval",
+    "is_between_looks",
     "joint_interval",
+    "judge",
+    "judge_settings",
     "mean_ranks",
-    "minimal_detectable_effect",
-    "needed_episodes",
-    "needed_pairs",
-    "needed_seeds",
+    "moderate",
+    "paired_t_p",
     "performance_profile",
-    "probability_of_superiority",
-    "published_gap",
+    "pilot",
+    "power",
+    "predict_published",
+    "prior_of",
     "query_components",
-    "rank_intervals",
     "sampler_interval",
+    "score_ends",
+    "sharing",
     "sign_flip_p",
-    "tie_groups",
-    "unpaired",
+    "size_of_test",
+    "summarise",
+    "superiority",
     "verdict",
+    "verdict_alone",
     "wilcoxon_p",
+    "wilcoxon_pairs",
     "win_tie_loss",
     "worst_episodes",
 ]
 
-# Each is asked until one knows the name: the first imports no scipy, the last ones scipy.stats.
+# Each is asked until one knows the name: those that a table needs first, the last ones import scipy.stats.
 _MODULES = (
-    "predictions", "intervals", "seeds", "headline", "classes", "aggregate", "published", "power", "significance", "paired",
-    "ranks", "hardness", "across",
+    "looks", "intervals", "rows", "prior", "moderation", "draws", "headline", "pairs", "words", "classes", "predictions",
+    "queries", "planning", "published", "settings", "significance", "checkpoints", "hardness", "across",
 )  # fmt: skip
 
 if not TYPE_CHECKING:  # else a misspelt name would pass as Any

@@ -9,7 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from harness.stats.checks import FloatArray, IntArray, check_level, finite_array
+from harness.stats.checks import DECIMALS, FloatArray, IntArray, check_level, finite_array
+from harness.stats.significance import holm
+
+LEAST_DATA_SETS = 6  # two-sided signed ranks of five cannot be below 0.0625
 
 
 class Submatrix(NamedTuple):
@@ -63,7 +66,7 @@ def win_tie_loss(verdicts: npt.ArrayLike) -> WinTieLoss:
 
     Args:
         verdicts: (N, M, M) words "better", "worse", "tied", "undecided" on the row, one matrix a benchmark
-            (``AllPairs.verdicts``).
+            (``Pairs.words``).
 
     Raises:
         ValueError: for another shape or another word.
@@ -76,6 +79,37 @@ def win_tie_loss(verdicts: npt.ArrayLike) -> WinTieLoss:
     if strange:
         raise ValueError(f"unknown verdicts {strange}; known: {', '.join(known)}")
     return WinTieLoss(*((words == word).sum(axis=0) for word in known))
+
+
+def wilcoxon_pairs(score: npt.ArrayLike) -> FloatArray | None:
+    """Test all pairs of methods over data sets, for data sets that nobody has tried (s.7).
+
+    Wilcoxon's signed ranks, exact without ties, with Holm's correction over the pairs.
+
+    Args:
+        score: (M, N) fractions in [0, 1], one column for each independent data set.
+
+    Returns:
+        (M, M) float64 p, 1 on the diagonal; None below six data sets, where no p could reach 0.05.
+
+    Raises:
+        ValueError: for NaN, values outside [0, 1], or another number of axes.
+    """
+    table = np.round(finite_array(score, "scores", 0.0, 1.0), DECIMALS)
+    if table.ndim != 2:
+        raise ValueError(f"scores must have the axes method and data set, found shape {table.shape}")
+    n_methods, n_sets = table.shape
+    if n_sets < LEAST_DATA_SETS:
+        return None
+    i, j = np.triu_indices(n_methods, 1)
+    p = np.array([_signed_ranks(table[a] - table[b]) for a, b in zip(i, j, strict=True)])
+    square = np.ones((n_methods, n_methods))
+    square[i, j] = square[j, i] = holm(p) if len(p) else p
+    return square
+
+
+def _signed_ranks(difference: FloatArray) -> float:
+    return float(stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
 
 
 class MeanRanks(NamedTuple):
@@ -149,3 +183,24 @@ def friedman(score: npt.ArrayLike, alpha: float = 0.05) -> Friedman:
     f = (n - 1) * chi2 / (n * (k - 1) - chi2)
     p = float(special.fdtrc(k - 1, (k - 1) * (n - 1), f))
     return Friedman(float(chi2), float(f), p, critical, note)
+
+
+def performance_profile(score: npt.ArrayLike, threshold: npt.ArrayLike) -> FloatArray:
+    """Give the share of scores above each threshold (Agarwal et al. 2021), a description.
+
+    Args:
+        score: fractions in [0, 1] of one method, any shape (benchmarks × seeds).
+        threshold: (K,) fractions in [0, 1].
+
+    Returns:
+        (K,) float64 shares in [0, 1].
+
+    Raises:
+        ValueError: for empty input, NaN, or values outside [0, 1].
+
+    >>> performance_profile([0.2, 0.4, 0.6, 0.8], [0.0, 0.4, 0.9]).tolist()
+    [1.0, 0.5, 0.0]
+    """
+    values = np.sort(finite_array(score, "scores", 0.0, 1.0), axis=None)
+    limits = finite_array(threshold, "threshold", 0.0, 1.0)
+    return np.asarray(1 - np.searchsorted(values, limits, side="right") / values.size)

@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from harness.stats.checks import FloatArray, IntArray, check_level, class_ids, finite_array, vector
+from harness.stats.headline import SeedPart, score_ends
 from harness.stats.intervals import Interval, student_interval, undefined_interval
 
 
@@ -17,8 +19,9 @@ def class_interval(
     classes: npt.ArrayLike,
     clusters: npt.ArrayLike | None = None,
     level: float = 0.95,
+    seed: SeedPart | None = None,
 ) -> Interval:
-    """Say how far the mean would move with other classes, by the delete-one-class jackknife.
+    """Say how far the mean would move with other classes and trainings, by the delete-one-class jackknife.
 
     The mean over episodes is an incomplete U-statistic of order W over the C classes (Arvesen 1969). With A(-c) the mean of
     the episodes without class c, the jackknife variance is (C-1)/C sum_c (A(-c) - m)^2. The finite number of
@@ -33,6 +36,8 @@ def class_interval(
             rotations of one Omniglot character, tieredImageNet classes of one super-category. Clusters are
             then deleted instead of classes.
         level: confidence, in (0, 1).
+        seed: what other trainings add (s.3): SE^2 = jackknife^2 + seed part with Satterthwaite's degrees of freedom,
+            as a score interval, which stays in [0, 1]. Without it Student's interval, about these trained models.
 
     Returns:
         An interval of kind "class", ``n`` the number of classes (clusters) seen. Undefined, with its reason,
@@ -53,7 +58,13 @@ def class_interval(
         )
     jackknife = (n - 1) / n * float((inside.shift**2 - inside.monte_carlo).sum())
     variance = max(0.0, jackknife) + float(accuracy.var(ddof=1)) / n_episodes
-    return student_interval(mean, math.sqrt(variance), n - 1, "class", n, level)
+    if seed is None:
+        return student_interval(mean, math.sqrt(variance), n - 1, "class", n, level)
+    total = variance + seed.variance
+    df = total**2 / (variance**2 / (n - 1) + seed.variance**2 / seed.df) if total else n - 1.0
+    t = float(special.stdtrit(df, (1 + check_level(level)) / 2))
+    low, high = score_ends(np.array(mean), np.array(t**2 * total / seed.shape))
+    return Interval(mean, float(low), float(high), math.sqrt(total), "class", n)
 
 
 def joint_interval(

@@ -6,10 +6,10 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import special
 
 from harness.seeding import numpy_generator
-from harness.stats.checks import DECIMALS, NO_SPREAD, FloatArray, IntArray, vector
+from harness.stats.checks import DECIMALS, NO_SPREAD, FloatArray, IntArray, finite_array, vector
 
 
 def t_value(difference: FloatArray, standard_error: FloatArray) -> FloatArray:
@@ -32,6 +32,14 @@ def two_sided_p(
     student = 2 * special.stdtr(np.maximum(df, 1), -np.abs(t))
     sign = np.where(np.abs(difference) < NO_SPREAD, 1.0, np.ldexp(1.0, 1 - n))
     return np.asarray(np.where(flat, sign, student))
+
+
+def paired_t_p(difference: npt.ArrayLike) -> float:
+    """Test n >= 2 differences in [-1, 1] against zero by Student's t, two-sided; see ``two_sided_p``."""
+    d = vector(difference, "difference", -1.0, 1.0)
+    se = float(d.std(ddof=1)) / np.sqrt(len(d))
+    se = 0.0 if se * np.sqrt(len(d)) < NO_SPREAD else se
+    return float(two_sided_p(np.array(d.mean()), np.array(se), np.array(len(d) - 1.0), np.array(len(d))))
 
 
 def equivalence_p(
@@ -123,7 +131,32 @@ def wilcoxon_p(difference: npt.ArrayLike) -> float:
     Raises:
         ValueError: for empty input, NaN, or values outside [-1, 1].
     """
+    from scipy import stats  # takes as long to import as all else
+
     d = np.round(vector(difference, "difference", -1.0, 1.0), DECIMALS)
     if not d.any():
         return 1.0
     return float(stats.wilcoxon(d, zero_method="pratt", correction=False, method="approx").pvalue)
+
+
+def holm(p: npt.ArrayLike) -> FloatArray:
+    """Adjust p-values for their number, step down (Holm 1979): reject where the result is below alpha.
+
+    Args:
+        p: (m,) p-values in [0, 1].
+
+    Returns:
+        (m,) float64 adjusted p in [0, 1], in the order given.
+
+    Raises:
+        ValueError: for empty input, NaN, or values outside [0, 1].
+
+    >>> holm([0.01, 0.04, 0.03]).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    values = finite_array(p, "p", 0.0, 1.0).ravel()
+    order = np.argsort(values, kind="stable")
+    raised = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(1.0, raised)
+    return adjusted

@@ -133,6 +133,24 @@ def survives_a_checkpoint(bench: Workbench) -> str:
     return ""
 
 
+@torch.no_grad()
+def untrained_means_it(bench: Workbench) -> str:
+    """Another seed gives the same features and scores (where `untrained`)."""
+    if not bench.traits.untrained:
+        raise NotChecked("does not apply: it is trained")
+    other = bench.fit_again(SEED + 1)
+    if other.error:
+        raise other.error
+    problem, images = bench.problem(shot=3), bench.images(8)
+    if isinstance(other.method, Embeds):
+        expected = bench.fresh().embed(images.clone())
+        demand_close(other.method.embed(images.clone()), expected, "Another seed gives other features")
+    demand_close(
+        scores(other.method, problem), scores(bench.fresh(), problem), "Another seed gives other scores"
+    )
+    return ""
+
+
 def _demand_embed(bench: Workbench) -> None:
     if not isinstance(bench.fit.method, Embeds):
         raise NotChecked("does not apply: it has no embed")

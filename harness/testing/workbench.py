@@ -116,12 +116,12 @@ class Workbench:
         """Fit once, as a run does; afterwards the method is in evaluation mode without gradients."""
         return self.fit_again()
 
-    def fit_again(self) -> Fitted:
-        """Fit another instance with the same seed."""
+    def fit_again(self, seed: int = SEED) -> Fitted:
+        """Fit another instance, with the same seed unless another is given."""
         watch, method = _Stopwatch(), None
         try:
-            method = self.build(self.config, BACKBONE, self.image_size, 1, SEED)
-            self._train(method)
+            method = self.build(self.config, BACKBONE, self.image_size, 1, seed)
+            self._train(method, seed)
             _demand_copyable(method)
         except Exception as error:  # noqa: BLE001 -- a plugin may raise anything; a promise reports it
             return Fitted(method, error, watch.seconds)
@@ -174,13 +174,13 @@ class Workbench:
         with steady():
             return EPISODIC.predict(method, episodes, self.source, SEED)
 
-    def _train(self, method: Any) -> None:
-        torch.manual_seed(stream(SEED, "training"))
-        rng = torch_generator(SEED, "training")
+    def _train(self, method: Any, seed: int) -> None:
+        torch.manual_seed(stream(seed, "training"))
+        rng = torch_generator(seed, "training")
         store = tiny_store("base", self.image_size)
         with TemporaryDirectory(dir=self.folder) as scratch, benchmarks.novel_closed():
             ctx = FitContext(
-                Path(scratch), device=CPU, rng=rng, seed=SEED, precision="fp32",
+                Path(scratch), device=CPU, rng=rng, seed=seed, precision="fp32",
                 validate=self._validate, progress=_Deadline(), required=_Below(self),
             )  # fmt: skip
             if isinstance(method, nn.Module):

@@ -44,7 +44,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a small made-up world with holes, failures, seeds and hostile names."""
     folder = tmp_path_factory.mktemp("site")
     with Store.open(folder / "results.db", create=True) as store:
-        made.fill(store)
+        made.fill(store, n_repeated=6)
         render.write(store, folder / "reports")
     return folder / "reports"
 

@@ -99,6 +99,10 @@ class SoundWithChance(Sound):
         return means + 0.05 * torch.randn(means.shape, generator=support.rng)
 
 
+class SoundUntrained(Sound):
+    untrained: ClassVar[bool] = True
+
+
 class SoundTransductive(Sound):
     transductive: ClassVar[bool] = True
 
@@ -107,7 +111,7 @@ class SoundTransductive(Sound):
         return distance_scores(query - query.mean(0), state - state.mean(0))
 
 
-SOUND = (Sound, SoundModule, SoundWithChance, SoundTransductive)
+SOUND = (Sound, SoundModule, SoundWithChance, SoundTransductive, SoundUntrained)
 
 
 class UnknownHyperParameter(Sound):
@@ -240,6 +244,10 @@ class ChangesBatch(SoundModule):
 class Blind(Sound):
     def predict(self, state: Any, query: Tensor) -> Tensor:
         return query.new_zeros(len(query), len(state))
+
+
+class SaysItIsUntrained(SoundModule):
+    untrained: ClassVar[bool] = True
 
 
 class Guesses(Sound):
@@ -452,6 +460,7 @@ BAD = {
         (FitsByItsOwnChance, "Scores are other ones"),
         (SavesMoreThanTensors, "The weights cannot be saved and loaded"),
     ],
+    "untrained_means_it": [(SaysItIsUntrained, "Another seed gives other features")],
     "experiments_are_scored": [
         (ForgetsBaseClasses, "classes without support"),
         (GuessesJointly, r"The accuracy on 16 base and novel classes is 0\.\d+, chance 0.031"),

@@ -1,4 +1,4 @@
-"""The joint protocol through the command line: six numbers a run, paired over classes, on drawn and on real images."""
+"""The joint protocol through the command line: six numbers a run, paired over experiments, on drawn and on real images."""
 
 from __future__ import annotations
 
@@ -73,11 +73,13 @@ def test_the_run_is_shown_with_class_means_and_by_class(
     )
 
 
-def test_rows_are_paired_over_classes(fsbench: Command, rows: dict[str, dict[str, object]]) -> None:
+def test_rows_are_paired_over_experiments(fsbench: Command, rows: dict[str, dict[str, object]]) -> None:
     assert set(rows) == {"pixels", "nearest-mean"}
-    pair = json.loads(fsbench("compare", "nearest-mean", "pixels", "--json", code=1).stdout)[0]
-    assert pair["n_episodes"] == N_NOVEL and "49 paired classes" in pair["sentence"]
-    assert pair["verdict"] == "better" and pair["difference"] > 0
+    pair = json.loads(fsbench("compare", "nearest-mean", "pixels", "--json").stdout)[0]
+    assert pair["n_episodes"] == 5 and "5 paired experiments" in pair["sentence"]
+    assert (pair["verdict"], pair["reason"]) == ("undecided", "no training was repeated")
+    words = ("compare", "nearest-mean", "pixels", "--scope", "checkpoints", "--json")
+    assert json.loads(fsbench(*words, code=1).stdout)[0]["verdict"] == "better"
 
 
 def test_tables_and_pages_hold_the_six_numbers(fsbench: Command, rows: dict[str, dict[str, object]]) -> None:

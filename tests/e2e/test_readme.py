@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from scratch_home import Home
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
 
 
 def python_blocks() -> list[str]:
@@ -28,6 +31,23 @@ def test_the_lines_of_python_run(tmp_path: Path) -> None:
     lines = next(block for block in python_blocks() if "harness.load" in block)
     environment = Home(tmp_path / "home", tmp_path / "data").environment
     subprocess.run([sys.executable, "-c", lines], check=True, env=environment, timeout=300)
+
+
+def test_its_verdicts_are_those_of_the_shipped_results(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "results.db", tmp_path)
+    block = README.partition("```\n$ fsbench compare")[2].partition("```")[0]
+    places = {name: str(tmp_path) for name in ("FSBENCH_HOME", "FSBENCH_DATA", "FSBENCH_CACHE")}
+    n_verdicts = 0
+    for part in f" compare{block}".split("$ fsbench"):
+        command, *sentences = part.strip().splitlines()
+        words = [sys.executable, "-m", "fsbench", *command.split()]
+        done = subprocess.run(
+            words, capture_output=True, text=True, env={**os.environ, **places}, check=False
+        )
+        assert done.returncode in (0, 1), done.stderr
+        assert [sentence for sentence in sentences if sentence not in done.stdout] == []
+        n_verdicts += len(sentences)
+    assert n_verdicts >= 20
 
 
 def test_every_command_it_names_exists() -> None:

@@ -121,10 +121,22 @@ def test_what_acts_after_the_training_does_not_choose_the_epoch(home: Home) -> N
 def test_compare_pairs_the_common_prefix_and_its_exit_code_is_the_verdict(home: Home) -> None:
     home.run("run", "-m", "pixels", "-b", "glyphs-5w1s", "--episodes", "60")
     home.run("run", "-m", "./mine.py", "-b", "glyphs-5w1s", "--episodes", "50", code=1)  # no such file
-    home.run("run", "-m", "nearest-mean", "-b", "glyphs-5w1s", "--episodes", "50", "--set", "epochs=3")
-    pairs = json.loads(home.run("compare", "nearest-mean", "pixels", "--json", code=1).stdout)
-    assert pairs[0]["verdict"] == "better" and pairs[0]["n_episodes"] == 50
+    trained = ("run", "-m", "nearest-mean", "-b", "glyphs-5w1s", "--episodes", "50", "--set", "epochs=3")
+    home.run(*trained)
+    [pair] = json.loads(home.run("compare", "nearest-mean", "pixels", "--json").stdout)
+    assert (pair["verdict"], pair["reason"], pair["n_episodes"]) == (
+        "undecided",
+        "no training was repeated",
+        50,
+    )
+    checkpoints = ("compare", "nearest-mean", "pixels", "--scope", "checkpoints", "--json")
+    assert json.loads(home.run(*checkpoints, code=1).stdout)[0]["verdict"] == "better"
+    home.run(*trained, "--seeds", "0-2")
+    [pair] = json.loads(home.run("compare", "nearest-mean", "pixels", "--json", code=1).stdout)
+    assert pair["verdict"] == "better" and pair["trainings"] == [3, 1] and pair["low"] > 0
     home.run("compare", "pixels", "nearest-mean", code=0)
+    [plan] = json.loads(home.run("power", "nearest-mean", "pixels", "--delta", "5", "--json").stdout)
+    assert plan["n_trainings"] == 3 and plan["detectable"] > 0 and "80% power" in plan["sentence"]
 
 
 def test_the_report_is_one_folder_with_a_csv_beside_each_table(home: Home) -> None:

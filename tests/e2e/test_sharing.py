@@ -274,7 +274,8 @@ def test_a_scored_row_stands_beside_runs_of_the_same_images(
     rows = json.loads(ours.type("leaderboard", "--json"))
     assert [row["method"] for row in rows] == ["theirs", "pixels"]
     assert "self-reported" in rows[0]["badges"]
-    assert "theirs" in ours.type("compare", "theirs", "pixels", code=1)
+    assert "no training was repeated" in ours.type("compare", "theirs", "pixels")
+    assert "theirs is better" in ours.type("compare", "theirs", "pixels", "--scope", "checkpoints", code=1)
     ours.type("report")
     page = ours.places.reports / f"run/{rows[0]['runs'][0]}.html"
     assert "fsbench score FILE --bench glyphs-5w1s --name theirs" in page.read_text()
@@ -373,7 +374,9 @@ def test_a_list_that_is_not_here_is_known_by_its_digest(lab: Callable[[str], Lab
         assert "self-reported, external list" in ours.type(
             "score", str(file), "-b", "theirs-5w1s", "--name", name, "--external"
         )
-    assert "good" in ours.type("compare", "good", "poor", "-b", "theirs-5w1s", code=1)
+    assert "no training was repeated" in ours.type("compare", "good", "poor", "-b", "theirs-5w1s")
+    words = ("compare", "good", "poor", "-b", "theirs-5w1s", "--scope", "checkpoints")
+    assert "good is better" in ours.type(*words, code=1)
     assert "other" in ours.type("compare", "poor", "other", "-b", "theirs-5w1s", code=3)
     assert len(json.loads(ours.type("leaderboard", "--json"))) == 3
     ours.type("report")

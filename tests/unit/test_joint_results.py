@@ -95,7 +95,7 @@ def test_a_list_of_another_shape_is_refused(tmp_path: Path) -> None:
         store.ingest(RunResult(result.spec, "done", result.counts, spoilt))
 
 
-def test_a_row_has_six_numbers_and_an_interval_over_classes_and_experiments(tmp_path: Path) -> None:
+def test_a_row_has_six_numbers_an_interval_over_experiments_and_one_over_classes(tmp_path: Path) -> None:
     result = made("a", 0.6)
     store, table = board(tmp_path, result)
     row = table.rows[0]
@@ -105,9 +105,11 @@ def test_a_row_has_six_numbers_and_an_interval_over_classes_and_experiments(tmp_
             float((counts.n_correct / counts.n_query).mean()), abs=1e-12
         )
         assert row.joint.class_means[name] == pytest.approx(row.joint.means[name], abs=1e-12)  # equal classes
-    assert row.joint.by_class.shape == (1, 5, 4) and row.units(5).shape == (1, 4) and row.unit == "classes"
+    assert row.joint.by_class.shape == (1, 5, 4) and row.unit == "experiments"
+    assert row.accuracy.shape == (1, 5) and row.n_answers == 40  # four novel classes of ten queries
+    assert row.interval.kind == "training" and row.interval.low is not None and row.interval.low > 0
     expected = stats.joint_interval(row.joint.by_class[0], numpy_generator(0, "bootstrap", row.runs[0].id))
-    assert (row.interval.low, row.interval.high, row.interval.kind) == (expected.low, expected.high, "joint")
+    assert setting_page.build(store, table).entries[0].by_class == expected
     store.close()
 
 
@@ -134,25 +136,15 @@ def test_by_class_counts_only_the_half_that_was_asked(tmp_path: Path) -> None:
     store.close()
 
 
-def test_rows_are_compared_over_classes_not_over_experiments(tmp_path: Path) -> None:
-    store, table = board(tmp_path, made("good", 0.9), made("bad", 0.2))
-    (pair,) = pairs.compare(store, "good", "bad", None, 0.005)
-    good, bad = row_of(table, "good"), row_of(table, "bad")
-    assert good.joint is not None and bad.joint is not None
-    difference = (good.joint.by_class - bad.joint.by_class).mean(axis=(0, 1))  # (C,)
-    t = difference.mean() / (difference.std(ddof=1) / np.sqrt(4))
-    assert pair.comparison.n_episodes == 4 and pair.comparison.t == pytest.approx(t)
-    assert pair.comparison.verdict == "better" and "4 paired classes" in pair.sentence
-    assert table.pairs is not None and table.pairs.n_episodes == table.n_units == 4
-    assert table.pairs.p[0, 1] == pytest.approx(pair.comparison.p)
-    store.close()
-
-
-def test_three_seeds_are_crossed_with_classes(tmp_path: Path) -> None:
-    results = [made(m, p, seed) for m, p in (("good", 0.9), ("bad", 0.5)) for seed in range(3)]
+def test_experiments_are_the_episodes_of_a_comparison(tmp_path: Path) -> None:
+    results = [made(m, p, seed) for m, p in (("good", 0.9), ("bad", 0.2)) for seed in range(3)]
     store, table = board(tmp_path, *results)
-    (pair,) = pairs.compare(store, "good", "bad", None, 0.005)
-    assert row_of(table, "good").units(5).shape == (3, 4) and pair.comparison.scope == "training"
+    (pair,) = pairs.compare(store, "good", "bad", None)
+    good, bad = row_of(table, "good"), row_of(table, "bad")
+    found = stats.judge([good.evidence, bad.evidence], table.prior).pairs
+    assert good.evidence.accuracy.shape == (3, 5) and pair.n_episodes == 5
+    assert pair.verdict.word == "better" and "5 paired experiments" in pair.sentence
+    assert pair.p == found.p[0, 1] and table.pairs is not None and table.pairs.p[0, 1] == found.p[0, 1]
     store.close()
 
 
@@ -160,10 +152,9 @@ def test_fewer_experiments_are_a_prefix_and_a_partial_row_is_not_ranked(tmp_path
     store, table = board(tmp_path, made("whole", 0.9), made("part", 0.9, n=2), made("other", 0.5))
     assert row_of(table, "part").n_episodes == 2
     assert {row.method for row in table.ranked} == {"whole", "other"}
-    (pair,) = pairs.compare(store, "part", "whole", None, 0.005)
-    assert pair.comparison.difference == pytest.approx(
-        float(row_of(table, "part").units(2).mean() - row_of(table, "whole").units(2).mean())
-    )
+    (pair,) = pairs.compare(store, "part", "whole", None)
+    whole = row_of(table, "whole").accuracy[:, :2].mean()
+    assert pair.difference == pytest.approx(float(row_of(table, "part").accuracy.mean() - whole))
     store.close()
 
 

@@ -6,17 +6,20 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import made_up_results as made
 import numpy as np
 import pytest
+from scipy import stats as scipy_stats
 
-from harness import stats
 from harness.errors import ConfigError, StoreError
 from harness.report import serve
-from harness.report.board import pairs
+from harness.report.board import pairs, power
+from harness.report.board.rows import Row
 from harness.report.board.tables import tables
+from harness.runs import ConfigValue, MethodReference
 from harness.store import Store
 
 
@@ -27,50 +30,104 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         yield opened
 
 
-def test_one_seed_gives_the_paired_t_test_about_these_trained_models(store: Store) -> None:
-    (pair,) = pairs.compare(store, "method-4", "method-3", ["glyphs-5w1s"], 0.005)
-    rows = {row.method: row for row in tables(store, ["glyphs-5w1s"])[0].rows}
-    d = (rows["method-4"].accuracy - rows["method-3"].accuracy)[0]
-    assert pair.comparison.t == pytest.approx(
+def row_of(store: Store, method: str, setting: str = "glyphs-5w1s") -> Row:
+    return next(row for row in tables(store, [setting])[0].rows if row.method == method)
+
+
+def test_the_scope_of_checkpoints_gives_the_paired_t_test_about_these_trained_models(store: Store) -> None:
+    (pair,) = pairs.compare(store, "method-4", "method-3", ["glyphs-5w1s"], scope="checkpoints")
+    d = (row_of(store, "method-4").accuracy - row_of(store, "method-3").accuracy)[0]
+    assert pair.models.t == pytest.approx(
         d.mean() / (d.std(ddof=1) / np.sqrt(300)), rel=1e-9
     )  # one formula, other sums
-    assert pair.comparison.scope == "checkpoints" and "about these trained models" in pair.sentence
+    assert pair.p == pair.models.p and "about these trained models" in pair.sentence
     assert pair.sentence.startswith("glyphs-5w1s: method-4 is better than method-3 by ")
+    assert pair.low == pytest.approx(pair.difference - pair.models.half_width) and pair.p_page is None
 
 
-def test_three_common_seeds_are_paired_seed_by_seed(store: Store) -> None:
-    (pair,) = pairs.compare(store, "method-0", "method-1", ["glyphs-5w1s"], 0.005)
-    expected = stats.compare(pair.a.accuracy, pair.b.accuracy, ("a", "b"), n_flips=1)
-    assert (pair.comparison.n_seeds, pair.comparison.scope) == (3, "training")
-    assert pair.comparison.p == expected.p
+def test_rows_trained_once_are_undecided_while_few_rows_were_trained_twice(store: Store) -> None:
+    (pair,) = pairs.compare(store, "method-4", "method-3", ["glyphs-5w1s"])
+    assert pair.verdict.word == "undecided" and pair.verdict.reason == "no training was repeated"
+    assert "no training was repeated" in pair.sentence and pair.a.marks == (
+        "seed error borrowed from 5 rows",
+    )
 
 
-def test_fewer_common_seeds_use_all_of_each_as_the_page_does(store: Store) -> None:
-    (pair,) = pairs.compare(store, "method-0", "method-4", ["glyphs-5w1s"], 0.005)
+def test_a_pair_is_read_from_the_draws_of_its_page(store: Store) -> None:
+    (pair,) = pairs.compare(store, "method-0", "method-4", ["glyphs-5w1s"])
     table = next(t for t in tables(store, ["glyphs-5w1s"]))
     i, j = (
         next(k for k, row in enumerate(table.ranked) if row.method == name)
         for name in ("method-0", "method-4")
     )
     assert table.pairs is not None
-    assert pair.comparison.difference == pytest.approx(table.pairs.difference[i, j], abs=1e-12)
-    assert pair.comparison.p == pytest.approx(table.pairs.p[i, j], rel=1e-6)
+    assert (pair.p, pair.p_page) == (table.pairs.p[i, j], table.pairs.p_adjusted[i, j])
+    assert pair.high - pair.low == pytest.approx(2 * table.pairs.half_width[i, j], rel=1e-12)
+    assert pair.difference == pytest.approx(table.pairs.difference[i, j], abs=1e-12)
+    assert pair.verdict.bound == table.pairs.bound[i, j] and "on the page" in pair.sentence
+
+
+def test_what_would_decide_a_pair_is_a_plan_for_the_difference_seen(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        for seed in range(3):
+            store.ingest(made.result("a", skill=0.6 + 0.01 * seed, seed=seed))
+            store.ingest(made.result("b", skill=0.62 - 0.01 * seed, seed=seed))
+        (pair,) = pairs.compare(store, "a", "b", None)
+        (plan,) = power.power(store, "a", "b", abs(pair.difference))
+    assert pair.verdict.word == "undecided" and f"{100 * abs(pair.difference):.2f} points seen" in pair.advice
+    # two rows are a family of one, so that the page and the pair ask for the same
+    assert power.plan_text(plan.plan, "episodes") in pair.advice
+
+
+def test_variants_of_a_training_are_compared_by_training(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        for seed in range(3):
+            plain = made.result("a", skill=0.6, seed=seed)
+            late = {**plain.spec.config, "views": ConfigValue("one", "--set", "adapt")}
+            store.ingest(plain)
+            store.ingest(made.result("a", skill=0.61, seed=seed, changes={"config": late}))
+        [table] = tables(store)
+        assert [row.variant_of for row in table.rows] == ["", "a"] and table.rows[1].rank is None
+        one, two = (row.runs[0].id for row in table.rows)
+        (pair,) = pairs.compare(store, one, two, None)
+    d = pair.a.accuracy.mean(axis=1) - pair.b.accuracy.mean(axis=1)
+    assert pair.a.evidence.fits == pair.b.evidence.fits
+    assert pair.p_shared == pytest.approx(scipy_stats.ttest_1samp(d, 0).pvalue, rel=1e-9)
+
+
+def test_equal_results_are_tied_and_one_entry(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        for seed in range(3):
+            store.ingest(made.result("a", skill=0.6, seed=seed))
+            store.ingest(made.result("b", skill=0.5, seed=seed))
+            again = made.result("a", skill=0.6, seed=seed)
+            other = {"method": MethodReference("c", "c", "1")}
+            store.ingest(replace(again, spec=replace(again.spec, **other)))
+        [table] = tables(store)
+        (pair,) = pairs.compare(store, "a", "c", None)
+    same = {row.method: row.same_as for row in table.rows}
+    assert len(table.ranked) == 2 and sorted(same.values()) in (["", "", "a"], ["", "", "c"])
+    assert len({(row.rank, row.interval) for row in table.rows if row.method != "b"}) == 1
+    assert (pair.verdict.word, pair.p, pair.low, pair.high) == ("tied", 1.0, 0.0, 0.0)
 
 
 def test_unequal_lengths_pair_on_the_common_prefix(store: Store) -> None:
-    (pair,) = pairs.compare(store, "partial", "method-4", ["glyphs-5w1s"], 0.005)
-    assert pair.comparison.n_episodes == 100
-    assert pair.comparison.mean_b == pytest.approx(pair.b.accuracy[:, :100].mean())
+    (pair,) = pairs.compare(store, "partial", "method-4", ["glyphs-5w1s"])
+    assert (
+        pair.n_episodes == 100
+        and "100 paired episodes, the prefix both have" in pair.sentence
+        and pair.p_page is None
+    )
+    assert pair.models.mean_b == pytest.approx(row_of(store, "method-4").accuracy[:, :100].mean())
 
 
 def test_a_wider_margin_ties_what_was_undecided(tmp_path: Path) -> None:
     with Store.open(tmp_path / "results.db", create=True) as store:
         for name in ("a", "b"):
-            store.ingest(made.result(name, skill=0.6))
-        verdicts = [
-            pairs.compare(store, "a", "b", None, margin)[0].comparison.verdict for margin in (0.001, 0.05)
-        ]
-    assert verdicts == ["undecided", "tied"]
+            for seed in range(3):
+                store.ingest(made.result(name, skill=0.6, seed=seed))
+        words = [pairs.compare(store, "a", "b", None, margin)[0].verdict.word for margin in (0.001, 0.1)]
+    assert words == ["undecided", "tied"]
 
 
 def test_runs_on_different_images_are_not_paired(tmp_path: Path) -> None:

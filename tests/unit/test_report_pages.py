@@ -13,11 +13,11 @@ import pytest
 
 from harness import stats
 from harness.errors import ConfigError, StoreError
-from harness.report.board import by_class, pairs, power
-from harness.report.board.tables import Table, stored_runs, tables
+from harness.report.board import by_class, power, published
+from harness.report.board.tables import episodes_to_rank, stored_runs, tables
 from harness.report.pages import counts_script, figures, index_page, method_page, pictures, run_page
 from harness.report.pages import setting_page as setting
-from harness.runs import ConfigValue
+from harness.runs import ConfigValue, Counts
 from harness.store import Store
 
 
@@ -40,28 +40,63 @@ def _page(pages: list[setting.SettingPage], name: str) -> setting.SettingPage:
 def test_rows_pool_seeds_and_partial_rows_have_no_rank(pages: list[setting.SettingPage]) -> None:
     page = _page(pages, "glyphs-5w1s")
     by_name = {entry.row.method: entry for entry in page.entries}
-    assert by_name["method-0"].row.seeds == (0, 1, 2) and by_name["method-0"].row.interval.kind == "crossed"
-    assert by_name["partial"].rank is None and by_name["partial"].row.n_episodes == 100
+    assert by_name["method-0"].row.seeds == (0, 1, 2) and by_name["method-0"].row.interval.kind == "training"
+    assert by_name["partial"].row.rank is None and by_name["partial"].row.n_episodes == 100
     assert "partial" in by_name["method-4"].row.badges  # 300 of the benchmark's 2,000
     assert page.table.n_ranked == 300
 
 
-def test_ranks_agree_with_pairwise_tests_done_one_by_one(pages: list[setting.SettingPage]) -> None:
+def test_ranks_intervals_and_pairs_are_those_of_one_judgement(pages: list[setting.SettingPage]) -> None:
     table = _page(pages, "glyphs-5w1s").table
-    rows, p, difference = table.ranked, [], []
-    for i in range(len(rows)):
-        for j in range(i + 1, len(rows)):
-            first, second = pairs.paired_accuracy(rows[i], rows[j])
-            found = stats.compare(first, second, ("a", "b"), n_flips=1)
-            p.append(found.p)
-            difference.append(found.difference)
-    better = np.zeros((len(rows), len(rows)), bool)
-    upper = np.triu_indices(len(rows), 1)
-    better[upper] = (stats.holm(p) < 0.05) & (np.array(difference) > 0)
-    better.T[upper] = (stats.holm(p) < 0.05) & (np.array(difference) < 0)
-    for k, row in enumerate(rows):
-        assert table.ranks[row.key][:2] == (1 + better[:, k].sum(), len(rows) - better[k].sum())
-    assert table.ranks[rows[0].key][2] == 1
+    found = stats.judge([row.evidence for row in table.ranked], table.prior)
+    better = found.pairs.is_better
+    assert table.pairs is not None and (table.pairs.p_adjusted == found.pairs.p_adjusted).all()
+    for k, row in enumerate(table.ranked):
+        assert row.rank == (1 + better[:, k].sum(), len(better) - better[k].sum())
+        assert (row.interval.low, row.interval.high) == (found.headline.low[k], found.headline.high[k])
+    assert table.prior.n_rows == 5 and not table.prior.lends  # two methods with three seeds, one hole
+
+
+def test_one_row_of_a_method_is_ranked_and_its_variants_are_a_family(tmp_path: Path) -> None:
+    def run(method: str, skill: float, config: dict[str, ConfigValue], **changes: object) -> None:
+        for seed in range(3):
+            store.ingest(made.result(method, skill=skill, seed=seed, changes={"config": config, **changes}))
+
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        run("a", 0.6, {"lr": ConfigValue(0.1, "default")})
+        run("a", 0.7, {"lr": ConfigValue(0.2, "--set")})
+        run("a", 0.65, {"lr": ConfigValue(0.1, "default")}, backbone="resnet12")
+        run("b", 0.5, {})
+        page = setting.build(store, tables(store)[0])
+    assert [row.label for row in page.table.ranked] == ["a", "b"]
+    assert [(row.label, row.variant_of) for row in page.table.rows[2:]] == [("a (lr=0.2)", "a"), ("a", "a")]
+    [variants] = page.variants
+    assert len(variants.rows) == 3 and [len(cells) for cells in variants.matrix] == [2, 1, 0]
+    assert {row.backbone for row in page.table.ranked} == {"conv4"}
+
+
+def test_imported_weights_and_methods_without_training_are_marked(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        store.ingest(made.result("a", changes={"weights_sha256": "a" * 64, "seen": ("mini",)}))
+        store.ingest(made.result("b", provenance={"badges": ["untrained"]}))
+        for seed in range(4):
+            store.ingest(made.result("c", seed=seed))
+        rows = {row.method: row for row in tables(store)[0].rows}
+    assert rows["a"].marks[0].startswith("† this checkpoint") and "borrowed" in rows["a"].marks[1]
+    assert rows["b"].marks == () and rows["b"].seed_sd == 0 and rows["b"].badges[-1] == "untrained"
+    assert rows["c"].marks == ("extended past the planned 3 trainings: judged at .02",)
+
+
+def test_all_right_has_an_interval_and_nothing_leaves_the_scale(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        run = made.result("a", n_episodes=20)
+        every = run.counts["top1"].n_query
+        right = np.tile(np.repeat(np.arange(5), 15), (20, 1)).astype(np.uint8)
+        store.ingest(replace(run, counts={"top1": Counts(every, every, right)}))
+        [entry] = setting.build(store, tables(store)[0]).entries
+    interval = entry.row.interval
+    assert entry.row.mean == 1 and interval.high == 1 and interval.low is not None and 0.8 < interval.low < 1
+    assert entry.by_class is not None and entry.by_class.high == 1
 
 
 def test_the_matrix_is_the_upper_triangle_of_all_pairs(pages: list[setting.SettingPage]) -> None:
@@ -80,12 +115,14 @@ def test_intervals_are_those_of_the_statistics_package(
     page = _page(pages, "omniglot-20w1s")
     entry = page.entries[0]
     classes = store.episode_list(page.table.list_digest).classes
-    assert entry.sampler == stats.sampler_interval(entry.row.accuracy.mean(axis=0))
+    assert entry.row.sampler == stats.sampler_interval(entry.row.accuracy.mean(axis=0))
     # all 20 classes are in every 20-way episode of 20 classes, so none can be left out
     assert entry.by_class is not None and entry.by_class.low is None and classes.shape[1] == made.N_CLASSES
     other = _page(pages, "glyphs-5w1s").entries[0]
     classes = store.episode_list(_page(pages, "glyphs-5w1s").table.list_digest).classes
-    assert other.by_class == stats.class_interval(other.row.accuracy.mean(axis=0), classes)
+    assert other.row.seed is not None and other.row.seed.variance > 0
+    by_episode = other.row.accuracy.mean(axis=0)
+    assert other.by_class == stats.class_interval(by_episode, classes, seed=other.row.seed)
 
 
 def test_rotations_of_a_character_are_one_class_of_the_class_interval(tmp_path: Path) -> None:
@@ -173,15 +210,26 @@ def test_across_settings_uses_the_complete_sub_matrix_only(pages: list[setting.S
     assert len(across.labels) == 5 and (across.n_methods, across.n_settings) == (8, 4)
     decided = np.array([across.win, across.tie, across.loss, across.undecided]).sum(axis=0)
     assert decided.tolist() == [3 * 4] * 5  # settings × other methods
-    assert sum(across.win) == sum(across.loss) and "low power" in across.note
+    assert sum(across.win) == sum(across.loss) and across.note == ""
+    assert across.n_data_sets == 2  # glyphs at one and five shots share their trainings
+    assert [len(cells) for cells in across.matrix] == [4, 3, 2, 1, 0]
+    assert all(
+        0 <= cell.low <= cell.high <= 1 and 0 <= cell.chance <= 1 for cells in across.matrix for cell in cells
+    )
 
 
 def test_published_numbers_stand_beside_ours_with_gap_and_verdict(pages: list[setting.SettingPage]) -> None:
     entry = _page(pages, "omniglot-5w1s").entries[0]
     assert {b.entry.method for b in entry.published} == {"ProtoNet (this code)", "ProtoNet (original paper)"}
     beside = next(b for b in entry.published if "this code" in b.entry.method)
-    assert beside.gap.gap == pytest.approx(entry.row.mean - 0.9885) and beside.gap.z is None
-    assert beside.comparability.sentence == "comparable (it prints no interval)"
+    assert beside.gap == pytest.approx(entry.row.mean - 0.9885) and beside.prediction is not None
+    assert beside.prediction.is_borrowed and beside.word == "differs"
+    assert (
+        beside.sentence.startswith("differs, ±")
+        and "its half-width is taken from our episodes" in beside.sentence
+    )
+    unknown = replace(beside, entry=replace(beside.entry, habits=published.Habits()))
+    assert unknown.sentence.startswith("protocol unknown")
 
 
 def test_the_counts_of_a_pair_arrive_exactly(pages: list[setting.SettingPage]) -> None:
@@ -268,14 +316,20 @@ def test_a_method_page_shows_what_its_runs_recorded(tmp_path: Path) -> None:
     assert second.docstring == "" and len(second.others) == 1
 
 
-def test_power_agrees_with_the_formula_and_knows_when_seeds_are_unknown(store: Store) -> None:
-    (answer,) = power.power(store, "method-4", "method-3", 0.005, ["glyphs-5w1s"])
-    rows = {row.method: row for row in tables(store, ["glyphs-5w1s"])[0].rows}
-    d = (rows["method-4"].accuracy - rows["method-3"].accuracy)[0]
-    assert answer.needed_episodes == int(np.ceil((2.8015852 * d.std(ddof=1) / 0.005) ** 2))
-    assert answer.needed_seeds is None and "--seeds 0-2" in answer.sentence
-    (seeded,) = power.power(store, "method-0", "method-1", 0.05, ["glyphs-5w1s"])
-    assert seeded.n_seeds == 3 and seeded.needed_seeds is not None
+def test_power_is_that_of_the_simulated_plan(store: Store) -> None:
+    (answer,) = power.power(store, "method-0", "method-1", 0.05, ["glyphs-5w1s"])
+    table = tables(store, ["glyphs-5w1s"])[0]
+    rows = {row.method: row for row in table.rows}
+    first = stats.pilot(rows["method-0"].evidence, rows["method-1"].evidence, table.prior)
+    assert table.pairs is not None and answer.level == table.pairs.pair_level(0.05)
+    assert answer.detectable == stats.detectable(first, 3, 300, answer.level)
+    assert (answer.n_trainings, answer.n_episodes) == (3, 300) and answer.plan is not None
+    plan = answer.plan
+    later = table.pairs.pair_level(
+        0.05 if plan.n_trainings <= 3 else 0.02
+    )  # past the planned seeds it is stricter
+    assert plan.power == stats.power(first, plan.n_trainings, plan.n_episodes, 0.05, later) >= 0.8
+    assert "80% power" in answer.sentence and f"{plan.n_trainings} trainings each" in answer.sentence
     with pytest.raises(ConfigError, match="--delta"):
         power.power(store, "method-4", "method-3", 0.0)
 
@@ -290,10 +344,8 @@ def test_by_class_counts_every_query_hardest_first(store: Store) -> None:
     assert all(line.taken_for != line.name for line in lines)
 
 
-def test_ranks_without_a_benchmark_use_the_length_most_rows_have(store: Store) -> None:
-    rows = tables(store, ["glyphs-5w1s"])[0].rows
-    table = Table("gone-5w1s", "", rows, (), None, "")
-    assert table.n_ranked == 300
+def test_ranks_without_a_benchmark_use_the_length_most_rows_have() -> None:
+    assert episodes_to_rank([300, 300, 300, 100, 600], None) == 300
 
 
 def test_the_front_of_cost_holds_what_nothing_cheaper_reaches() -> None:

@@ -231,15 +231,15 @@ def test_exports_agree_with_each_other(database: Path) -> None:
     assert [row["method"] for row in rows] == [row["method"] for row in table["rows"]]
     assert [float(row["accuracy"]) for row in rows] == [row["accuracy"] for row in table["rows"]]
     n_ranked = sum(row["rank_low"] != "" for row in rows)
-    assert [len(cells) for cells in table["pairs_p_holm"]] == list(range(n_ranked - 1, -1, -1))
+    assert [len(cells) for cells in table["pairs_p_adjusted"]] == list(range(n_ranked - 1, -1, -1))
     for row in rows:
         percent = f"{100 * float(row['accuracy']):.2f}"
-        is_top = row["tie_group"] == "1"
+        is_top = row["rank_low"] == "1"
         assert (f"| **{percent}** |" in texts["md"]) == is_top
         assert (f"\\mathbf{{{percent}}}" in texts["tex"]) == is_top
     assert texts["tex"].count(r"\toprule") == 1 and r"\textless{}script\textgreater{}" in texts["tex"]
     lines = [line for line in texts["md"].splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {9}
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {10}
 
 
 def test_a_row_has_the_same_words_and_values_in_the_terminal_and_in_the_exports(database: Path) -> None:
@@ -251,7 +251,17 @@ def test_a_row_has_the_same_words_and_values_in_the_terminal_and_in_the_exports(
     for row in exported["rows"]:
         mine = printed[tuple(row["runs"])]
         shared = mine.keys() & row.keys()
-        assert {"accuracy", "half_width_95", "fit_seconds", "episodes", "seeds", "badges"} <= shared
+        assert {
+            "accuracy",
+            "low_95",
+            "high_95",
+            "rank_low",
+            "marks",
+            "fit_seconds",
+            "episodes",
+            "seeds",
+            "badges",
+        } <= shared
         for name in shared:  # exports round to eight decimals
             is_number = isinstance(mine[name], float)
             assert row[name] == (pytest.approx(mine[name], abs=1e-8) if is_number else mine[name]), name
@@ -275,7 +285,9 @@ def test_the_front_page_exports_methods_by_settings_with_holes(database: Path, t
         if cell and "accuracy" in cell:
             assert float(rows[label]["glyphs-5w1s accuracy"]) == cell["accuracy"]
     text, table = (folder / "family-glyphs.md").read_text(), (folder / "family-glyphs.tex").read_text()
-    best = [line for line in lines.values() if (line["cells"]["glyphs-5w1s"] or {}).get("tie_group") == 1]
+    best = [
+        line for line in lines.values() if ((line["cells"]["glyphs-5w1s"] or {}).get("rank") or [0])[0] == 1
+    ]
     assert best and all(f"**{100 * line['cells']['glyphs-5w1s']['accuracy']:.2f}**" in text for line in best)
     assert table.count("textbf") == text.count("**") // 2 and "toprule" in table
 

@@ -41,33 +41,6 @@ def test_sampler_interval_is_students():
     assert (found.kind, found.n, found.note) == ("sampler", 200, "")
 
 
-@pytest.mark.parametrize(("n_query", "chance", "n"), [(75, 0.7, 33), (100, 0.99, 600), (20, 0.95, 60)])
-def test_bootstrap_interval_is_scipys_bca(n_query, chance, n):
-    a = rng(3).binomial(n_query, chance, n) / n_query
-    expected = scipy_stats.bootstrap(
-        (a,), np.mean, n_resamples=20_000, method="BCa", random_state=rng(1)
-    ).confidence_interval
-    found = stats.bootstrap_interval(a, rng(2), n_resamples=20_000)
-    # both are random: an end is a quantile of 20,000 resamples, known to about 0.02 standard errors;
-    # 0.06 leaves three of them
-    error = 0.06 * scipy_stats.sem(a)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=error)
-
-
-def test_headline_names_what_it_picked():
-    def kind(a):
-        return stats.headline_interval(a, rng()).kind
-
-    assert kind(accuracies(shape=(600,))) == "sampler"
-    assert kind(accuracies(shape=(2, 600))) == "sampler"
-    assert kind(accuracies(shape=(3, 600))) == "crossed"
-    assert kind(accuracies(shape=(99,))) == "bootstrap"
-    assert kind(accuracies(shape=(5,))) == "sampler"
-    assert kind(1 - accuracies(shape=(600,)) / 50) == "bootstrap"
-    assert stats.headline_interval(accuracies(), rng()).note == "one training seed: training variance unknown"
-    assert stats.headline_interval(accuracies(shape=(3, 600)), rng()).note == ""
-
-
 def slow_class_error(values, units):
     """The class jackknife by leaving out, one by one; units: a set an episode."""
     m, total, everything = values.mean(), 0.0, sorted(set().union(*units))
@@ -128,6 +101,26 @@ def test_class_interval_says_when_classes_cannot_be_left_out():
     assert found.mean == pytest.approx(accuracies().mean())
 
 
+def test_seeds_widen_the_class_interval_and_keep_it_within_bounds():
+    a, classes = accuracies(), episodes(20, 5, 200)
+    plain = stats.class_interval(a, classes)
+    seed = stats.SeedPart(variance=4e-4, df=5.0, shape=a.mean() * (1 - a.mean()))
+    found = stats.class_interval(a, classes, seed=seed)
+    variance = plain.standard_error**2
+    assert found.standard_error == pytest.approx(math.sqrt(variance + 4e-4), rel=1e-12)
+    df = (variance + 4e-4) ** 2 / (variance**2 / 19 + 4e-4**2 / 5)
+    c = scipy_stats.t.ppf(0.975, df) ** 2 * (variance + 4e-4) / seed.shape
+    for end in (found.low, found.high):  # both solve (x - m)^2 = c x (1 - x)
+        assert (end - a.mean()) ** 2 == pytest.approx(c * end * (1 - end), rel=1e-9)
+    perfect = stats.class_interval(np.ones(200), classes, seed=stats.SeedPart(1e-4, 3.0, 1e-4))
+    assert 0 < perfect.low < 1 and perfect.high == 1
+
+
+def test_one_value_has_no_interval():
+    assert stats.sampler_interval([0.5]).note == "one value has no spread"
+    assert stats.sampler_interval([0.5]).half_width is None
+
+
 def test_joint_interval_covers_experiments_and_classes():
     table = np.clip(rng(1).normal(0.5, 0.1, (1, 300)) + rng(2).normal(0, 0.02, (5, 1)), 0, 1)
     found = stats.joint_interval(table, rng(3), n_resamples=4000)
@@ -138,54 +131,6 @@ def test_joint_interval_covers_experiments_and_classes():
     # two independent bootstraps: a standard deviation from 4,000 resamples is known to 1.1%
     assert found.standard_error == pytest.approx(np.std(loop), rel=0.05)
     assert found.half_width == pytest.approx(np.subtract(*np.quantile(loop, [0.975, 0.025])) / 2, rel=0.08)
-
-
-def test_crossed_is_the_two_way_table():
-    y = np.clip(accuracies(shape=(4, 50)) + rng(1).normal(0, 0.02, (4, 1)), 0, 1)
-    found = stats.crossed(y)
-    residual = [(y[s, t] - y[s].mean() - y[:, t].mean() + y.mean()) ** 2 for s in range(4) for t in range(50)]
-    ms = sum(residual) / (3 * 49)
-    square = y.mean(axis=1).var(ddof=1) / 4 + y.mean(axis=0).var(ddof=1) / 50 - ms / 200
-    assert found.standard_error == pytest.approx(math.sqrt(square), rel=1e-12)
-    assert found.sigma_seed == pytest.approx(math.sqrt(y.mean(axis=1).var(ddof=1) - ms / 50), rel=1e-12)
-    assert found.sigma_residual == pytest.approx(math.sqrt(ms), rel=1e-12)
-    mean_square = {
-        3: 50 * y.mean(axis=1).var(ddof=1),
-        49: 4 * y.mean(axis=0).var(ddof=1),
-    }  # by degrees of freedom
-    welch = sum(m**2 / df for df, m in mean_square.items()) + ms**2 / 147
-    assert found.df == pytest.approx((sum(mean_square.values()) - ms) ** 2 / welch, rel=1e-12)
-
-
-def test_crossed_finds_the_components_it_was_made_of():
-    generator = rng(5)
-    y = 0.5 + generator.normal(0, 0.02, (300, 1)) + generator.normal(0, 0.05, 2000)
-    y += generator.normal(0, 0.03, (300, 2000))
-    found = stats.crossed(np.clip(y, 0, 1))
-    # standard deviations from 300 seeds and 2,000 episodes: 4% and 1.6%; three of them
-    assert found.sigma_seed == pytest.approx(0.02, rel=0.12)
-    assert found.sigma_episode == pytest.approx(0.05, rel=0.05)
-    assert found.sigma_residual == pytest.approx(0.03, rel=0.01)
-
-
-def test_seeds_that_do_not_matter_leave_the_samplers_error():
-    y = accuracies(shape=(3, 400))
-    y = y - y.mean(axis=1, keepdims=True) + 0.5  # no spread between seeds at all
-    assert stats.crossed(y).sigma_seed == 0
-    assert stats.crossed(y).standard_error == pytest.approx(scipy_stats.sem(y.mean(axis=0)), rel=1e-12)
-
-
-def test_one_seed_says_that_training_variance_is_unknown():
-    found = stats.crossed_interval(accuracies())
-    assert (found.kind, found.note) == ("sampler", "training variance unknown")
-    assert stats.crossed(accuracies()).sigma_seed is None
-
-
-def test_one_value_and_equal_values_have_defined_intervals():
-    assert stats.sampler_interval([0.5]).note == "one value has no spread"
-    assert stats.bootstrap_interval([0.5], rng()).half_width is None
-    assert stats.bootstrap_interval([1.0] * 30, rng()).half_width == 0
-    assert stats.crossed_interval([[0.5], [0.6]]).half_width is None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What holds over several settings, on the largest table without holes: verdicts, ranks, superiority, profiles."""
+"""What holds over several settings, on the largest table without holes: verdicts on their mean, counts, profiles."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import numpy.typing as npt
 
 from harness import stats
 from harness.report.board.lines import Line, lines
+from harness.report.board.rows import Row
 from harness.report.board.tables import Table
-from harness.seeding import numpy_generator
 
+MIN_FOR_RANKS = 10  # independent pieces of evidence below which mean ranks are not tested
 MIN_ACROSS = 2  # settings and methods below which nothing is said across settings
 N_STEPS = 40  # of a performance profile
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,28 @@ class Profile:
 
     label: str
     points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class MeanCell:
+    """Row minus column, averaged over the settings.
+
+    Attributes:
+        difference: of the means over the settings, a fraction.
+        p: adjusted for all pairs.
+        word: on the row.
+        chance: that one new training of the row beats one of the column, on the mean over the settings, in [0, 1].
+        low, high: ends of its 95% interval.
+        p_elsewhere: of signed ranks over data sets, Holm over the pairs; None below six independent data sets.
+    """
+
+    difference: float
+    p: float
+    word: str
+    chance: float
+    low: float
+    high: float
+    p_elsewhere: float | None
 
 
 @dataclass(frozen=True)
@@ -37,10 +58,10 @@ class Across:
         n_methods, n_settings: size before holes were removed.
         mean_rank: per method, 1 the best.
         win, tie, loss, undecided: paired verdicts against the other methods, summed over settings.
-        note: N, and how little mean ranks can tell; empty below three methods.
-        superiority: upper triangle: ``superiority[i][j - i - 1]`` is row i over row j.
+        n_data_sets: independent ones: settings that share trainings are one; below six nothing is said about others.
+        note: what a test of mean ranks says; empty below ten data sets or three methods.
+        matrix: upper triangle: ``matrix[i][j - i - 1]`` is row i minus row j.
         profiles: one per method.
-        n_seeds: trainings per method and setting behind superiority and profiles, those that all have.
     """
 
     labels: tuple[str, ...]
@@ -52,14 +73,15 @@ class Across:
     tie: tuple[int, ...]
     loss: tuple[int, ...]
     undecided: tuple[int, ...]
+    n_data_sets: int
     note: str
-    superiority: tuple[tuple[stats.Superiority, ...], ...]
+    matrix: tuple[tuple[MeanCell, ...], ...]
     profiles: tuple[Profile, ...]
-    n_seeds: int
 
 
 def build(tables: Sequence[Table]) -> Across | None:
     """Keep the complete sub-matrix and say what holds over it; None when it is too small."""
+    tables = [table for table in tables if table.n_ranked > 1]
     named = [(_name(tables, line), line) for line in lines([[r.spec for r in t.ranked] for t in tables])]
     if not named:
         return None
@@ -84,69 +106,66 @@ def _across(
 ) -> Across:
     """Say what holds, given for each setting where its methods stand among the ranked rows."""
     counts = stats.win_tie_loss(np.stack([_verdicts(table, rows) for table, rows in columns]))
-    scores = _scores(columns)  # (M, N, S)
-    means = np.stack([_means(table, rows) for table, rows in columns], axis=1)  # (M, N)
-    mean = stats.mean_ranks(means).mean
-    order = np.argsort(mean, kind="stable")
+    ranked = [[table.ranked[i] for i in rows] for table, rows in columns]
+    means = np.array([[row.mean for row in rows] for rows in ranked]).T  # (M, N)
+    rank = stats.mean_ranks(means).mean
+    order = np.argsort(rank, kind="stable")
     names = [labels[i] for i in order]
     win, tie, loss, undecided = (tuple(part.sum(axis=1)[order].tolist()) for part in counts)
+    evidence = [[rows[i].evidence for i in order] for rows in ranked]
+    found, piece = stats.judge_settings(evidence, columns[0][0].prior), stats.evidence(evidence)
+    by_data_set = np.array(
+        [means[order][:, piece == k].mean(axis=1) for k in range(found.n_pieces)]
+    ).T  # (M, data sets)
     return Across(
         labels=tuple(names),
         settings=tuple(table.name for table, _ in columns),
         n_methods=n_methods,
         n_settings=n_settings,
-        mean_rank=tuple(mean[order].tolist()),
+        mean_rank=tuple(rank[order].tolist()),
         win=win,
         tie=tuple(n - len(columns) for n in tie),  # each method ties with itself everywhere
         loss=loss,
         undecided=undecided,
-        note=stats.friedman(means).note if len(means) > 2 else "",
-        superiority=_superiority(names, scores[order]),
-        profiles=_profiles(names, scores[order]),
-        n_seeds=scores.shape[2],
+        n_data_sets=found.n_pieces,
+        note=stats.friedman(by_data_set).note if len(means) > 2 and found.n_pieces >= MIN_FOR_RANKS else "",
+        matrix=_matrix(found, stats.wilcoxon_pairs(by_data_set)),
+        profiles=_profiles(names, [[rows[i] for rows in ranked] for i in order]),
     )
-
-
-def _means(table: Table, rows: Sequence[int]) -> FloatArray:
-    """(M,) mean accuracies over seeds and the episodes that all ranked rows have."""
-    n = table.n_ranked
-    return np.array([table.ranked[i].accuracy[:, :n].mean() for i in rows])
-
-
-def _scores(columns: Sequence[tuple[Table, list[int]]]) -> FloatArray:
-    """(M, N, S) mean accuracies of the first S trainings, as many as every method has in every setting."""
-    ranked = [[table.ranked[i] for i in rows] for table, rows in columns]
-    n_seeds = min(len(row.seeds) for rows in ranked for row in rows)
-    means = [
-        [row.accuracy[:n_seeds, : table.n_ranked].mean(axis=1) for row in rows]
-        for (table, _), rows in zip(columns, ranked, strict=True)
-    ]
-    return np.swapaxes(np.array(means), 0, 1)
 
 
 def _verdicts(table: Table, rows: Sequence[int]) -> npt.NDArray[np.str_]:
-    assert table.pairs is not None, "a setting with ranked rows has pairs"
-    return table.pairs.verdicts()[np.ix_(rows, rows)]
+    if table.pairs is None:  # one episode: nothing is said but that a row ties with itself
+        return np.where(np.eye(len(rows), dtype=bool), "tied", "undecided")
+    return table.pairs.words[np.ix_(rows, rows)]
 
 
-def _superiority(labels: Sequence[str], scores: FloatArray) -> tuple[tuple[stats.Superiority, ...], ...]:
+def _matrix(
+    found: stats.OverSettings, elsewhere: npt.NDArray[np.float64] | None
+) -> tuple[tuple[MeanCell, ...], ...]:
+    pairs, chance, n = found.pairs, found.superiority, len(found.pairs.p)
     return tuple(
         tuple(
-            stats.probability_of_superiority(
-                scores[i], scores[j], numpy_generator(0, "superiority", labels[i], labels[j])
+            MeanCell(
+                float(pairs.difference[i, j]), float(pairs.p_adjusted[i, j]), str(pairs.words[i, j]),
+                float(chance.probability[i, j]), float(chance.low[i, j]), float(chance.high[i, j]),
+                None if elsewhere is None else float(elsewhere[i, j]),
             )
-            for j in range(i + 1, len(labels))
+            for j in range(i + 1, n)
         )
-        for i in range(len(labels))
-    )
+        for i in range(n)
+    )  # fmt: skip
 
 
-def _profiles(labels: Sequence[str], scores: FloatArray) -> tuple[Profile, ...]:
-    """Profiles on one grid from below the lowest score to the highest."""
-    low, high = np.floor(100 * scores.min() - 1) / 100, np.ceil(100 * scores.max()) / 100
+def _profiles(labels: Sequence[str], rows: Sequence[Sequence[Row]]) -> tuple[Profile, ...]:
+    """Profiles of the trainings of each method in all settings, on one grid from below the lowest score to the highest."""
+    scores = [np.concatenate([row.accuracy.mean(axis=1) for row in of_one]) for of_one in rows]
+    lowest, highest = min(s.min() for s in scores), max(s.max() for s in scores)
+    low, high = np.floor(100 * lowest - 1) / 100, np.ceil(100 * highest) / 100
     grid = np.linspace(max(0.0, low), min(1.0, high), N_STEPS + 1)
-    shares = (stats.performance_profile(of_one, grid) for of_one in scores)
     return tuple(
-        Profile(label, tuple(zip(grid.tolist(), share.tolist(), strict=True)))
-        for label, share in zip(labels, shares, strict=True)
+        Profile(
+            label, tuple(zip(grid.tolist(), stats.performance_profile(of_one, grid).tolist(), strict=True))
+        )
+        for label, of_one in zip(labels, scores, strict=True)
     )

@@ -1,7 +1,7 @@
-"""What a run of the joint protocol says class by class: the units over which its rows are compared.
+"""What a run of the joint protocol says by metric and class by class.
 
-All classes are in every experiment, and five experiments are too few to test anything, so rows are paired over
-classes: each class's accuracy is averaged over the experiments.
+Its experiments are the episodes over which rows are compared; classes and experiments together give the interval that
+speaks for other classes.
 """
 
 from __future__ import annotations

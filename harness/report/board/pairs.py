@@ -1,21 +1,20 @@
-"""Is A really better than B: rows found by name, paired on the episodes and seeds both have."""
+"""Is A really better than B: the verdict, what it rests on, and what would decide it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
+from typing import Literal, NamedTuple
 
 from harness import stats
-from harness.errors import ConfigError, StoreError, nearest
 from harness.report.board.joint import predictions_of
-from harness.report.board.rows import Matrix, Row
-from harness.report.board.tables import Table, tables
+from harness.report.board.power import advice
+from harness.report.board.rivals import Judged, judged, rows_in_common
+from harness.report.board.rows import Row
 from harness.report.formats import p_text
-from harness.stats.seeds import MIN_SEEDS
 from harness.store import Store
+
+Scope = Literal["training", "checkpoints"]
 
 
 @dataclass(frozen=True)
@@ -24,16 +23,43 @@ class Pair:
 
     Attributes:
         setting: name.
-        a, b: the rows.
-        comparison: paired, a minus b.
+        a, b: the rows, on the episodes both have.
+        scope: "training" asks whether it would hold if both were trained again, "checkpoints" which of the trained
+            models is better; both on other episodes of these classes.
+        verdict: on a; of the pair alone.
+        difference: a minus b, a fraction.
+        low, high: ends of its 95% interval.
+        p: of this pair alone.
+        p_page: adjusted for all pairs of the family that the page judges; None where no page holds both.
+        is_prefix: whether one of them has more episodes, which are left out.
+        margin: below it two rows are tied, a fraction.
+        models: the same over episodes alone, about these models: companions, and the verdict of the scope "checkpoints".
+        p_shared: t over the trainings that both rows share; None below three.
+        advice: what would decide it; empty where it is decided.
         overlap: whether they fail on the same queries, first seeds of each; None where one kept no predictions.
     """
 
     setting: str
     a: Row
     b: Row
-    comparison: stats.Comparison
+    scope: Scope
+    verdict: stats.Verdict
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_page: float | None
+    is_prefix: bool
+    margin: float
+    models: stats.Checkpoints
+    p_shared: float | None
+    advice: str
     overlap: stats.ErrorOverlap | None
+
+    @property
+    def n_episodes(self) -> int:
+        """Episodes (jointly: experiments) over which they are paired."""
+        return self.a.n_episodes
 
     @property
     def overlap_sentence(self) -> str:
@@ -49,20 +75,43 @@ class Pair:
     @property
     def sentence(self) -> str:
         """The verdict in words."""
-        c, a, b = self.comparison, self.a.label, self.b.label
-        points = f"{100 * abs(c.difference):.2f} points"
-        about = "" if c.scope == "training" else " (about these trained models: fewer than three seeds)"
+        a, b, points = self.a.label, self.b.label, f"{100 * abs(self.difference):.2f} points"
         found = {
             "better": f"{a} is better than {b} by {points}",
             "worse": f"{a} is worse than {b} by {points}",
-            "tied": f"{a} and {b} are tied: the difference is within ±{100 * c.margin:.1f} points",
-            "undecided": f"undecided between {a} and {b}: {points} apart; 80% power begins at "
-            f"{100 * (c.detectable or 1):.2f} points",
-        }[c.verdict]
-        return f"{self.setting}: {found} ({p_text(c.p)}, {c.n_episodes:,} paired {self.a.unit}){about}."
+            "tied": f"{a} and {b} are tied: the difference is within ±{100 * self.margin:.1f} points",
+            "undecided": f"undecided between {a} and {b}: {points} apart, surely less than {100 * self.verdict.bound:.1f}",
+        }[self.verdict.word]
+        why = REASONS[self.verdict.reason].format(margin=f"{100 * self.margin:.1f}", n=self._n_models)
+        page = "" if self.p_page is None else f"; on the page, among all its pairs, {p_text(self.p_page)}"
+        about = " (about these trained models)" if self.scope == "checkpoints" else ""
+        paired = f"{self.n_episodes:,} paired {self.a.unit}" + (
+            ", the prefix both have" if self.is_prefix else ""
+        )
+        return f"{self.setting}: {found}{why} ({p_text(self.p)}, {paired}{page}){about}."
+
+    @property
+    def _n_models(self) -> int:
+        return self.a.evidence.n_trainings + self.b.evidence.n_trainings
 
 
-def compare(store: Store, a: str, b: str, settings: Sequence[str] | None, margin: float) -> list[Pair]:
+REASONS: dict[stats.Reason, str] = {
+    "": "",
+    "below the margin": ", by less than the margin of {margin} points",
+    "no training was repeated": "; no training was repeated, and fewer than 8 rows of this database were",
+    "between looks": "; between looks: extended rows are judged at 3, 5 and 10 trainings",
+    "on these models only": "; ahead on these {n} models only",
+}
+
+
+def compare(
+    store: Store,
+    a: str,
+    b: str,
+    settings: Sequence[str] | None,
+    margin: float = stats.MARGIN,
+    scope: Scope = "training",
+) -> list[Pair]:
     """Compare two methods, or two runs, on every setting that both have.
 
     Args:
@@ -70,32 +119,69 @@ def compare(store: Store, a: str, b: str, settings: Sequence[str] | None, margin
         a, b: method names, or the beginning of run ids.
         settings: only these; None for all.
         margin: differences within ± margin are tied, a fraction.
+        scope: what the verdict is about.
 
     Raises:
-        StoreError: when there is nothing to pair.
+        StoreError: when there is nothing to pair, or one episode only.
         ConfigError: when a name is neither a stored method nor a run, or means several rows.
     """
-    found = tables(store, settings)
-    rows_a, rows_b = (_rows(found, name) for name in (a, b))
-    if rows_a.keys() == rows_b.keys() and all(rows_a[place] is rows_b[place] for place in rows_a):
-        raise ConfigError(f"`{a}` and `{b}` are the same row; name two methods, or two runs by their ids.")
-    pairs = [
-        _pair(store, x, rows_b[place], margin)
-        for place, x in rows_a.items()
-        if place in rows_b and x is not rows_b[place] and x.metric == rows_b[place].metric
+    return [
+        _pair(store, judged(table, x, y, margin), margin, scope)
+        for table, x, y in rows_in_common(store, a, b, settings)
     ]
-    if not pairs:
-        raise StoreError(
-            f"{a} has runs on {_names(rows_a)}, {b} on {_names(rows_b)}: no setting, images and episodes in common. "
-            "Run both on one setting."
-        )
-    return pairs
 
 
-def _pair(store: Store, a: Row, b: Row, margin: float) -> Pair:
-    first, second = paired_accuracy(a, b)
-    verdict = stats.compare(first, second, (a.key, b.key), margin)
-    return Pair(a.setting, a, b, verdict, _overlap(store, a, b))
+def _pair(store: Store, found: Judged, margin: float, scope: Scope) -> Pair:
+    a, b, told = found.a, found.b, _told(found)
+    models = stats.compare_checkpoints(a.evidence.by_episode, b.evidence.by_episode, (a.key, b.key), margin)
+    if scope == "checkpoints":
+        bound = abs(models.difference) + models.half_width
+        told = _Told(stats.Verdict(models.word, "", bound), models.p, models.half_width)
+    difference = a.evidence.mean - b.evidence.mean
+    is_open = told.verdict.word == "undecided" and scope == "training"
+    return Pair(
+        setting=a.setting,
+        a=a,
+        b=b,
+        scope=scope,
+        verdict=told.verdict,
+        difference=difference,
+        low=difference - told.half_width,
+        high=difference + told.half_width,
+        p=told.p,
+        p_page=found.p_page if scope == "training" else None,
+        is_prefix=found.is_prefix,
+        margin=margin,
+        models=models,
+        p_shared=_p_shared(a.evidence, b.evidence),
+        advice=advice(found, abs(difference)) if is_open else "",
+        overlap=_overlap(store, a, b),
+    )
+
+
+class _Told(NamedTuple):
+    """A verdict with its p and the half-width of the difference."""
+
+    verdict: stats.Verdict
+    p: float
+    half_width: float
+
+
+def _told(found: Judged) -> _Told:
+    """Read the pair from its family; equal results differ by nothing, whatever the trainings."""
+    if stats.equal_rows([found.a.evidence, found.b.evidence])[1] == 0:
+        return _Told(stats.Verdict("tied", "", 0.0), 1.0, 0.0)
+    pairs, i, j = found.pairs, found.i, found.j
+    return _Told(stats.verdict_alone(pairs, i, j), float(pairs.p[i, j]), float(pairs.half_width[i, j]))
+
+
+def _p_shared(a: stats.Row, b: stats.Row) -> float | None:
+    """Student's t over the trainings that both rows share: judged alone, the moderated test is cautious there (s.1)."""
+    common = sorted(set(a.fits) & set(b.fits)) if a.is_trained and b.is_trained else []
+    if len(common) < 3:
+        return None
+    first, second = (row.accuracy[[row.fits.index(f) for f in common]].mean(axis=1) for row in (a, b))
+    return stats.paired_t_p(first - second)
 
 
 def _overlap(store: Store, a: Row, b: Row) -> stats.ErrorOverlap | None:
@@ -105,54 +191,3 @@ def _overlap(store: Store, a: Row, b: Row) -> stats.ErrorOverlap | None:
     n = min(len(first), len(second))
     truth = store.episode_list(a.spec.episode_digest).query_label
     return stats.error_overlap(first[:n], second[:n], truth)
-
-
-def paired_accuracy(a: Row, b: Row) -> tuple[Matrix, Matrix]:
-    """Accuracies on the episodes both have: (S, T) by seed where three or more are common, else (1, T) seed means.
-
-    Of the joint protocol on the classes, which are the same for both.
-    """
-    n = min(a.n_episodes, b.n_episodes)
-    units_a, units_b = a.units(n), b.units(n)
-    shared = sorted(set(a.seeds) & set(b.seeds))
-    if len(shared) < MIN_SEEDS:
-        return units_a.mean(0, keepdims=True), units_b.mean(0, keepdims=True)
-    first = np.stack([units_a[a.seeds.index(s)] for s in shared])
-    return first, np.stack([units_b[b.seeds.index(s)] for s in shared])
-
-
-def _rows(found: Sequence[Table], name: str) -> dict[tuple[str, str], Row]:
-    """The row of each (setting, images) that a name means."""
-    chosen: dict[tuple[str, str], Row] = {}
-    for table in found:
-        rows = [row for row in table.rows if row.method == name]
-        rows = rows or _of_file(table, name)
-        rows = rows or [row for row in table.rows if any(run.id.startswith(name) for run in row.runs)]
-        plain = [row for row in rows if not row.config] if len(rows) > 1 else rows
-        if len(rows) > 1 and len(plain) != 1:
-            ids = ", ".join(f"{row.runs[0].id} ({row.label}, {row.backbone})" for row in rows)
-            raise ConfigError(
-                f"`{name}` means {len(rows)} rows on {table.setting}; name one by its run: {ids}."
-            )
-        if rows:
-            chosen[table.setting, table.note] = plain[0]
-    if not chosen:
-        known = {row.method for table in found for row in table.rows}
-        raise ConfigError(
-            f"`{name}` is neither a method nor a run in this database.{nearest(name, known)} "
-            f"Methods with runs: {', '.join(sorted(known)) or 'none'}."
-        )
-    return chosen
-
-
-def _of_file(table: Table, name: str) -> list[Row]:
-    """The row of a user's file, its latest text: ``./mine.py`` or ``./mine.py:Mine`` as given to ``run``."""
-    if not name.partition(":")[0].endswith(".py"):
-        return []
-    wanted = str(Path(name))
-    rows = [r for r in table.rows if r.runs[0].spec.method.reference.startswith(wanted)]
-    return sorted(rows, key=lambda row: max(run.created for run in row.runs))[-1:]
-
-
-def _names(rows: dict[tuple[str, str], Row]) -> str:
-    return ", ".join(sorted({setting for setting, _ in rows}))

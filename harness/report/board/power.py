@@ -1,16 +1,17 @@
-"""How many episodes and seeds it takes to tell two methods apart."""
+"""How many trainings and episodes it takes to tell two methods apart: simulated plans, and their cost in hours."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness import stats
-from harness.benchmarks.sampling import LIST_LENGTH
-from harness.errors import ConfigError, StoreError
-from harness.report.board import pairs
+from harness import benchmarks, stats
+from harness.errors import ConfigError, FsbenchError
+from harness.report.board.rivals import Judged, judged, rows_in_common
 from harness.report.board.rows import Row
 from harness.store import Store
+
+EPISODES = (600, 2_000, 10_000)
 
 
 @dataclass(frozen=True)
@@ -20,51 +21,63 @@ class Power:
     Attributes:
         setting, a, b: names.
         delta: the true difference, a fraction.
-        sd_difference: standard deviation of the paired differences over episodes, a fraction.
-        n_episodes, n_seeds: at hand.
+        level: size of the test of this pair, among all pairs of its page.
+        n_episodes: at hand.
+        n_trainings: at hand, of the row that has fewer; rows without training do not count.
         detectable: smallest true difference found with 80% power by what is at hand, a fraction.
-        needed_episodes: for 80% power with these trained models (jointly: classes).
-        needed_seeds: for 80% power when the training is repeated, on the episodes at hand; None where the seed
-            variance is unknown (fewer than three common seeds) or the episodes alone leave too much error.
+        plan: the cheapest with 80% power; None where none of those tried has it.
+        episodes_suffice: whether any number of episodes has 80% power with the trainings at hand.
+        unit: what is counted.
     """
 
     setting: str
     a: str
     b: str
     delta: float
-    sd_difference: float
+    level: float
     n_episodes: int
-    n_seeds: int
+    n_trainings: int
     detectable: float
-    needed_episodes: int
-    needed_seeds: int | None
+    plan: stats.Plan | None
+    episodes_suffice: bool
     unit: str = "episodes"
 
     @property
     def sentence(self) -> str:
         """The answer in words."""
+        at_hand = f"{_trainings(self.n_trainings)} on {self.n_episodes:,} {self.unit}"
         points = f"{100 * self.delta:.2f} points"
-        limit = LIST_LENGTH if self.unit == "episodes" else self.n_episodes
-        beyond = f", more than the {limit:,} of a list" if self.needed_episodes > limit else ""
-        seeds = {
-            True: f"; {self.needed_seeds} training seeds on {self.n_episodes:,} {self.unit}",
-            False: "; the seeds needed are unknown: run both with three common seeds (--seeds 0-2)",
-        }[self.needed_seeds is not None]
-        if self.needed_seeds is None and self.n_seeds > 1:
-            seeds = f"; no number of seeds is enough on {self.n_episodes:,} {self.unit}"
+        never = (
+            ""
+            if self.episodes_suffice
+            else f", which no number of {self.unit} would with {_trainings(self.n_trainings)}"
+        )
         return (
-            f"{self.setting}: a true difference of {points} between {self.a} and {self.b} takes "
-            f"{self.needed_episodes:,} {self.unit}{beyond}{seeds}. Now {100 * self.detectable:.2f} points can be told."
+            f"{self.setting}: a true difference of {points} between {self.a} and {self.b} is found with 80% power by "
+            f"{plan_text(self.plan, self.unit)}{never}. Now, with {at_hand}, {100 * self.detectable:.2f} points can be told "
+            f"(p < {self.level:.2g} for this pair)."
         )
 
 
+def plan_text(plan: stats.Plan | None, unit: str) -> str:
+    """Name a plan, or say that none was found."""
+    if plan is None:
+        return f"none of the plans tried (up to {max(stats.TRAININGS)} trainings each)"
+    hours = f" ({plan.hours:.1f} hours on the machines of these runs)" if plan.hours else ""
+    return f"{_trainings(plan.n_trainings)} each on {plan.n_episodes:,} {unit}{hours}"
+
+
+def _trainings(n: int) -> str:
+    return f"{n} training" if n == 1 else f"{n} trainings"
+
+
 def power(store: Store, a: str, b: str, delta: float, settings: Sequence[str] | None = None) -> list[Power]:
-    """Plan the comparison of two methods, or runs, on every setting that both have.
+    """Plan the comparison of two methods, or runs, on every setting that both have, as the page would judge them.
 
     Args:
         store: the database.
         a, b: method names, or the beginning of run ids.
-        delta: the true difference to be found with 80% power at the 5% level, a fraction > 0.
+        delta: the true difference to be found with 80% power, a fraction > 0.
         settings: only these; None for all.
 
     Raises:
@@ -73,30 +86,67 @@ def power(store: Store, a: str, b: str, delta: float, settings: Sequence[str] | 
     """
     if not 0 < delta <= 1:
         raise ConfigError(f"--delta {100 * delta:g}: expected points between 0 and 100, like --delta 0.5.")
-    found = pairs.compare(store, a, b, settings, margin=delta)
-    return [_power(pair.a, pair.b, delta) for pair in found]
+    return [_power(judged(table, x, y), delta) for table, x, y in rows_in_common(store, a, b, settings)]
 
 
-def _power(a: Row, b: Row, delta: float) -> Power:
-    first, second = pairs.paired_accuracy(a, b)
-    difference = first - second  # (S, T)
-    n_seeds, n_episodes = difference.shape
-    parts = stats.crossed(difference)
-    if parts.standard_error is None:
-        raise StoreError(
-            f"{a.label} and {b.label} share one episode on {a.setting}; run more with --episodes."
-        )
-    sd = float(difference.mean(axis=0).std(ddof=1))
+def _power(found: Judged, delta: float) -> Power:
+    a, b, n = found.a, found.b, _n_trainings(found)
+    first, level = stats.pilot(a.evidence, b.evidence, found.prior), found.level(n, on_page=True)
     return Power(
         setting=a.setting,
         a=a.label,
         b=b.label,
         delta=delta,
-        sd_difference=sd,
-        n_episodes=n_episodes,
-        n_seeds=n_seeds,
-        detectable=stats.minimal_detectable_effect(parts.standard_error),
-        needed_episodes=stats.needed_episodes(sd, delta),
-        needed_seeds=stats.needed_seeds(parts, delta),
+        level=level,
+        n_episodes=a.n_episodes,
+        n_trainings=n,
+        detectable=stats.detectable(first, n, a.n_episodes, level),
+        plan=_cheapest(found, first, delta, on_page=True),
+        episodes_suffice=stats.episodes_can_decide(first, n, delta, level),
         unit=a.unit,
     )
+
+
+def advice(found: Judged, difference: float) -> str:
+    """Say what would decide an undecided pair alone, if the difference seen were the true one; empty where it is 0."""
+    if difference < 1e-9:
+        return ""
+    a, b, n = found.a, found.b, _n_trainings(found)
+    first = stats.pilot(a.evidence, b.evidence, found.prior)
+    plan = _cheapest(found, first, difference, on_page=False)
+    suffices = stats.episodes_can_decide(first, n, difference, found.level(n, on_page=False))
+    never = "" if suffices else f" No number of {a.unit} would with {_trainings(n)}."
+    return (
+        f"If the {100 * difference:.2f} points seen are the true difference, what would decide it with 80% power: "
+        f"{plan_text(plan, a.unit)}.{never}"
+    )
+
+
+def _cheapest(found: Judged, first: stats.Pilot, delta: float, *, on_page: bool) -> stats.Plan | None:
+    a, b = found.a, found.b
+    is_trained = a.evidence.is_trained or b.evidence.is_trained
+    cost = stats.Cost(
+        _hours(a, "fit") + _hours(b, "fit"),
+        sum(_hours(row, "evaluate") / row.spec.n_episodes for row in (a, b)),
+    )
+    return stats.cheapest_plan(
+        first, delta, lambda n: found.level(n, on_page=on_page), cost, stats.TRAININGS if is_trained else (1,), _episodes(a)
+    )  # fmt: skip
+
+
+def _hours(row: Row, stage: str) -> float:
+    return (row.seconds[stage] or 0.0) / 3600
+
+
+def _n_trainings(found: Judged) -> int:
+    """Trainings of the row that has fewer; rows without training do not count."""
+    return min((row.evidence.n_trainings for row in (found.a, found.b) if row.evidence.is_trained), default=1)
+
+
+def _episodes(row: Row) -> list[int]:
+    """Numbers of episodes that a plan may ask: those at hand, and the usual ones that the list has."""
+    try:
+        longest = benchmarks.load(row.setting).list_length
+    except FsbenchError:
+        longest = row.n_episodes
+    return sorted({row.n_episodes, *(n for n in EPISODES if n <= longest)})

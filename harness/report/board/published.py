@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -99,6 +100,21 @@ class Published:
     def is_transductive(self) -> bool:
         """Whether the note says that queries are used together."""
         return "transductive" in re.split(r"[;,] *", self.note)
+
+    @property
+    def is_protocol_known(self) -> bool:
+        """Whether anything is known of how its source evaluates."""
+        return self.habits != Habits()
+
+    @property
+    def n_episodes(self) -> int | None:
+        """Episodes behind the mean, all lists together; None where they are not stated.
+
+        >>> Published("s", "top1", "X", "conv4", .6, None, "2000x10", "s", "", False, Habits()).n_episodes
+        20000
+        """
+        parts = self.episodes.split("x")
+        return math.prod(map(int, parts)) if all(part.isdigit() for part in parts) else None
 
     @property
     def image_size(self) -> int | None:

@@ -1,11 +1,11 @@
-"""From stored runs to the rows of one setting: seeds pooled, one interval each, badges."""
+"""From stored runs to the rows of one setting: seeds pooled, badges, and what the statistics need of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,17 +15,17 @@ from harness.errors import FsbenchError
 from harness.report.board import joint
 from harness.runs import RunSpec
 from harness.runs.findings import Family, config_text, family_of
-from harness.seeding import numpy_generator
 from harness.store import Store, StoredRun
 
 Matrix = npt.NDArray[np.float64]
 Tried = Mapping[Family, Set[str]]
+UNTRAINED_BEFORE = {("pixels", "1")}  # runs stored before methods declared it lack the badge
 HEADLINES = ("top1", "top5/novel", "top1/novel")  # the metric that ranks a setting: the first a run has
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of a leaderboard: method + backbone + configuration + recipe, its seeds pooled.
+class Pooled:
+    """One line of a leaderboard before it is judged: method + backbone + configuration + recipe, its seeds pooled.
 
     Attributes:
         method, backbone, recipe: names.
@@ -33,8 +33,8 @@ class Row:
         setting: name of the setting.
         metric: what ``accuracy`` counts, such as "top1".
         runs: one stored run per seed, by seed.
-        accuracy: (S, T) fractions on the episodes all seeds share.
-        interval: the headline interval.
+        accuracy: (S, T) fractions on the episodes all seeds share; jointly of experiments.
+        n_answers: queries that one episode counts.
         badges: "transductive", "resized", "partial", "tuned (12)", …, sorted.
         joint: the numbers of the joint protocol; None in episodic settings.
     """
@@ -47,33 +47,19 @@ class Row:
     metric: str
     runs: tuple[StoredRun, ...]
     accuracy: Matrix
-    interval: stats.Interval
+    n_answers: int
     badges: tuple[str, ...]
-    joint: joint.JointNumbers | None = None
-
-    def units(self, n: int) -> Matrix:
-        """What tests pair: (S, n) accuracies of the first n episodes; jointly (S, C) of classes, over n experiments."""
-        return self.accuracy[:, :n] if self.joint is None else self.joint.by_class[:, :n].mean(axis=1)
+    joint: joint.JointNumbers | None
 
     @property
     def unit(self) -> str:
-        """What those are."""
-        return "episodes" if self.joint is None else "classes"
+        """What rows are paired over."""
+        return "episodes" if self.joint is None else "experiments"
 
     @property
     def spec(self) -> RunSpec:
         """Specification of the first seed."""
         return self.runs[0].spec
-
-    @property
-    def mean(self) -> float:
-        """Mean accuracy, a fraction."""
-        return self.interval.mean
-
-    @property
-    def half_width(self) -> float | None:
-        """Half-width of the 95% interval, a fraction; None where it is undefined."""
-        return self.interval.half_width
 
     @property
     def n_episodes(self) -> int:
@@ -93,7 +79,18 @@ class Row:
     @property
     def key(self) -> str:
         """The ids of its runs: a name of the row for random streams."""
-        return "+".join(run.id for run in self.runs)
+        return row_name(self.runs)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether other seeds would give other weights, as the method declares."""
+        return is_trained(self.runs[0])
+
+    @cached_property
+    def evidence(self) -> stats.Row:
+        """What the error model sees of it; rows with a common fit key share that training."""
+        fits = [run.spec.fit_key for run in self.runs]
+        return stats.summarise(self.key, self.accuracy, self.n_answers, fits, self.is_trained)
 
     @cached_property
     def seconds(self) -> dict[str, float | None]:
@@ -102,16 +99,77 @@ class Row:
         known = {k: [lap[k] for lap in laps if lap.get(k)] for k in ("fit", "embed", "evaluate")}
         return {k: float(np.mean(values)) if values else None for k, values in known.items()}
 
+    def cut(self, n: int) -> Self:
+        """Keep the first n episodes."""
+        return replace(self, accuracy=self.accuracy[:, :n])
+
+
+@dataclass(frozen=True)
+class Row(Pooled):
+    """A line of a leaderboard, judged together with others on the same episodes.
+
+    Attributes:
+        interval: of the mean, for other trainings and other episodes of these classes.
+        seed_sd: standard deviation between trainings, moderated; 0 without training, None where it is undefined.
+        seed: what other trainings add to the error of the mean; None where it is undefined.
+        rank: (lowest, highest) it may have among the methods of its table; None for variants and short rows.
+        marks: what must be known beside the interval, such as a borrowed seed error.
+        same_as: label of a row above it with equal results on every episode; empty where there is none.
+        variant_of: its method, where another row of the method stands for it in the ranking; else empty.
+    """
+
+    interval: stats.Interval
+    seed_sd: float | None
+    seed: stats.SeedPart | None
+    rank: tuple[int, int] | None
+    marks: tuple[str, ...]
+    same_as: str
+    variant_of: str
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy, a fraction."""
+        return self.interval.mean
+
+    @property
+    def half_width(self) -> float | None:
+        """Half the length of the 95% interval, a fraction; None where it is undefined."""
+        return self.interval.half_width
+
+    @cached_property
+    def sampler(self) -> stats.Interval:
+        """The interval over episodes alone, as papers print it."""
+        return stats.sampler_interval(self.accuracy.mean(axis=0))
+
+    @property
+    def is_top(self) -> bool:
+        """Whether no method of the table is better."""
+        return self.rank is not None and self.rank[0] == 1
+
 
 def row_as_json(row: Row) -> dict[str, Any]:
     """A row as JSON types, in the words that the terminal and the exports share; accuracies are fractions."""
     return {
         "setting": row.setting, "metric": row.metric, "method": row.method, "backbone": row.backbone, "recipe": row.recipe,
-        "config": row.config, "accuracy": row.mean, "half_width_95": row.half_width, "interval": row.interval.kind,
-        "interval_note": row.interval.note, "episodes": row.n_episodes, "seeds": list(row.seeds), "badges": list(row.badges),
+        "config": row.config, "accuracy": row.mean, "low_95": row.interval.low, "high_95": row.interval.high,
+        "interval_note": row.interval.note, "episodes_half_width_95": row.sampler.half_width, "seed_sd": row.seed_sd,
+        "rank_low": row.rank[0] if row.rank else None, "rank_high": row.rank[1] if row.rank else None,
+        "variant_of": row.variant_of, "same_as": row.same_as, "marks": list(row.marks), "episodes": row.n_episodes,
+        "seeds": list(row.seeds), "badges": list(row.badges),
         **{f"{stage}_seconds": seconds for stage, seconds in row.seconds.items()}, "runs": [run.id for run in row.runs],
         **({"metrics": dict(row.joint.means)} if row.joint else {}),
     }  # fmt: skip
+
+
+def row_name(runs: Sequence[StoredRun]) -> str:
+    """Name a row by the ids of its runs."""
+    return "+".join(run.id for run in runs)
+
+
+def is_trained(run: StoredRun) -> bool:
+    """Whether another seed would give other weights, as the method declares."""
+    method = run.spec.method
+    return "untrained" not in run.badges and (method.name, method.version) not in UNTRAINED_BEFORE
 
 
 def standard_episodes(setting: str) -> int | None:
@@ -143,7 +201,7 @@ def by_row(runs: Sequence[StoredRun]) -> dict[str, list[StoredRun]]:
     return groups
 
 
-def pooled(store: Store, setting: str, runs: list[StoredRun], n_standard: int | None, tried: Tried) -> Row:
+def pooled(store: Store, setting: str, runs: list[StoredRun], n_standard: int | None, tried: Tried) -> Pooled:
     """Pool the runs of one row, one a seed, of one episode list.
 
     Args:
@@ -155,14 +213,14 @@ def pooled(store: Store, setting: str, runs: list[StoredRun], n_standard: int | 
     """
     spec, metric = runs[0].spec, headline_metric(runs[0])
     _, accuracy = store.accuracy_matrix([run.pk for run in runs], metric)
-    rng = numpy_generator(0, "bootstrap", *sorted(run.id for run in runs))
-    numbers = joint.read(store, runs, metric) if joint.is_joint(runs[0]) else None
+    is_joint = joint.is_joint(runs[0])
+    numbers = joint.read(store, runs, metric) if is_joint else None
     badges = {badge for run in runs for badge in run.badges}
     badges -= {"spot-checked"} if any(run.trust != "spot-checked" for run in runs) else set()
     badges |= _tuned(spec, tried)
     badges |= {"as-published"} if spec.recipe == "as-published" else set()
     badges |= partial_badge(accuracy.shape[1], n_standard)
-    return Row(
+    return Pooled(
         method=spec.method.name,
         backbone=spec.backbone,
         recipe=spec.recipe,
@@ -171,9 +229,7 @@ def pooled(store: Store, setting: str, runs: list[StoredRun], n_standard: int | 
         metric=metric,
         runs=tuple(runs),
         accuracy=accuracy,
-        interval=stats.joint_interval(numbers.by_class.mean(axis=0), rng)
-        if numbers
-        else stats.headline_interval(accuracy, rng),
+        n_answers=int(store.counts(runs[0].pk, metric)[1][0]) if is_joint else spec.n_way * spec.n_query,
         badges=tuple(sorted(badges)),
         joint=numbers,
     )

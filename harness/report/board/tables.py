@@ -1,4 +1,4 @@
-"""From stored runs to leaderboard rows: seeds pooled, one interval each, ranks by paired tests; nothing rendered."""
+"""From stored runs to the tables of settings: rows on one list of one set of images, judged together; nothing rendered."""
 
 from __future__ import annotations
 
@@ -6,80 +6,71 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness import stats
-from harness.report.board.rows import Row, by_row, pooled, standard_episodes
+from harness.report.board.families import Judged, judge
+from harness.report.board.prior import learn
+from harness.report.board.rows import Pooled, Row, by_row, pooled, standard_episodes
 from harness.store import Store, StoredRun
 
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of one setting that may be compared: one episode list, one set of images; best first.
+    """The rows of one setting that may be compared: one episode list, one set of images.
 
     Attributes:
         setting: name; ``note`` tells apart tables of one setting over different images.
-        rows: best mean first.
+        judged: its rows and families.
         failed: runs that ended in an error; each is a hole in the table.
         n_standard: the benchmark's number of episodes; rows with fewer have the badge "partial". None when the
             benchmark no longer exists.
+        n_ranked: episodes that a row needs to be ranked, and on which rows are judged.
         list_digest: of the episode list; empty when every run failed.
+        prior: what the database says about training again.
     """
 
     setting: str
     note: str
-    rows: tuple[Row, ...]
+    judged: Judged
     failed: tuple[StoredRun, ...]
     n_standard: int | None
+    n_ranked: int
     list_digest: str
+    prior: stats.Prior
 
     @property
     def name(self) -> str:
         """Setting and note in one word, for files and links."""
         return "-".join(filter(None, (self.setting, self.note.replace(", ", "-").replace(" ", "-"))))
 
-    @cached_property
-    def n_ranked(self) -> int:
-        """Episodes that a row needs to be ranked: the standard number, or what most rows with a long list have."""
-        lengths = [row.n_episodes for row in self.rows]
-        if not lengths:
-            return 0
-        if self.n_standard is not None:
-            return min(self.n_standard, max(lengths))
-        return max(Counter(lengths).items(), key=lambda item: (item[1], item[0]))[0]
-
-    @cached_property
-    def ranked(self) -> tuple[Row, ...]:
-        """Rows with enough episodes, best first on those that all of them share."""
-        n = self.n_ranked
-        rows = [row for row in self.rows if row.n_episodes >= n]
-        return tuple(sorted(rows, key=lambda row: -row.accuracy[:, :n].mean()))
-
-    @cached_property
-    def pairs(self) -> stats.AllPairs | None:
-        """Every ranked row against every other, paired; None when there is no row."""
-        if not self.ranked:
-            return None
-        matrices = [row.units(self.n_ranked) for row in self.ranked]
-        return stats.all_pairs(matrices, [row.seeds for row in self.ranked])
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Headline rows best first, then variants, then rows with fewer episodes."""
+        return self.judged.rows
 
     @property
-    def n_units(self) -> int:
-        """Episodes, or jointly classes, over which rows are paired."""
-        return int(self.ranked[0].units(self.n_ranked).shape[1]) if self.ranked else 0
+    def ranked(self) -> tuple[Row, ...]:
+        """The headline rows of the methods with enough episodes, best first, one of those with equal results."""
+        return self.judged.ranked.rows
 
-    @cached_property
-    def ranks(self) -> dict[str, tuple[int, int, int]]:
-        """Row key → lowest rank, highest rank, tie group, of the ranked rows."""
-        if self.pairs is None:
-            return {}
-        better = self.pairs.is_better()
-        bounds = stats.rank_intervals(better)
-        means = [float(row.accuracy[:, : self.n_ranked].mean()) for row in self.ranked]
-        columns = (bounds.low, bounds.high, stats.tie_groups(means, better))
-        cells = zip(*(column.tolist() for column in columns), strict=True)
-        return {row.key: cell for row, cell in zip(self.ranked, cells, strict=True)}
+    @property
+    def pairs(self) -> stats.Pairs | None:
+        """Every ranked row against every other; None without rows, or on one episode."""
+        return self.judged.ranked.pairs
+
+
+def episodes_to_rank(lengths: Sequence[int], n_standard: int | None) -> int:
+    """Episodes that a row needs: the standard number, or what most rows with a long list have.
+
+    >>> episodes_to_rank([300, 300, 100], None), episodes_to_rank([300, 100], 2000), episodes_to_rank([3000], 2000)
+    (300, 300, 2000)
+    """
+    if not lengths:
+        return 0
+    if n_standard is not None:
+        return min(n_standard, max(lengths))
+    return max(Counter(lengths).items(), key=lambda item: (item[1], item[0]))[0]
 
 
 def tables(
@@ -102,7 +93,27 @@ def stored_runs(
 
 
 def each_table(store: Store, runs: Sequence[StoredRun]) -> Iterator[Table]:
-    """Make the tables of these runs, one after the other, by setting."""
+    """Make the tables of these runs, by setting; all are judged with what the whole database says of training again."""
+    read = list(_each_list(store, runs))
+    prior = learn(store, {row.key: row.evidence for one in read for row in one.rows})
+    for one in read:
+        n_standard = standard_episodes(one.setting)
+        n_ranked = episodes_to_rank([row.n_episodes for row in one.rows], n_standard)
+        judged = judge(one.rows, n_ranked, prior)
+        yield Table(one.setting, one.note, judged, one.failed, n_standard, n_ranked, one.episodes, prior)
+
+
+class _List(NamedTuple):
+    """What was evaluated on one episode list over one set of images; see ``Table``."""
+
+    setting: str
+    note: str
+    rows: list[Pooled]
+    failed: tuple[StoredRun, ...]
+    episodes: str
+
+
+def _each_list(store: Store, runs: Sequence[StoredRun]) -> Iterator[_List]:
     by_setting: dict[str, list[StoredRun]] = {}
     tried = store.tried()
     for run in runs:
@@ -119,8 +130,7 @@ def each_table(store: Store, runs: Sequence[StoredRun]) -> Iterator[Table]:
         for (episodes, images), done in sorted(by_images.items()) or [(("", ""), [])]:
             rows = [pooled(store, setting, group, n_standard, tried) for group in by_row(done).values()]
             note = f"images {images[:8]}, episodes {episodes[:8]}" if len(by_images) > 1 else ""
-            ordered = tuple(sorted(rows, key=lambda r: (-r.mean, r.key)))
-            yield Table(setting, note, ordered, failed, n_standard, episodes)
+            yield _List(setting, note, rows, failed, episodes)
 
 
 def _pictures(runs: Sequence[StoredRun]) -> dict[str, str]:

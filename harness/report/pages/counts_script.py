@@ -8,36 +8,41 @@ from typing import Any
 import numpy as np
 
 from harness.report.board.rows import Row
-from harness.report.pages.setting_page import SettingPage
+from harness.report.pages.setting_page import PairCell, SettingPage
 
 MAX_DRAWN = 600  # episodes that a picture shows; the tests use all
 FIRST = ord("=")  # the character of no right answer: what follows needs no escape but the backslash
 COARSE = 10_000  # steps between 0 and 1 where seeds and queries make more
-DETECTABLE = 10_000  # what can be detected travels in hundredths of a point
+BOUND = 10_000  # what a difference is surely smaller than travels in hundredths of a point
 
 
 def counts_script(page: SettingPage) -> str:
-    """Write ``fsbench.counts({…})``: for each ranked row the counts of its first episodes (jointly: classes).
+    """Write ``fsbench.counts({…})``: for each ranked row the counts of its first episodes (jointly: experiments).
 
     A count is out of ``steps`` (queries of an episode × seeds) and written as one character, ``FIRST`` for none.
     A page opened from disk may not fetch a file, but it may load a script.
     """
     table = page.table
-    n = min(table.n_units, MAX_DRAWN)
+    n = min(table.n_ranked, MAX_DRAWN)
     data = {
         "drawn": n,
-        "episodes": table.n_units,
+        "episodes": table.n_ranked,
         "unit": table.ranked[0].unit if table.ranked else "episodes",
-        "rows": [_row(row, table.n_ranked, n) for row in table.ranked],
-        "detectable": [[round(cell.detectable * DETECTABLE) for cell in cells] for cells in page.matrix],
+        "rows": [_row(row, n) for row in table.ranked],
+        "bound": [[round(cell.bound * BOUND) for cell in cells] for cells in page.matrix],
+        "words": [[_word(cell) for cell in cells] for cells in page.matrix],
     }
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
     return f"fsbench.counts({text});\n"
 
 
-def _row(row: Row, n_ranked: int, n: int) -> dict[str, Any]:
-    accuracy = row.units(n_ranked)[:, :n].mean(axis=0)
-    exact = row.spec.n_way * row.spec.n_query * len(row.seeds)
+def _word(cell: PairCell) -> str:
+    return f"{cell.word}: {cell.reason}" if cell.reason else cell.word
+
+
+def _row(row: Row, n: int) -> dict[str, Any]:
+    accuracy = row.accuracy[:, :n].mean(axis=0)
+    exact = row.n_answers * len(row.seeds)
     is_exact = exact <= COARSE and np.allclose(accuracy * exact, np.round(accuracy * exact), atol=1e-6)
     steps = exact if is_exact else COARSE
     counts = np.round(accuracy * steps).astype(np.int64)

@@ -27,20 +27,20 @@ MAX_SWEEPS = 8
 
 
 def forest(page: SettingPage) -> Markup:
-    """Means with their sampler and class intervals, best first."""
+    """Means with their intervals for other trainings and episodes, and for other classes, best first."""
     entries, tips = page.entries, {}
     with style():
         made, axes = _rows([e.row.label for e in entries])
         for i, entry in enumerate(entries):
             _whisker(axes, i, entry.by_class, 1.2, MUTED, f"c{i}")
-            _whisker(axes, i, entry.sampler, 4, SERIES[0], f"w{i}")
+            _whisker(axes, i, entry.row.interval, 4, SERIES[0], f"w{i}")
             axes.plot([100 * entry.row.mean], [i], "o", ms=5, color=INK, gid=f"m{i}")
             text = f"{entry.row.label}, {entry.row.backbone}: {percent(entry.row.mean)}%"
             tips[f"m{i}"] = text
             tips[f"w{i}"] = (
-                f"{entry.row.label}, other {'classes and experiments' if entry.row.joint else 'episodes'}: {_ends(entry.sampler)}"
+                f"{entry.row.label}, other trainings and {entry.row.unit}: {_ends(entry.row.interval)}"
             )
-            tips[f"c{i}"] = f"{entry.row.label}, other classes: {_ends(entry.by_class)}"
+            tips[f"c{i}"] = f"{entry.row.label}, other classes, too: {_ends(entry.by_class)}"
         axes.set_xlabel("accuracy %")
         return draw(made, "forest", f"Accuracy of {len(entries)} rows with two intervals each", tips)
 
@@ -139,9 +139,9 @@ def sweep(found: Sweep, number: int) -> Markup:
         novel = [point.row.mean for point in found.points]
         _curve(axes, values, novel, labels[0], 0, f"{found.name} {{}}: {{}}", tips)
         for value, point in zip(values, found.points, strict=True):
-            half = point.row.half_width or 0.0
-            ends = [100 * (point.row.mean - half), 100 * (point.row.mean + half)]
-            axes.plot([value, value], ends, "-", lw=2, color=SERIES[0])
+            low, high = point.row.interval.low, point.row.interval.high
+            if low is not None and high is not None:
+                axes.plot([value, value], [100 * low, 100 * high], "-", lw=2, color=SERIES[0])
         if has_validation:
             means = [float(np.mean(point.validation)) for point in found.points]
             _curve(axes, values, means, labels[1], 1, f"{found.name} {{}}: {{}} on validation", tips)
@@ -254,8 +254,15 @@ def _rows(labels: Sequence[str], legend: Sequence[str] = ()) -> tuple[Any, Any]:
 
 def _whisker(axes: Any, y: int, interval: stats.Interval | None, width: float, colour: str, gid: str) -> None:
     if interval is not None and interval.low is not None and interval.high is not None:
-        ends = [100 * max(0.0, interval.low), 100 * min(1.0, interval.high)]
-        axes.plot(ends, [y, y], "-", lw=width, color=colour, solid_capstyle="butt", gid=gid)
+        axes.plot(
+            [100 * interval.low, 100 * interval.high],
+            [y, y],
+            "-",
+            lw=width,
+            color=colour,
+            solid_capstyle="butt",
+            gid=gid,
+        )
 
 
 def _ends(interval: stats.Interval | None) -> str:

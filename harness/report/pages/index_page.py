@@ -56,7 +56,8 @@ class Cell:
         """The published number to show beside it: a comparable one if there is one."""
         if self.entry is None or not self.entry.published:
             return None
-        return min(self.entry.published, key=lambda b: (bool(b.comparability.reasons), b.entry.is_quoted))
+        order = ("agrees", "differs", "no spread", "protocol unknown", "not comparable")
+        return min(self.entry.published, key=lambda beside: order.index(beside.word))
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,6 @@ def _spec(cell: Cell) -> RunSpec:
 
 def _order(line: Line) -> tuple[float, float]:
     """Best mean rank first; lines without any rank last."""
-    ranks = [sum(cell.entry.rank) / 2 for cell in line.cells if cell.entry and cell.entry.rank]
+    ranks = [sum(cell.entry.row.rank) / 2 for cell in line.cells if cell.entry and cell.entry.row.rank]
     means = [cell.entry.row.mean for cell in line.cells if cell.entry]
     return (float(np.mean(ranks)) if ranks else float("inf"), -float(np.mean(means)) if means else 0.0)

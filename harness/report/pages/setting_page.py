@@ -13,12 +13,14 @@ import numpy.typing as npt
 from harness import benchmarks, stats
 from harness.errors import FsbenchError, StoreError, visible
 from harness.report.board import hardness, published
+from harness.report.board.families import RowFamily
 from harness.report.board.joint import members, predictions_of
 from harness.report.board.labels import told_apart
-from harness.report.board.rows import Matrix, Row
+from harness.report.board.rows import Row
 from harness.report.board.sweeps import Sweep, sweeps
 from harness.report.board.tables import Table
 from harness.runs import EpisodeTable
+from harness.seeding import numpy_generator
 from harness.store import Store
 
 log = logging.getLogger("fsbench.report")
@@ -44,11 +46,43 @@ class Cost:
 
 @dataclass(frozen=True)
 class Beside:
-    """A published number beside ours."""
+    """A published number beside ours, and what our runs predict for one more training on their episodes.
+
+    Attributes:
+        entry: theirs.
+        comparability: of the protocols.
+        gap: ours minus theirs, a fraction.
+        prediction: None where ours is about one episode.
+    """
 
     entry: published.Published
-    gap: stats.PublishedGap
     comparability: published.Comparability
+    gap: float
+    prediction: stats.Prediction | None
+
+    @property
+    def word(self) -> str:
+        """Say agrees, differs, protocol unknown or not comparable; no spread on one episode."""
+        if self.comparability.reasons:
+            return "not comparable"
+        if not self.entry.is_protocol_known:
+            return "protocol unknown"
+        if self.prediction is None:
+            return "no spread"
+        return "agrees" if self.prediction.agrees() else "differs"
+
+    @property
+    def sentence(self) -> str:
+        """The word with what it rests on."""
+        told, also = self.prediction, "; ".join(self.comparability.caveats)
+        if self.word == "not comparable":
+            return self.comparability.sentence
+        parts = [self.word]
+        if told is not None and self.word in ("agrees", "differs"):
+            parts[0] += f", ±{100 * told.half_width:.1f} points are to be expected"
+            parts += ["its half-width is taken from our episodes"] if told.is_borrowed else []
+            parts += [f"the best of {told.best_of} trainings would explain it"] if told.best_of else []
+        return "; ".join(parts) + (f" ({also})" if also else "")
 
 
 @dataclass(frozen=True)
@@ -66,12 +100,8 @@ class Entry:
     Attributes:
         row: the row.
         apart: what tells it from rows of the same label and backbone; empty where there is none.
-        rank: (lowest, highest) it may have; None for a partial row.
-        group: tie group, 1 the top; None for a partial row.
-        sampler, by_class: intervals of the seed-averaged accuracies over episodes (jointly: the headline one) and over
-            classes.
+        by_class: interval for other classes and other trainings (jointly: other experiments and classes); None without list.
         worst: the bad end of its episodes.
-        seeds: variance components; None for one seed.
         cost: time and memory.
         published: the same method in the literature.
         classes: counts per class; None where a run kept no predictions.
@@ -79,12 +109,8 @@ class Entry:
 
     row: Row
     apart: str
-    rank: tuple[int, int] | None
-    group: int | None
-    sampler: stats.Interval
     by_class: stats.Interval | None
     worst: stats.WorstEpisodes
-    seeds: stats.Crossed | None
     cost: Cost
     published: tuple[Beside, ...]
     classes: ClassCounts | None
@@ -92,18 +118,36 @@ class Entry:
 
 @dataclass(frozen=True)
 class PairCell:
-    """Row minus column of the pair matrix.
+    """Row minus column of a pair matrix, fractions.
 
     Attributes:
-        difference, detectable: fractions.
-        p: after Holm.
-        verdict: on the row.
+        difference: of the means.
+        half_width: of its 95% interval.
+        p: adjusted for all pairs of the family.
+        p_alone: of this pair alone.
+        bound: the difference is surely smaller than this.
+        word: on the row.
+        reason: why no more can be said; may be empty.
     """
 
     difference: float
+    half_width: float
     p: float
-    detectable: float
-    verdict: str
+    p_alone: float
+    bound: float
+    word: str
+    reason: str
+
+
+Matrix = tuple[tuple[PairCell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Variants:
+    """A method's rows, best first, and their pairs: ``matrix[i][j - i - 1]`` is row i minus row j."""
+
+    rows: tuple[Row, ...]
+    matrix: Matrix
 
 
 @dataclass(frozen=True)
@@ -116,6 +160,7 @@ class SettingPage:
         family: name of the benchmark.
         entries: one per row, ranked rows first.
         matrix: upper triangle over the ranked rows: ``matrix[i][j - i - 1]`` is row i minus row j.
+        variants: of each method that has some.
         episodes: the stored list; None when no run brought it.
         ledger: every published number of the setting.
         hardness: accuracy against the hardness of episodes; None where it was not measured.
@@ -128,7 +173,8 @@ class SettingPage:
     about: str
     family: str
     entries: tuple[Entry, ...]
-    matrix: tuple[tuple[PairCell, ...], ...]
+    matrix: Matrix
+    variants: tuple[Variants, ...]
     episodes: EpisodeTable | None
     ledger: tuple[published.Published, ...]
     hardness: hardness.HardnessPart | None
@@ -145,7 +191,7 @@ def build(store: Store, table: Table) -> SettingPage:
     """Compute the page of one table."""
     episodes = _episodes(store, table)
     benchmark = _benchmark(table.setting)
-    rows = [*table.ranked, *(row for row in table.rows if row.key not in table.ranks)]
+    rows = table.rows
     apart = told_apart([row.spec for row in rows], [(row.label, row.backbone) for row in rows])
     first = next((run.spec for run in (*(r.runs[0] for r in table.rows), *table.failed)), None)
     locked = benchmarks.locked_digests().get(table.setting)
@@ -157,11 +203,12 @@ def build(store: Store, table: Table) -> SettingPage:
         entries=tuple(
             _entry(store, table, row, text, episodes) for row, text in zip(rows, apart, strict=True)
         ),
-        matrix=_matrix(table),
+        matrix=_matrix(table.judged.ranked),
+        variants=tuple(Variants(one.rows, _matrix(one)) for one in table.judged.variants),
         episodes=episodes,
         ledger=tuple(published.ledger_of(table.setting)),
         hardness=hardness.build(store, table),
-        sweeps=sweeps(table.ranked),
+        sweeps=sweeps([row for row in table.rows if row.n_episodes == table.n_ranked]),
         is_same_list=None if locked is None or not table.list_digest else locked == table.list_digest,
     )
 
@@ -193,33 +240,29 @@ def _benchmark(setting: str) -> benchmarks.Benchmark | None:
 
 
 def _entry(store: Store, table: Table, row: Row, apart: str, episodes: EpisodeTable | None) -> Entry:
-    by_episode = row.accuracy.mean(axis=0)  # (T,)
-    rank = table.ranks.get(row.key)
     return Entry(
         row=row,
         apart=apart,
-        rank=rank[:2] if rank else None,
-        group=rank[2] if rank else None,
-        sampler=row.interval if row.joint else stats.sampler_interval(by_episode),
-        by_class=_class_interval(by_episode, episodes),
-        worst=stats.worst_episodes(by_episode),
-        seeds=stats.crossed(row.accuracy) if len(row.seeds) > 1 else None,
+        by_class=_class_interval(row, episodes),
+        worst=stats.worst_episodes(row.accuracy.mean(axis=0)),
         cost=_cost(row),
-        published=tuple(_beside(row)),
+        published=tuple(_beside(row, table.prior)),
         classes=class_counts(store, row, episodes),
     )
 
 
-def _class_interval(
-    by_episode: npt.NDArray[np.float64], episodes: EpisodeTable | None
-) -> stats.Interval | None:
-    """Leave classes out, all rotations of a character together."""
-    if episodes is None or len(episodes.classes) < len(by_episode):
+def _class_interval(row: Row, episodes: EpisodeTable | None) -> stats.Interval | None:
+    """Leave classes out, all rotations of a character together; jointly draw experiments and classes again."""
+    if row.joint is not None:
+        rng = numpy_generator(0, "bootstrap", *sorted(run.id for run in row.runs))
+        return stats.joint_interval(row.joint.by_class.mean(axis=0), rng)
+    if episodes is None or row.seed is None or len(episodes.classes) < row.n_episodes:
         return None
     names = [re.sub(r"/rot\d+$", "", name) for name in episodes.class_names]
     number = {name: i for i, name in enumerate(dict.fromkeys(names))}
     clusters = [number[name] for name in names] if len(number) < len(names) else None
-    return stats.class_interval(by_episode, episodes.classes[: len(by_episode)], clusters)
+    by_episode, classes = row.accuracy.mean(axis=0), episodes.classes[: row.n_episodes]
+    return stats.class_interval(by_episode, classes, clusters, seed=row.seed)
 
 
 def class_counts(store: Store, row: Row, episodes: EpisodeTable | None) -> ClassCounts | None:
@@ -260,33 +303,39 @@ def _cost(row: Row) -> Cost:
     )  # fmt: skip
 
 
-def _beside(row: Row) -> Iterator[Beside]:
+def _beside(row: Row, prior: stats.Prior) -> Iterator[Beside]:
     mine = ours(row)
     for entry in published.matching(mine):
-        gap = stats.published_gap(
-            row.mean, row.interval.standard_error, entry.accuracy, entry.half_width
-        )  # its level is 95% everywhere in the ledger
-        yield Beside(entry, gap, published.comparability(entry, mine))
+        n = entry.n_episodes
+        told = (
+            stats.predict_published(row.evidence, prior, entry.accuracy, entry.half_width, n)
+            if row.n_episodes > 1
+            else None
+        )
+        yield Beside(entry, published.comparability(entry, mine), row.mean - entry.accuracy, told)
 
 
-def _matrix(table: Table) -> tuple[tuple[PairCell, ...], ...]:
-    pairs = table.pairs
+def _matrix(family: RowFamily) -> Matrix:
+    pairs, n = family.pairs, len(family.rows)
     if pairs is None:
         return ()
-    verdicts, n = pairs.verdicts(), len(table.ranked)
-    return tuple(
-        tuple(
-            PairCell(
-                float(pairs.difference[i, j]), float(pairs.p_holm[i, j]),
-                stats.minimal_detectable_effect(float(pairs.standard_error[i, j])), str(verdicts[i, j]),
-            )
-            for j in range(i + 1, n)
-        )
-        for i in range(n)
-    )  # fmt: skip
+    return tuple(tuple(_cell(pairs, i, j) for j in range(i + 1, n)) for i in range(n))
 
 
-def mean_accuracy(counts: ClassCounts) -> Matrix:
+def _cell(pairs: stats.Pairs, i: int, j: int) -> PairCell:
+    told = stats.verdict(pairs, i, j)
+    return PairCell(
+        difference=float(pairs.difference[i, j]),
+        half_width=float(pairs.half_width[i, j]),
+        p=float(pairs.p_adjusted[i, j]),
+        p_alone=float(pairs.p[i, j]),
+        bound=told.bound,
+        word=told.word,
+        reason=told.reason,
+    )
+
+
+def mean_accuracy(counts: ClassCounts) -> npt.NDArray[np.float64]:
     """(C,) accuracies per class; NaN for a class that is never asked."""
     return np.divide(
         counts.n_correct, counts.n_query, out=np.full(len(counts.n_query), np.nan), where=counts.n_query > 0
