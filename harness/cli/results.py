@@ -60,13 +60,23 @@ def report(
 def leaderboard(bench: SomeBenches = None, as_json: AsJson = False) -> None:
     """Print the leaderboard tables of the database."""
     from harness.cli import tables
+    from harness.report.remembered import remembered
+
+    told = remembered(where(), ["leaderboard", *(bench or [])], lambda: _leaderboard(bench))
+    answer(told["rows"], as_json, lambda _: tables.draw([tables.Drawn(*table) for table in told["tables"]]))
+    if not told["tables"] and not as_json:
+        tables.say("No runs yet. `fsbench run -m protonet -b glyphs-5w1s` makes one.")
+
+
+def _leaderboard(bench: list[str] | None) -> dict[str, Any]:
+    from harness.cli import tables
     from harness.report.board.rows import row_as_json
     from harness.report.board.tables import tables as read
 
     with stored() as store:
         found = read(store, settings(bench, store))
         rows = [row_as_json(row) for table in found for row in table.rows]
-        answer(rows, as_json, lambda _: tables.leaderboards(found))
+        return {"rows": rows, "tables": tables.leaderboards(found)}
 
 
 @app.command()

@@ -180,7 +180,7 @@ def _answer(rows: Sequence[Row], failed: Sequence[RunResult], *, as_json: bool) 
 
     def show(_: Any) -> None:
         if rows:
-            tables.leaderboard_rows(rows, with_setting=True)
+            tables.draw(tables.leaderboard_rows(rows, with_setting=True))
 
     answer([row_as_json(row) for row in rows], as_json, show)
     for result in failed:

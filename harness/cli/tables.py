@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import visible
 from harness.report.formats import duration, flat, last_line, p_value, percent, rank_text, span, told_of
@@ -44,29 +44,33 @@ def say(sentence: str) -> None:
     sys.stdout.write(visible(sentence, lines=True) + "\n")
 
 
-def leaderboards(found: Sequence[Table]) -> None:
-    """Print one table per setting."""
-    for table in found:
-        _leaderboard(table)
-    if not found:
-        say("No runs yet. `fsbench run -m protonet -b glyphs-5w1s` makes one.")
+class Drawn(NamedTuple):
+    """A table as text, and a sentence below it."""
+
+    title: str
+    columns: Cells
+    rows: Sequence[Cells]
+    below: str = ""
 
 
-def _leaderboard(table: Table) -> None:
+def leaderboards(found: Sequence[Table]) -> list[Drawn]:
+    """The tables of each setting."""
     from harness.report.board.labels import told_apart
 
-    title = f"{table.setting}" + (f" ({table.note})" if table.note else "")
-    told = told_apart([row.spec for row in table.rows], [(row.label, row.backbone) for row in table.rows])
-    leaderboard_rows(table.rows, told, title=title)
-    for run in table.failed:
-        reason = last_line(run.traceback)
-        show_table(("failed", "run", "reason"), [(run.spec.method.name, run.id, reason)])
+    drawn = []
+    for table in found:
+        title = f"{table.setting}" + (f" ({table.note})" if table.note else "")
+        told = told_apart([row.spec for row in table.rows], [(row.label, row.backbone) for row in table.rows])
+        drawn += leaderboard_rows(table.rows, told, title=title)
+        failed = [(run.spec.method.name, run.id, last_line(run.traceback)) for run in table.failed]
+        drawn += [Drawn("", ("failed", "run", "reason"), failed)] if failed else []
+    return drawn
 
 
 def leaderboard_rows(
     rows: Sequence[Row], apart: Cells = (), *, title: str = "", with_setting: bool = False
-) -> None:
-    """Print rows; those of the joint protocol have six numbers, so they stand in a table of their own.
+) -> list[Drawn]:
+    """Tables of rows; those of the joint protocol have six numbers, so they stand in a table of their own.
 
     Args:
         rows: any rows.
@@ -74,25 +78,38 @@ def leaderboard_rows(
         title: above the table.
         with_setting: whether the setting is the first column.
     """
-    more = ("setting",) if with_setting else ()
     told = list(zip(rows, apart or [""] * len(rows), strict=True))
     episodic = [(row, text) for row, text in told if row.joint is None]
-    for chosen in (episodic, [(row, text) for row, text in told if row.joint is not None]):
-        if chosen:
-            cells = [
-                ((row.setting,) if with_setting else ()) + tuple(leaderboard_cells(row, text))
-                for row, text in chosen
-            ]
-            columns = (*more, *_columns(chosen[0][0]))
-            right = [i for i, column in enumerate(columns) if column not in _LEFT]
-            show_table(columns, cells, title=title, right=right)
-    joint = [row for row in rows if row.joint is not None]
-    if joint:
-        metric = joint[0].metric
-        say(f"Percent of the queries of novel, of base and of all classes; the interval is that of {metric}.")
+    joint = [(row, text) for row, text in told if row.joint is not None]
+    drawn = []
+    for chosen in filter(None, (episodic, joint)):
+        first = chosen[0][0]
+        cells = [
+            ((row.setting,) if with_setting else ()) + tuple(leaderboard_cells(row, text))
+            for row, text in chosen
+        ]
+        columns = (*(("setting",) if with_setting else ()), *_columns(first))
+        below = (
+            ""
+            if first.joint is None
+            else (
+                f"Percent of the queries of novel, of base and of all classes; the interval is that of {first.metric}."
+            )
+        )
+        drawn.append(Drawn(title, columns, cells, below))
+    return drawn
 
 
-_LEFT = ("setting", "method", "backbone", "seeds", "badges", "run")
+def draw(tables: Sequence[Drawn]) -> None:
+    """Print them."""
+    for table in tables:
+        right = [i for i, column in enumerate(table.columns) if column not in _LEFT]
+        show_table(table.columns, table.rows, title=table.title, right=right)
+        if table.below:
+            say(table.below)
+
+
+_LEFT = ("setting", "method", "backbone", "seeds", "badges", "run", "failed", "reason")
 
 
 def _columns(row: Row) -> Cells:

@@ -102,7 +102,7 @@ def test_rows_that_differ_stand_apart_on_every_page_in_every_export_and_in_the_t
     assert len({(line.label, line.backbone, line.apart) for line in family.lines}) == 2
     for form in exports.FAMILY_FORMS.values():
         assert form(family).count("mine") >= 2
-    tables.leaderboards([page.table])
+    tables.draw(tables.leaderboards([page.table]))
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("mine")]
     assert len({line.split("  ")[0] + line.split()[-1] for line in lines}) == 2
 

@@ -75,6 +75,7 @@ def loaded(home: Path, *words: str, expected: int = 0) -> set[str]:
     ("words", "needed"),
     [
         (["leaderboard"], "scipy"),  # its quantile of Student's t
+        (["leaderboard"], ""),  # nothing changed: the answer is known
         (["leaderboard", "--json"], "scipy"),
         (["compare", "method-0", "method-1", "-b", "glyphs-5w1s"], "scipy scipy.stats"),  # Wilcoxon's test
         (["show", "RUN"], ""),
