@@ -166,7 +166,7 @@ __all__ = [
 
 # Each is asked until one knows the name: those that a table needs first, the last ones import scipy.stats.
 _MODULES = (
-    "looks", "intervals", "rows", "predictions", "prior", "moderation", "draws", "headline", "pairs", "words", "classes",
+    "looks", "intervals", "predictions", "rows", "prior", "moderation", "draws", "headline", "pairs", "words", "classes",
     "queries", "planning", "published", "settings", "significance", "checkpoints", "hardness", "across",
 )  # fmt: skip
 
