@@ -21,22 +21,33 @@ Cells = Sequence[str]
 
 
 def show_table(columns: Cells, rows: Iterable[Cells], *, title: str = "", right: Sequence[int] = ()) -> None:
-    """Print a table; the columns numbered in ``right`` are aligned to the right."""
+    """Print a table, a line a row when piped; the columns numbered in ``right`` are aligned to the right."""
+    cells = [[visible(cell) for cell in row] for row in (columns, *rows)]
+    if not sys.stdout.isatty():
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = [visible(title)] if title else []
+        for row in cells:
+            padded = (
+                cell.rjust(width) if i in right else cell.ljust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )  # fmt: skip
+            lines.append("  ".join(padded).rstrip())
+        sys.stdout.write("\n".join(lines) + "\n")
+        return
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table as RichTable
 
-    is_terminal = sys.stdout.isatty()
-    console = Console(width=None if is_terminal else 200, highlight=False)
+    heading = escape(visible(title)) or None
     table = RichTable(
-        title=visible(title).replace("[", r"\[") or None, title_justify="left", title_style="bold",
-        box=box.SIMPLE_HEAD if is_terminal else None, pad_edge=False, header_style="bold",
+        title=heading, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold",
     )  # fmt: skip
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(visible(cell).replace("[", r"\[") for cell in row))
-    console.print(table)
+    for i, column in enumerate(cells[0]):
+        table.add_column(escape(column), justify="right" if i in right else "left", overflow="fold")
+    for row in cells[1:]:
+        table.add_row(*map(escape, row))
+    Console(highlight=False).print(table)
 
 
 def say(sentence: str) -> None:
