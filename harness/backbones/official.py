@@ -13,8 +13,13 @@ from harness.backbones.resnet12 import Block
 from harness.backbones.wrn28_10 import WideBlock
 from harness.errors import ConfigError
 
-Style = Literal["negative-margin", "bml"]
-"""Whose names: of github.com/bl0/negative-margin.few-shot or of github.com/ZZQzzq/BML."""
+Style = Literal["negative-margin", "bml", "deepemd"]
+"""Whose names: of github.com/bl0/negative-margin.few-shot, github.com/ZZQzzq/BML or github.com/icoz69/DeepEMD."""
+_NETWORKS: dict[Style, tuple[str, tuple[type[nn.Module], ...]]] = {
+    "bml": ("BML's official networks are resnet12 and resnet18", (Block, BasicBlock)),
+    "deepemd": ("DeepEMD's official network is resnet12", (Block,)),
+}
+"""Where not all of our backbones have a counterpart: in words, and the blocks of those that have."""
 
 
 def official_names(
@@ -39,8 +44,8 @@ def official_names(
     kind = next(
         (b for b in (Block, BasicBlock, WideBlock) if any(isinstance(m, b) for m in stages.modules())), None
     )
-    if style == "bml" and kind not in (Block, BasicBlock):
-        raise ConfigError("BML's official networks are resnet12 and resnet18. Choose --backbone resnet12.")
+    if style in _NETWORKS and kind not in _NETWORKS[style][1]:
+        raise ConfigError(f"{_NETWORKS[style][0]}. Choose --backbone resnet12.")
     return {
         f"{own}{key}": tuple(f"{official}{name}.{leaf}" for name in _names(path, kind, style))
         for key in stages.state_dict()
@@ -84,7 +89,7 @@ def _names(path: str, kind: type[nn.Module] | None, style: Style) -> tuple[str, 
 
 def _inner(path: str, kind: type[nn.Module], style: Style) -> str:
     """Name a layer within its block."""
-    convolution, norm = ("conv", "bn") if style == "bml" else ("C", "BN")
+    convolution, norm = ("C", "BN") if style == "negative-margin" else ("conv", "bn")
     if kind is WideBlock:
         return {"activation.0": "BN1", "body.0": "C1", "body.1": "BN2", "body.4": "C2"}.get(
             path, "convShortcut"

@@ -5,12 +5,15 @@ An image is a set of L nodes: the locations of its map, or crops of it. Leading 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from harness.errors import ConfigError
+from harness.ops.binocular import locations
 from harness.ops.normalise import l2_normalise
 from harness.ops.precision import full_precision
 from harness.ops.prototypes import squared_distances
@@ -25,6 +28,23 @@ FLOOR = 1e-3
 """Least weight of a node."""
 OPENCV_EXTRA = 1e-5
 """What the authors' opencv mode, and so their evaluation, adds to every weight before it normalises."""
+
+
+def map_nodes(maps: Tensor, levels: Sequence[int] = ()) -> Tensor:
+    """Read feature maps as nodes: those of each pooled level in the order given, then the locations of the map itself.
+
+    Args:
+        maps: (n, D, h, w) float.
+        levels: k of each pooled level of k·k cells, row by row (adaptive averages); the feature pyramid.
+
+    Returns:
+        (n, Σ k² + h·w, D).
+
+    >>> map_nodes(torch.arange(4.0).reshape(1, 1, 2, 2), (1,)).flatten()
+    tensor([1.5000, 0.0000, 1.0000, 2.0000, 3.0000])
+    """
+    pooled = [functional.adaptive_avg_pool2d(maps, level) for level in levels]
+    return torch.cat([locations(level) for level in (*pooled, maps)], dim=1)  # (n, L, D)
 
 
 def cross_reference_weights(nodes: Tensor, others: Tensor) -> Tensor:

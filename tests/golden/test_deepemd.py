@@ -16,6 +16,7 @@ from harness.ops.binocular import locations
 from harness.ops.node_matching import (
     OPENCV_EXTRA,
     cross_reference_weights,
+    map_nodes,
     masses,
     node_scores,
     node_similarities,
@@ -43,8 +44,7 @@ HEADS_OF_QPTH = [
 
 def _nodes(maps: Tensor, entry: dict[str, Any]) -> Tensor:
     """Pooled levels in the order given, then the map: (n, C, h, w) to (n, L, C)."""
-    pooled = [functional.adaptive_avg_pool2d(maps, level) for level in entry.get("feature_pyramid") or ()]
-    return torch.cat([locations(level) for level in (*pooled, maps)], dim=-2)
+    return map_nodes(maps, entry.get("feature_pyramid") or ())
 
 
 def _length(x: Tensor) -> float:
