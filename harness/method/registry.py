@@ -25,6 +25,8 @@ BUILT_IN: Mapping[str, str] = {
     "bml-global": "methods.bml:BmlGlobal",
     "bml-local": "methods.bml:BmlLocal",
     "cosine": "methods.margin:Cosine",
+    "deepemd": "methods.deepemd:DeepEmd",
+    "deepemd-pretrain": "methods.deepemd:DeepEmdPretrain",
     "nearest-mean": "methods.nearest_mean:NearestMean",
     "neg-cosine": "methods.margin:NegCosine",
     "neg-softmax": "methods.margin:NegSoftmax",
