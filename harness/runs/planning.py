@@ -179,7 +179,7 @@ class _Fits:
             "cut_from": edge,
             "required": {
                 need.key: self._required(method, need, image_size, trail)
-                for need in needs_of(method.cls, config)
+                for need in (() if request.weights else needs_of(method.cls, config))  # imported: no training
             },
         }
 

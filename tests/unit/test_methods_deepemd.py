@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.api import EpisodeBatch, Support
+from harness.api import EpisodeBatch, Support, TrainingEpisode
 from harness.backbones import build
 from harness.method import Need, hyper
 from harness.ops.node_matching import node_scores
@@ -251,30 +252,51 @@ def test_the_loss_falls_when_one_episode_is_seen_again_and_again(tmp_path: Path)
     assert losses[-1] < 0.7 * losses[0]
 
 
-def planned(method: str, **overrides: str) -> Any:
-    (spec,) = planning.plan([method], ["glyphs-5w1s"], [0], Request(overrides=overrides), DATA)
-    return spec
-
-
-DATA = Path()  # glyphs are drawn in memory; see the fixture
-
-
-@pytest.fixture
-def _data(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"{__name__}.DATA", tmp_path_factory.mktemp("data"))
-
-
-@pytest.mark.usefixtures("_data")
-def test_fits_are_shared() -> None:
+def test_fits_are_shared(tmp_path: Path) -> None:
     """By all variants the first stage, and by all that acts at test the second."""
+
+    def planned(method: str, **overrides: str) -> Any:
+        (spec,) = planning.plan([method], ["glyphs-5w1s"], [0], Request(overrides=overrides), tmp_path)
+        return spec
+
     first = planned("deepemd-pretrain")
     assert planned("deepemd-pretrain", classifier="mean").fit_key == first.fit_key
-    kinds = [planned("deepemd", **{"variant": v, "num_patch": "3"}) for v in ("fcn", "grid", "sampling")]
+    kinds = [planned("deepemd", variant=v, num_patch="3") for v in ("fcn", "grid", "sampling")]
     assert {spec.required["deepemd-pretrain"].fit_key for spec in kinds} == {first.fit_key}
     assert len({spec.fit_key for spec in kinds}) == 3
     more = planned("deepemd", variant="sampling", num_patch="3", test_num_patch="25", sfc_lr="0.1")
     assert more.fit_key == kinds[2].fit_key and more.id != kinds[2].id
     assert first.image_size == kinds[0].image_size == 84
+
+
+def test_imported_weights_need_no_first_stage(tmp_path: Path) -> None:
+    (tmp_path / "max_acc.pth").write_bytes(b"read when the run begins")
+    given = Request(weights=tmp_path / "max_acc.pth", seen=["mini"])
+    (spec,) = planning.plan(["deepemd"], ["glyphs-5w1s"], [0], given, tmp_path)
+    assert spec.required == {} and spec.weights_sha256
+
+
+def test_an_episode_of_the_published_network_fits_six_gigabytes() -> None:
+    """What the backward pass needs of 80 pictures of 84 pixels; it grows with their number."""
+    saved: dict[int, Tensor] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        saved[x.untyped_storage().data_ptr()] = x
+        return x
+
+    class Whole:
+        def autocast(self) -> nullcontext[None]:
+            return nullcontext()
+
+    method = DeepEmd(DeepEmd.Config(), build("resnet12", 84, 3)).train()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        loss, _ = method._loss(TrainingEpisode(draw(2, 2, 3, 84, 84), torch.arange(2), 1), Whole())
+    assert loss.requires_grad
+    weights = sum(p.numel() * p.element_size() for p in method.parameters())
+    of_one = (sum(x.untyped_storage().nbytes() for x in saved.values()) - weights) / 4
+    # the largest gradient and its like: four maps of 64 channels; weights thrice, with gradient and momentum
+    working = 4 * 80 * 64 * 84 * 84 * 4 + 3 * weights
+    assert 1e9 < 80 * of_one + working < 5e9
 
 
 @pytest.mark.parametrize(
