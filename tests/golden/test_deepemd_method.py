@@ -289,18 +289,16 @@ def test_from_pictures_to_scores(official: Path, file: str, solver: str) -> None
 
 @pytest.mark.parametrize("file", files("transforms_eval"))
 def test_pictures_at_test(file: str) -> None:
-    """Grid crops, every 6th pixel of them, and the square of the feature map, every 3rd."""
+    """Grid crops and the square of the feature map; of each, pixels at the distance that the array's name ends with."""
     arrays, entry = load(FAMILY, file)
     picture, view = Image.fromarray(arrays["image_uint8"]), pipeline("deepemd")
     grid = Grid(tuple(entry["patch_list"]), entry["patch_ratio"])
     crops = np.stack(list(grid.crops(picture, IMAGE_SIZE, torch.Generator(), is_training=False)))
-    for pixels, name, step in (
-        (crops, "grid_patches_sub6", 6),
-        (view.geometry(picture, IMAGE_SIZE)[None], "fcn_sub3", 3),
-    ):
+    for name in entry["outputs"]:
+        step = int(name.rpartition("_sub")[2])
+        pixels = crops if name.startswith("grid") else view.geometry(picture, IMAGE_SIZE)[None]
         x = normalise(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2) / 255, view)[..., ::step, ::step]
-        expected = arrays[name].reshape(x.shape)
-        np.testing.assert_allclose(x, expected, rtol=0, **entry["tolerance"][name])
+        np.testing.assert_allclose(x, arrays[name].reshape(x.shape), rtol=0, **entry["tolerance"][name])
 
 
 @pytest.mark.parametrize("file", files("grid_train_ratio"))

@@ -235,7 +235,7 @@ def main() -> None:
         show(f"{n_nodes}×{n_nodes}, forward", solvers(e, lambda solve, *x: solve(*x)), N_ROUNDS)
         show(f"{n_nodes}×{n_nodes}, forward and gradient", solvers(e, with_gradient), N_ROUNDS)
     for n_nodes in (25, 38):
-        show(f"whole 1-shot head, {n_nodes} nodes", heads(episode(n_nodes)), 2)
+        show(f"whole 1-shot head, {n_nodes} nodes", heads(episode(n_nodes)), 3)
     show_sfc(sfc(episode(25)), 2)
 
 
