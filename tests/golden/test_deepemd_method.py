@@ -326,13 +326,12 @@ def test_the_ratio_of_a_training_grid_is_drawn_once_a_level(
     np.testing.assert_allclose(asked, calls, rtol=0, **entry["tolerance"]["num_ratio_size"])
 
 
-@pytest.mark.parametrize("before", ["encoder.", "module.encoder."])
-def test_checkpoints_of_meta_training_and_of_several_gpus(tmp_path: Path, before: str) -> None:
-    imported = import_weights(
-        method := DeepEmd(DeepEmd.Config(), build("resnet12", IMAGE_SIZE, 3)),
-        checkpoint(tmp_path / "x.pth", before),
-    )
-    assert imported.set_aside == ()
+@pytest.mark.parametrize("cls", [DeepEmd, DeepEmdPretrain])
+@pytest.mark.parametrize("before", ["", "module.", "encoder.", "module.encoder."])
+def test_checkpoints_of_both_stages_and_of_several_gpus(tmp_path: Path, before: str, cls: Any) -> None:
+    """The first stage's files hold the encoder alone, the second's name it."""
+    method = cls(cls.Config(), build("resnet12", IMAGE_SIZE, 3))
+    assert import_weights(method, checkpoint(tmp_path / "max_acc.pth", before)).set_aside == ()
     first = MANIFEST["backbone_fill"]["tensors"][0]
     assert torch.equal(
         method.backbone.stages[0].body[0].weight, filled(first["k"], first["shape"], first["kind"])
