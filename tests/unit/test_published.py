@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from harness import benchmarks
+from harness.method.hyper import ConfigValue
 from harness.report.board import published
 from harness.report.board.published import Habits, Ours, Published
+from harness.report.pages.setting_page import ours
 
 OURS = Ours("mini-5w1s", "top1", "neg-cosine", "resnet12", 84, 15)
 THEIRS = Published(
@@ -79,6 +82,17 @@ def test_a_method_finds_its_own_numbers_under_their_spellings() -> None:
     assert published.backbone_name(published.matching(OURS)[0].backbone) == "resnet12"
     assert published.matching(replace(OURS, method="cosine"))[0].method == "Cosine"
     assert published.matching(replace(OURS, method="nothing like it")) == []
+
+
+@pytest.mark.parametrize("variant", ["FCN", "Grid", "Sampling"])
+def test_a_variant_finds_the_numbers_that_are_printed_of_it(variant: str) -> None:
+    config = {"variant": ConfigValue(variant.lower(), "--set")}
+    spec = SimpleNamespace(config=config, image_size=84, n_query=15)
+    row = SimpleNamespace(
+        setting="mini-5w1s", metric="top1", method="deepemd", backbone="resnet12", badges=(), spec=spec
+    )
+    (entry,) = published.matching(ours(row))
+    assert entry.method == f"DeepEMD-{variant}"
 
 
 def test_every_episodic_setting_of_the_ledger_is_one_of_ours() -> None:

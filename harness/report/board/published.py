@@ -32,7 +32,6 @@ _BACKBONE = {
 _SPELLING = {
     "negcosine": {"negcos", "negmargincosine"},
     "protonet": {"protonetthiscode", "protonetoriginalpaper"},
-    "deepemd": {"deepemdfcn"},
     "logistic": {"baselinebaseline"},
 }
 
@@ -143,7 +142,7 @@ class Ours:
     """The side of our number that decides whether a published one is comparable.
 
     Attributes:
-        setting, metric, method, backbone, image_size, n_query: of the row.
+        setting, metric, method, backbone, image_size, n_query: of the row; the method with its variant, if it has one.
         badges: such as "transductive", "test-selected", "leak", "extra data".
     """
 

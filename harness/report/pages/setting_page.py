@@ -215,9 +215,12 @@ def build(store: Store, table: Table) -> SettingPage:
 
 def ours(row: Row) -> published.Ours:
     """The protocol of a row."""
-    spec = row.spec
+    spec, variant = row.spec, row.spec.config.get("variant")
+    method = (
+        row.method if variant is None else f"{row.method}-{variant.value}"
+    )  # printed as a method: DeepEMD-Grid
     return published.Ours(
-        row.setting, row.metric, row.method, row.backbone, spec.image_size, spec.n_query, row.badges
+        row.setting, row.metric, method, row.backbone, spec.image_size, spec.n_query, row.badges
     )
 
 
