@@ -310,4 +310,4 @@ def _perhaps_logarithmic(axes: Any, values: Sequence[float]) -> None:
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= 34 else label[:33] + "…"
+    return label if len(label) <= 30 else label[:29] + "…"
