@@ -188,5 +188,6 @@ def _answer(rows: Sequence[Row], failed: Sequence[RunResult], *, as_json: bool) 
         sys.stderr.write(
             f"fsbench: {spec.method.name} failed on {spec.setting} (run {spec.id}): {last_line(result.traceback)}\n"
         )
-    if failed:
-        sys.stderr.write(f"`fsbench show {failed[0].spec.id}` prints the whole traceback.\n")
+    recorded = [result.spec.id for result in failed if (where().runs / result.spec.id).is_dir()]
+    if recorded:  # the others have left nothing but their jobs' words
+        sys.stderr.write(f"`fsbench show {recorded[0]}` prints the whole traceback.\n")

@@ -14,6 +14,7 @@ import platform
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,10 +24,11 @@ from harness.method import registry
 from harness.runs import FitSpec, MethodReference, RunSpec, planning
 from harness.system.files import save_text
 from harness.system.folders import Places
+from harness.system.locks import claim, is_claimed
 
 FOLDER = ".jobs"
 Executor = Literal["inline", "local", "slurm"]  # the first makes no batch
-State = Literal["started", "ended", "failed", "stopped", "requeued"]
+State = Literal["started", "ended", "failed", "stopped", "requeued", "refused"]
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,21 @@ class Batch:
         except FileNotFoundError:
             return ""
 
+    def forget(self, number: int) -> None:
+        """Make a group one that was never submitted."""
+        for what in (".job", ".state"):
+            self.group_path(number).with_suffix(what).unlink(missing_ok=True)
+
+    def attend(self) -> AbstractContextManager[None]:
+        """Hold the batch as the process that starts its jobs one after the other; SLURM needs none."""
+        is_needed = self.executor == "local"
+        return claim(self.path / "dispatcher", f"the jobs of {self.path}") if is_needed else nullcontext()
+
+    @property
+    def is_attended(self) -> bool:
+        """Whether a living process will start those of its jobs that wait."""
+        return is_claimed(self.path / "dispatcher")
+
     def cancel(self) -> None:
         """Mark the batch, so that no job of it asks to be requeued."""
         save_text(self.path / "cancelled", "")
@@ -229,9 +246,9 @@ class JobState:
 
     Attributes:
         state: "started"; "requeued" or "stopped" by a signal, with its work saved; "ended"; "failed" with
-            ``message``.
+            ``message``; "refused": the engine did not take it, for what ``message`` says.
         host, pid: where it was.
-        message: of the failure.
+        message: of the failure, or of the refusal.
     """
 
     state: State

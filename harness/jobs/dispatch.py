@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.errors import RecordError, visible
+from harness.errors import DispatchError, RecordError, visible
 from harness.jobs import executors, status
 from harness.jobs.batches import Batch
 from harness.jobs.packing import Ways, pack
@@ -93,7 +94,8 @@ def run_jobs(planned: Sequence[Planned], places: Places, store: Keeper, ways: Wa
     _vouch(todo, places)
     options = {"jobs": ways.jobs, "slurm": dict(ways.slurm)}
     batch = Batch.create(places.runs, ways.executor, pack(todo, places, ways), options)
-    yield from _submit_and_wait(batch, batch.numbers, places, store)
+    with batch.attend():
+        yield from _submit_and_wait(batch, batch.numbers, places, store)
 
 
 def resume(places: Places, store: Keeper, named: str = "") -> Iterator[RunResult]:
@@ -109,19 +111,32 @@ def resume(places: Places, store: Keeper, named: str = "") -> Iterator[RunResult
 
     Raises:
         ConfigError: when a run was made by a file that the user never named here.
+        DispatchError: after all results, when an engine took none of a batch's jobs.
     """
     collect(places, store)
     waiting: list[Iterator[RunResult]] = []
-    for batch in Batch.every(places.runs):
-        numbers = lost_groups(batch, places)
-        if numbers:
+    refusals: list[DispatchError] = []
+    with ExitStack() as attended:
+        for batch in Batch.every(places.runs):
+            if batch.is_attended:
+                log.warning("the jobs of %s are left to the command that is at them", batch.path)
+                continue
+            numbers = lost_groups(batch, places)
+            if not numbers:
+                continue
             _refuse_unnamed(batch, numbers, places, named)
             for number in numbers:
-                batch.group_path(number).with_suffix(".state").unlink(missing_ok=True)
+                batch.forget(number)
             (batch.path / "cancelled").unlink(missing_ok=True)
-            waiting.append(_submit_and_wait(batch, numbers, places, store))
-    for results in waiting:
-        yield from results
+            attended.enter_context(batch.attend())
+            try:
+                waiting.append(_submit_and_wait(batch, numbers, places, store))
+            except DispatchError as error:
+                refusals.append(error)
+        for results in waiting:
+            yield from results
+    if refusals:
+        raise refusals[0]
 
 
 def _refuse_unnamed(batch: Batch, numbers: Sequence[int], places: Places, named: str) -> None:
@@ -159,7 +174,7 @@ def cancel(places: Places, prefixes: Sequence[str] = ()) -> int:
         The number of runs given up; their work is saved, and ``resume`` goes on with it.
     """
     n = 0
-    found = [s for s in status.statuses(places.runs) if s.state in ("queued", "running")]
+    found = [s for s in status.statuses(places.runs) if s.state in ("not submitted", "queued", "running")]
     chosen = [s for s in found if not prefixes or any(s.spec.id.startswith(p) for p in prefixes)]
     for batch in {s.batch.path: s.batch for s in chosen}.values():
         batch.cancel()

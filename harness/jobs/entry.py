@@ -5,6 +5,7 @@ The class below is all that is pickled, by name; it holds nothing.
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import platform
@@ -37,6 +38,7 @@ class GroupJob:
 
     def __call__(self, path: str) -> None:
         """Carry a group out."""
+        faulthandler.enable()  # a death that is not by signal 9 leaves a word in the log
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
         group_path = Path(path)
         group = Group.load(group_path)

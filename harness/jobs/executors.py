@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from harness.errors import DispatchError
-from harness.jobs.batches import Batch
+from harness.jobs.batches import Batch, JobState
 from harness.jobs.entry import GroupJob
 from harness.jobs.slurm_options import submitit_parameters
 
@@ -145,15 +148,24 @@ class Slurm:
         submitit_parameters(self.options)
 
     def submit(self, batch: Batch, numbers: Sequence[int]) -> None:
-        """One job array for the groups that wait for nothing, then one for those that wait for these."""
+        """Job arrays for the groups that wait for nothing, then for those that wait for these.
+
+        What SLURM took before it refused some goes on; the others are marked as refused.
+
+        Raises:
+            DispatchError: when it took none, with what it said.
+        """
         after = {number: batch.group(number).after for number in numbers}
         submitted: set[int] = set()
-        while after:
-            ready = [n for n, earlier in after.items() if not set(earlier) & set(after)]
-            waits_for = {e for n in ready for e in after[n]} & submitted
-            self._submit_array(batch, ready, sorted({batch.job(n) for n in waits_for}))
-            submitted.update(ready)
-            after = {n: earlier for n, earlier in after.items() if n not in ready}
+        try:
+            while after:
+                ready = [n for n, earlier in after.items() if not set(earlier) & set(after)]
+                waits_for = {e for n in ready for e in after[n]} & submitted
+                self._submit_level(batch, ready, sorted({batch.job(n) for n in waits_for}))
+                submitted.update(ready)
+                after = {n: earlier for n, earlier in after.items() if n not in ready}
+        except DispatchError as error:
+            _mark_refused(batch, numbers, error)
 
     def advance(self, batch: Batch) -> None:
         """SLURM does that."""
@@ -173,6 +185,36 @@ class Slurm:
         if jobs:
             _ask("scancel", *jobs)
 
+    @cached_property
+    def _largest_array(self) -> int | None:
+        """How many jobs an array may have here; None when SLURM does not say."""
+        try:
+            found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _ask("scontrol", "show", "config"), re.MULTILINE)
+        except DispatchError as error:
+            log.warning("%s Arrays are made smaller if SLURM does not take them.", error)
+            return None
+        return max(1, int(found[1])) if found else None  # 0: this site has no arrays
+
+    def _submit_level(self, batch: Batch, numbers: Sequence[int], after: Sequence[str]) -> None:
+        """One array, or as many as the limits of the site make of it; what exceeds them is tried in halves.
+
+        Where ``array_parallelism`` is asked, each array waits for the one before it, so that the number holds for all.
+        """
+        size = min(self._largest_array or len(numbers), len(numbers))
+        parts = deque(numbers[first : first + size] for first in range(0, len(numbers), size))
+        before: list[str] = []
+        while parts:
+            part = parts.popleft()
+            try:
+                self._submit_array(batch, part, [*after, *before])
+            except DispatchError as error:
+                if len(part) == 1 or not _is_limit(error):
+                    raise
+                half = len(part) // 2
+                parts.extendleft([part[half:], part[:half]])
+            else:
+                before = [batch.job(n) for n in part] if "array_parallelism" in self.options else []
+
     def _submit_array(self, batch: Batch, numbers: Sequence[int], after: Sequence[str]) -> None:
         import submitit
         from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -185,12 +227,33 @@ class Slurm:
             executor.update_parameters(**parameters)
             jobs = executor.map_array(GroupJob(), [str(batch.group_path(n)) for n in numbers])
         except (FailedJobError, FailedSubmissionError, RuntimeError) as error:
-            said = str(error).strip().splitlines()
-            raise DispatchError(
-                f"SLURM did not take the jobs. It said: {said[-1] if said else error}"
-            ) from error
+            said = re.findall(r"sbatch: error: (.+)", str(error)) or str(error).strip().splitlines()[-1:]
+            raise DispatchError("; ".join(said)) from error
         for number, job in zip(numbers, jobs, strict=True):
             batch.note_job(number, str(job.job_id))
+
+
+def _is_limit(error: DispatchError) -> bool:
+    """Whether fewer jobs, or later ones, would be taken: limits of arrays, associations and qualities of service."""
+    return bool(
+        re.search(r"job array specification|submit ?(job)? ?limit|MaxSubmit", str(error), re.IGNORECASE)
+    )
+
+
+def _mark_refused(batch: Batch, numbers: Sequence[int], error: DispatchError) -> None:
+    """Note what SLURM did not take and why; raise where that is everything."""
+    refused = [n for n in numbers if not batch.job(n)]
+    what_to_do = (
+        "`fsbench resume` submits them when there is room."
+        if _is_limit(error)
+        else "Change what it names (--slurm key=value, or fsbench.toml) and type the same command again."
+    )
+    message = f"SLURM did not take {len(refused)} of {len(numbers)} jobs. It said: {error}. {what_to_do}"
+    for number in refused:
+        JobState("refused", message=message).save(batch.group_path(number))
+    if len(refused) == len(numbers):
+        raise DispatchError(message) from error
+    log.warning("%s", message)
 
 
 def _squeue() -> dict[str, str]:

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.jobs.batches import Batch, Group, JobState
+from harness.jobs.endings import how_it_ended
 from harness.runs import FitSpec, RunSpec, folders
 from harness.system.locks import is_claimed
 from harness.system.progress import seconds_left
 
-State = Literal["queued", "running", "failed", "stopped", "vanished", "cancelled", "done", "collected"]
-UNFINISHED: tuple[State, ...] = ("failed", "stopped", "vanished", "cancelled")
+State = Literal[
+    "not submitted", "queued", "running", "failed", "stopped", "vanished", "cancelled", "done", "collected"
+]  # fmt: skip
+UNFINISHED: tuple[State, ...] = ("not submitted", "failed", "stopped", "vanished", "cancelled")
 _LAST_LINES = 5
 
 
@@ -24,7 +27,7 @@ class FitStatus:
 
     Attributes:
         fit: which.
-        state: "queued", "running", "failed", "done", …
+        state: "not submitted", "queued", "running", "failed", "done", …
         batch, group, job: where it was given to a job.
         message: of a failed one, the last lines.
     """
@@ -43,12 +46,12 @@ class RunStatus:
 
     Attributes:
         spec: which run.
-        state: "queued"; "running"; "failed"; "stopped" by a signal with its work saved; "vanished": started, and
+        state: "not submitted": no engine has it, or it took only a part; "queued"; "running"; "failed"; "stopped" by a signal with its work saved; "vanished": started, and
             no process is at it any more; "cancelled"; "done"; "collected": a database has it.
         batch, group: where it was given to a job; ``job`` is the engine's id, empty before it is submitted.
         stage, done, total, unit, note: of a running one.
         seconds_left: of its stage; None when it cannot be told.
-        message: of a failed one, the last lines.
+        message: of a failed or vanished one, the last lines; of one not submitted, why.
     """
 
     spec: RunSpec
@@ -99,12 +102,15 @@ def _of_fit(batch: Batch, number: int, fit: FitSpec) -> FitStatus:
     if batch.is_cancelled:
         return FitStatus(fit, "cancelled", *where)
     said = JobState.load(batch.group_path(number))
+    if _is_unsubmitted(batch, number, said):
+        return FitStatus(fit, "not submitted", *where, said.message if said else "")
     if said is None or said.state == "requeued":
         return FitStatus(fit, "queued", *where)
     state: State = (
         "failed" if said.state == "failed" else "stopped" if said.state == "stopped" else "vanished"
     )
-    return FitStatus(fit, state, *where, _last_lines(said.message))
+    message = how_it_ended(batch, number) if state == "vanished" else _last_lines(said.message)
+    return FitStatus(fit, state, *where, message)
 
 
 def _of_batch(runs: Path, batch: Batch) -> Iterator[RunStatus]:
@@ -141,14 +147,23 @@ def _of_jobs(runs: Path, batch: Batch, spec: RunSpec, numbers: list[int]) -> dic
     if failed:
         log = folders.partial_folder(runs, spec.id) / "log.txt"
         return {"state": "failed", "message": _last_lines(failed.message or _text(log))}
+    unsubmitted = [s for n, s in said.items() if _is_unsubmitted(batch, n, s)]
+    if unsubmitted:
+        return {"state": "not submitted", "message": next((s.message for s in unsubmitted if s), "")}
     if any(s is None or s.state == "requeued" or _is_at_another(runs, batch, n) for n, s in said.items()):
         return {"state": "queued"}
     if any(s and s.state == "stopped" for s in said.values()):
         return {"state": "stopped", "message": "saved by a signal"}
-    return {
-        "state": "vanished",
-        "message": _last_lines(_text(folders.partial_folder(runs, spec.id) / "log.txt")),
-    }
+    words = [how_it_ended(batch, n) for n, s in said.items() if s and s.state == "started"][:1]
+    last = _last_lines(_text(folders.partial_folder(runs, spec.id) / "log.txt"))
+    return {"state": "vanished", "message": "\n".join([*words, last]).strip()}
+
+
+def _is_unsubmitted(batch: Batch, number: int, said: JobState | None) -> bool:
+    """Whether no engine has the job: refused, or its dispatcher ended before its turn came."""
+    if said is not None:
+        return said.state == "refused"
+    return not batch.job(number) and not batch.is_attended
 
 
 def _is_at_another(runs: Path, batch: Batch, number: int) -> bool:

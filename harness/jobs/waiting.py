@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.errors import DispatchError
 from harness.jobs.batches import Batch, JobState
+from harness.jobs.endings import how_it_ended
 from harness.jobs.executors import Engine
 from harness.runs import RunResult, RunSpec, folders
 from harness.system.folders import Places
@@ -75,6 +76,10 @@ class Waiting:
         messages = [state.message for state in said if state and state.message]
         if messages:
             return messages[-1]
+        numbers = self._groups[run_id]
+        killed = [number for number, s in zip(numbers, said, strict=True) if s and s.state == "started"]
+        if killed and not self._batch.is_cancelled:
+            return f"{how_it_ended(self._batch, killed[0])} `fsbench resume` goes on with it."
         if self._batch.is_cancelled:
             return "its job was cancelled; `fsbench resume` goes on with it."
         if all(state is None for state in said):

@@ -85,6 +85,53 @@ def test_an_array_of_jobs_gives_the_rows_of_the_inline_run(home: Home, reference
     assert home.states() == ["collected"] * 4
 
 
+def test_more_jobs_than_max_array_size_are_several_arrays(home: Home, reference: Home) -> None:
+    """The cluster of cluster.sh takes arrays of four."""
+    words = ["run", "-m", "pixels", *BENCH, "--seeds", "0-5"]
+    reference.run(*words)
+    home.run(*words, *SLURM)
+    assert home.content == reference.content and home.states() == ["collected"] * 6
+    arrays = [row["job"].partition("_")[0] for row in home.status()]
+    assert [arrays.count(job) for job in dict.fromkeys(arrays)] == [4, 2]
+
+
+def test_what_a_limit_refused_is_not_submitted_until_resume(
+    home: Home, reference: Home, tmp_path: Path
+) -> None:
+    """SLURM without accounts has no MaxSubmit: a stand-in before sbatch refuses what comes after the first array."""
+    words = ["run", "-m", "pixels", *BENCH, "--seeds", "0-5"]
+    reference.run(*words)
+    (tmp_path / "sbatch").write_text(
+        f"""#!/bin/sh
+if [ -e {tmp_path}/full ]; then
+    echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2
+    echo "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy" >&2
+    exit 1
+fi
+touch {tmp_path}/full
+exec {shutil.which("sbatch")} "$@"
+"""
+    )
+    (tmp_path / "sbatch").chmod(0o755)
+    home.environment["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
+    result = home.run(*words, *SLURM, code=4)
+    assert "did not take 2 of 6 jobs" in result.stderr and "QOSMaxSubmitJobPerUserLimit" in result.stderr
+    assert home.states() == ["collected"] * 4 + ["not submitted"] * 2
+    (tmp_path / "full").unlink()
+    home.run("resume")
+    assert home.content == reference.content and home.states() == ["collected"] * 6
+
+
+def test_a_job_killed_by_the_kernel_says_so(home: Home) -> None:
+    dying = PLUGIN.replace("time.sleep(", "os.kill(os.getpid(), 9) or (")
+    (home.folder / "slow.py").write_text(dying)
+    result = home.run("run", "-m", "./slow.py", *BENCH, *SLURM, code=1)
+    assert "killed by signal 9" in result.stderr and "fsbench resume" in result.stderr
+    assert "fsbench show" not in result.stderr  # nothing is stored of it
+    (told,) = home.status()
+    assert told["state"] == "vanished" and "killed by signal 9" in told["message"]
+
+
 def test_shards_wait_for_the_fit_and_come_together(home: Home, reference: Home) -> None:
     words = ["run", "-m", "./slow.py", *BENCH, "--set", "epochs=4"]
     reference.run(*words)
