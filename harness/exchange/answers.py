@@ -61,8 +61,8 @@ def read(file: Path) -> Reported:
     """Read a file of answers.
 
     Raises:
-        ConfigError: for another kind of file.
-        DataError: when it is absent or unreadable, or holds neither labels nor counts.
+        ConfigError: for another kind of file, or one that is not there.
+        DataError: when it is unreadable, or holds neither labels nor counts.
     """
     readers: dict[str, Callable[[Path], Mapping[str, Any]]] = {".npz": _npz, ".json": _json, ".csv": _csv}
     if file.suffix.lower() not in readers:
@@ -70,7 +70,7 @@ def read(file: Path) -> Reported:
     try:
         return _reported(readers[file.suffix.lower()](file))
     except FileNotFoundError as error:
-        raise DataError(f"There is no file {file}.") from error
+        raise ConfigError(f"There is no file {file}.") from error
     except (
         OSError,
         ValueError,

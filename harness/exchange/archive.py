@@ -90,8 +90,8 @@ def extract(bundle: Path, target: Path, allowed: Mapping[re.Pattern[str], int]) 
         allowed: the names that may be → the bytes that such a member may have.
 
     Raises:
-        ConfigError: for another kind of archive.
-        StoreError: when it is absent, damaged, of a newer version, too large, or holds anything else.
+        ConfigError: for another kind of archive, or one that is not there.
+        StoreError: when it is damaged, of a newer version, too large, or holds anything else.
     """
     import zstandard
 
@@ -100,7 +100,7 @@ def extract(bundle: Path, target: Path, allowed: Mapping[re.Pattern[str], int]) 
         with _packed(bundle.name, bundle, "r") as stream:
             _extract(bundle, stream, target, allowed)
     except FileNotFoundError as error:
-        raise StoreError(
+        raise ConfigError(
             f"There is no file {bundle}. `fsbench export RUN… {bundle.name}` makes one."
         ) from error
     except (tarfile.TarError, zlib.error, zstandard.ZstdError, EOFError, OSError, ValueError) as error:

@@ -13,7 +13,7 @@ from itertools import chain, groupby
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from harness.errors import DataError
+from harness.errors import ConfigError, DataError
 from harness.images import originals
 from harness.images.account import Account, accounted, printable
 from harness.images.datasets import GENERATED, how_to_prepare, reader
@@ -144,7 +144,7 @@ def plans(
     if chosen.must_accept and not accept_terms:
         raise DataError(f"{dataset} has terms of use: {chosen.terms}. Accept them: {how_to_prepare(dataset)}")
     if missing := [str(s) for s in sources if not s.exists()]:
-        raise DataError(f"{', '.join(missing)} does not exist. {how_to_prepare(dataset)}")
+        raise ConfigError(f"{', '.join(missing)} does not exist. {how_to_prepare(dataset)}")
     module = importlib.import_module(chosen.module)
     found: list[Plan] = module.plans(
         dataset, sources or module.fetch(dataset, data_home / ".downloads", progress)

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from harness.errors import DataError
+from harness.errors import ConfigError, DataError, nearest
 from harness.images import maps
+from harness.images.datasets import READERS
 from harness.images.pipelines import PIPELINES, Geometry, pipeline
 from harness.images.roles import RoleClasses, problems
 from harness.images.stores import PreparedSet
@@ -39,8 +40,14 @@ def verify(dataset: str, data_home: Path, roles: Sequence[RoleClasses] = ()) -> 
     What can be rebuilt is: a map whose pixels differ from their digests is decoded again where the originals are intact.
 
     Raises:
+        ConfigError: when there is no set of that name.
         DataError: when the set is not prepared or its manifest is broken.
     """
+    if dataset not in READERS and not (data_home / dataset).is_dir():
+        known = sorted({*READERS, *(path.parent.name for path in data_home.glob("*/manifest.json"))})
+        raise ConfigError(
+            f"`{dataset}` is not a data set.{nearest(dataset, known)} Known: {', '.join(known)}."
+        )
     prepared = PreparedSet.open(data_home / dataset)
     findings = [_counts(prepared), *_originals(prepared)]
     can_rebuild = prepared.manifest.has_originals and all(f.level == "ok" for f in findings)

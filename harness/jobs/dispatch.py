@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.errors import DispatchError, RecordError, visible
+from harness.errors import ConfigError, DispatchError, RecordError, visible
 from harness.jobs import executors, status
 from harness.jobs.batches import Batch
 from harness.jobs.packing import Ways, pack
@@ -172,8 +172,17 @@ def cancel(places: Places, prefixes: Sequence[str] = ()) -> int:
 
     Returns:
         The number of runs given up; their work is saved, and ``resume`` goes on with it.
+
+    Raises:
+        ConfigError: when no such run was given to jobs.
     """
     n = 0
+    known = [s.spec.id for s in status.statuses(places.runs)]
+    unknown = [p for p in prefixes if not any(run_id.startswith(p) for run_id in known)]
+    if unknown:
+        raise ConfigError(
+            f"No run that was given to jobs has an id that begins with `{'`, `'.join(unknown)}`."
+        )
     found = [s for s in status.statuses(places.runs) if s.state in ("not submitted", "queued", "running")]
     chosen = [s for s in found if not prefixes or any(s.spec.id.startswith(p) for p in prefixes)]
     for batch in {s.batch.path: s.batch for s in chosen}.values():

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Mapping
@@ -67,8 +68,8 @@ def load(reference: str) -> Loaded:
     """Load what the user types: a name, ``./mine.py`` or ``./mine.py:Mine``; for what is stored, ``load_stored``.
 
     Raises:
-        ConfigError: for an unknown name, with the nearest one.
-        PluginError: when the file cannot be read, does not import, or holds no method.
+        ConfigError: for an unknown name, file or class of it, with the nearest one.
+        PluginError: when it does not import, or holds no method.
     """
     return _from_file(reference) if _is_file(reference) else _registered(reference)
 
@@ -220,7 +221,7 @@ def _split(reference: str) -> tuple[Path, str]:
 
 def _bytes_of(path: Path) -> bytes:
     if not path.is_file():
-        raise PluginError(
+        raise ConfigError(
             f"There is no file {path}. A method of your own is written ./mine.py or ./mine.py:Mine."
         )
     return path.read_bytes()
@@ -234,9 +235,9 @@ def _from_file(reference: str) -> Loaded:
 def _from_bytes(path: Path, source: bytes, class_name: str) -> Loaded:
     digest = hashlib.sha256(source).hexdigest()
     module = _execute(path, source, f"fsbench_user_{path.stem}_{digest}")
-    cls = _pick(module, path, class_name)
-    check_method(cls, f"{path}:{cls.__name__}")
-    return Loaded(cls, MethodReference(f"{path}:{cls.__name__}", cls.name, cls.version, digest))
+    name, cls = _pick(module, path, class_name)
+    check_method(cls, f"{path}:{name}")
+    return Loaded(cls, MethodReference(f"{path}:{name}", cls.name, cls.version, digest))
 
 
 def _word(reference: MethodReference, cache: Path) -> Path:
@@ -271,14 +272,9 @@ def _execute(path: Path, source: bytes, name: str) -> ModuleType:
     sys.modules[name] = module
     try:
         exec(compile(source, str(path), "exec"), module.__dict__)
-    except SyntaxError as error:
-        del sys.modules[name]
-        raise PluginError(
-            f"{path}, line {error.lineno}: {error.msg}: {(error.text or '').strip()}"
-        ) from error
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise PluginError(f"{path} does not import:\n{_last_lines(error)}") from error
+        raise PluginError(f"{path} does not import:\n{_own_line(error, path.name, path.parent)}") from error
     return module
 
 
@@ -286,30 +282,90 @@ def _import(module: str, what: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:
-        raise PluginError(f"The {what} does not import:\n{_last_lines(error)}") from error
+        top = module.partition(".")[0]
+        raise PluginError(f"The {what} does not import:\n{_own_line(error, top)}") from error
+    return module
 
 
-def _last_lines(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error, limit=-1)).strip()
+def _own_line(error: BaseException, own: str, beside: Path | None = None) -> str:
+    """Say in which line of the method's own text an import failed, and of what.
+
+    Args:
+        error: what was raised.
+        own: the file, or the top package, whose text counts as the method's own; a library's lines help nobody.
+        beside: the folder of a user's file, where a module that was not found may lie.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    last = next((f for f in reversed(frames) if {own, f"{own}.py"} & set(Path(f.filename).parts)), None)
+    place = f"{last.filename}, line {last.lineno}: {last.line}\n" if last else ""
+    said = "".join(traceback.format_exception_only(error)).strip()
+    if isinstance(error, SyntaxError):
+        said = f"{error.filename}, line {error.lineno}: {error.msg}: {(error.text or '').strip()}"
+    if isinstance(error, ModuleNotFoundError) and error.name and beside is not None:
+        name = error.name.partition(".")[0]
+        if (beside / f"{name}.py").exists() or (beside / name).is_dir():
+            said += f". `{name}` lies beside the file: type PYTHONPATH={shlex.quote(str(beside))} before the command."
+    return place + said
 
 
-def _pick(module: ModuleType, path: Path, class_name: str) -> type[Any]:
-    own = {n: c for n, c in vars(module).items() if isinstance(c, type) and c.__module__ == module.__name__}
+def _pick(module: ModuleType, path: Path, class_name: str) -> tuple[str, type[Any]]:
+    """The class that is meant, and a name under which the file holds it: what it defines, makes or calls anew."""
+    classes = {n: c for n, c in vars(module).items() if isinstance(c, type)}
     if class_name:
-        if class_name not in own:
-            raise PluginError(
-                f"{path} has no class `{class_name}`.{nearest(class_name, own)} It has: {', '.join(own)}."
-            )
-        return own[class_name]
-    whole = {n: c for n, c in own.items() if all(callable(getattr(c, f, None)) for f in REQUIRED)}
+        return class_name, _called(class_name, module, classes, path)
+    own = _once({n: c for n, c in classes.items() if c.__module__ == module.__name__})
+    made = _once(
+        {n: c for n, c in classes.items() if c.__module__ != module.__name__ and not _is_imported(n, c)}
+    )
+    whole = {n: c for n, c in own.items() if _is_whole(c)} or {n: c for n, c in made.items() if _is_whole(c)}
     if len(whole) == 1:
-        return next(iter(whole.values()))
+        return next(iter(whole.items()))
     if whole:
         raise PluginError(
             f"{path} holds several methods: {', '.join(whole)}. Say which: {path}:{next(iter(whole))}."
         )
     near = max(own.items(), key=lambda item: sum(hasattr(item[1], f) for f in REQUIRED), default=None)
     if near is None:
-        raise PluginError(f"{path} defines no class. `fsbench new-method NAME` writes a file that works.")
+        raise PluginError(
+            f"{path} defines no class{_seen(classes, path)}. `fsbench new-method NAME` writes a file that works."
+        )
     check_method(near[1], f"{path}:{near[0]}")
     raise AssertionError("check_method accepts only whole methods")
+
+
+def _called(name: str, module: ModuleType, classes: Mapping[str, type[Any]], path: Path) -> type[Any]:
+    if name in classes:
+        return classes[name]
+    if hasattr(module, name):
+        made = f"{name.title().replace('_', '')}Method"
+        raise ConfigError(
+            f"`{name}` of {path} is no class but a {type(getattr(module, name)).__name__}. If it makes methods, write the "
+            f"one that you mean into the file, like {made} = {name}(…), and name that: {path}:{made}."
+        )
+    raise ConfigError(
+        f"{path} has no class `{name}`.{nearest(name, classes)} It has: {', '.join(classes) or 'none'}."
+    )
+
+
+def _once(classes: Mapping[str, type[Any]]) -> dict[str, type[Any]]:
+    """Each class under one name: its own where the file has that, else the first alias."""
+    by_class: dict[type[Any], str] = {}
+    for name, cls in classes.items():
+        if cls not in by_class or name == cls.__name__:
+            by_class[cls] = name
+    return {name: cls for cls, name in by_class.items()}
+
+
+def _is_imported(name: str, cls: type[Any]) -> bool:
+    """Whether a class is there under the name that it has where it comes from: as a base, or for an annotation."""
+    return getattr(sys.modules.get(cls.__module__), name, None) is cls
+
+
+def _is_whole(cls: type[Any]) -> bool:
+    return all(callable(getattr(cls, function, None)) for function in REQUIRED)
+
+
+def _seen(classes: Mapping[str, type[Any]], path: Path) -> str:
+    """Whole methods that a file only imports, and how to name one."""
+    whole = [name for name, cls in classes.items() if _is_whole(cls)]
+    return f"; it imports {', '.join(whole)}, which is named {path}:{whole[0]}" if whole else ""

@@ -12,7 +12,7 @@ from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine,
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InternalError, OperationalError
 from sqlalchemy.pool import NullPool
 
-from harness.errors import StoreError, visible
+from harness.errors import ConfigError, StoreError, visible
 
 _KNOWN = "Give the path of a SQLite file, such as results.db, or postgresql+psycopg://user@host/database."
 BUSY_SECONDS = 30
@@ -64,13 +64,13 @@ def engine_for(location: str | Path) -> Engine:
             return _postgresql_engine(url)
     except ArgumentError as error:
         kind = place.partition("://")[0]  # what follows may hold a password
-        raise StoreError(f"`{kind}://…` is not the address of a database. {_KNOWN}") from error
+        raise ConfigError(f"`{kind}://…` is not the address of a database. {_KNOWN}") from error
     except ModuleNotFoundError as error:
         raise StoreError(
             f"A database at {url.get_backend_name()} needs the Python package {error.name}, which is not installed. "
             "Type `pip install 'psycopg[binary]'` and write the address as postgresql+psycopg://…"
         ) from error
-    raise StoreError(f"A database of kind {url.drivername} cannot hold results. {_KNOWN}")
+    raise ConfigError(f"A database of kind {url.drivername} cannot hold results. {_KNOWN}")
 
 
 def name_of(engine: Engine) -> str:

@@ -51,12 +51,14 @@ def merge(store: Store, locations: Sequence[str]) -> dict[str, Mapping[str, int]
         Location → how many results were "new", "known", "replicate" or "replaced".
 
     Raises:
-        ConfigError: when a location is the database itself.
+        ConfigError: when a location is the database itself, or a file that is not there.
         StoreError: when one cannot be read, is damaged or contradicts what is stored.
     """
     for location in locations:
         if _is_same(store, location):
             raise ConfigError(f"{location} is the database that would be merged into; name others.")
+        if "://" not in location and not Path(location).exists():
+            raise ConfigError(f"There is no database {location}.")
     outcomes: dict[str, Mapping[str, int]] = {}
     for location in locations:
         with _opened(location) as other:

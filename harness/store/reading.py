@@ -24,7 +24,7 @@ from sqlalchemy import (
     select,
 )
 
-from harness.errors import RecordError, StoreError, nearest, visible
+from harness.errors import ConfigError, RecordError, StoreError, nearest, visible
 from harness.runs import SELF_REPORTED, Counts, EpisodeTable, RunResult, RunSpec
 from harness.runs.findings import Recheck, StoredRun
 from harness.runs.schema import CURVES, LARGEST_JSON, PROVENANCE, find_problem
@@ -155,14 +155,14 @@ def find_run(connection: Connection, prefix: str, replicate: str) -> StoredRun:
     by_id = {row.id: row for row in reversed(rows)}
     if len(by_id) > 1:
         listed = [f"{r.id} ({r.method}, {r.setting}, seed {r.seed})" for r in list(by_id.values())[:-11:-1]]
-        raise StoreError(f"`{prefix}` begins {len(by_id)} run ids; type more of it: {', '.join(listed)}, …")
+        raise ConfigError(f"`{prefix}` begins {len(by_id)} run ids; type more of it: {', '.join(listed)}, …")
     chosen = [row for row in rows if row.replicate.startswith(replicate)]
     if not rows:
         known = connection.scalars(select(run.c.id)).all()
-        raise StoreError(f"No stored run has an id that begins with `{prefix}`.{nearest(prefix, known)}")
+        raise ConfigError(f"No stored run has an id that begins with `{prefix}`.{nearest(prefix, known)}")
     if not chosen:
         kept = ", ".join(row.replicate[:12] for row in rows)
-        raise StoreError(f"Run {rows[0].id} has no replicate `{replicate}`; it has {kept}.")
+        raise ConfigError(f"Run {rows[0].id} has no replicate `{replicate}`; it has {kept}.")
     first, replicates = chosen[0], tuple(row.replicate for row in rows)
     counted = _counted(connection, first.pk).get(first.pk, ())
     return _stored_run(first, replicates, counted, read_rechecks(connection, first.pk))

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.errors import DataError
+from harness.errors import ConfigError, DataError
 
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _OTHERS = {b"PK\x03\x04": "a zip or a spreadsheet (.xlsx, .ods)", b"\xd0\xcf\x11\xe0": "an old spreadsheet (.xls)",
@@ -38,7 +38,8 @@ def text(path: Path) -> str:
     """Read a text file of a person.
 
     Raises:
-        DataError: when it is absent, too large, or neither UTF-8 nor UTF-16; says how to save it.
+        ConfigError: when it is not there.
+        DataError: when it is too large, or neither UTF-8 nor UTF-16; says how to save it.
     """
     try:
         if path.stat().st_size > _MOST_BYTES:
@@ -48,7 +49,7 @@ def text(path: Path) -> str:
             raise DataError(f"{path} is {kind}, not a table of text. Save it as `CSV UTF-8`.")
         return decoded(content)
     except FileNotFoundError as error:
-        raise DataError(f"There is no file {path}.") from error
+        raise ConfigError(f"There is no file {path}.") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:

@@ -124,7 +124,7 @@ def test_a_bundle_cannot_name_the_code_it_brings(home: Attacked, tmp_path: Path,
         assert not trace.exists(), words
         assert code in (0, 2, 3) and is_message(said), said
     code, said = home.type("recheck", spec.id, "--method", str(tmp_path / "made.py"))
-    assert code == 1 and "There is no file" in said
+    assert code == 2 and "There is no file" in said
     home.still_works()
     assert home.type("show", spec.id)[0] == 0 and not trace.exists()
 
@@ -172,7 +172,7 @@ def test_jobs_of_a_home_from_elsewhere_are_not_resumed_unnamed(
     batches.Batch.create(places.runs, "local", [group], {"jobs": 1})
     code, said = home.type("resume")
     assert code == 2 and "you have not named here" in said and not trace.exists()
-    assert dispatch.status.statuses(places.runs)[0].state == "queued"
+    assert dispatch.status.statuses(places.runs)[0].state == "not submitted"
 
 
 # --- fsbench.toml and --slurm ---------------------------------------------------------------------------------

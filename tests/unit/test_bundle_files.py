@@ -100,12 +100,16 @@ def test_anything_unlisted_or_changed_is_refused(
         (lambda p: handmade(p, b"{}", []), "cannot be read"),
         (lambda p: handmade(p, {"format": 2, "files": {}}, []), "format 2; this fsbench reads 1"),
         (lambda p: p.write_bytes(handmade(p, {"format": 1, "files": {}}, []).read_bytes()[:60]), "was not taken in"),
-        (lambda p: None, "There is no file"),
     ],
 )  # fmt: skip
 def test_what_is_not_a_bundle_is_said_so(tmp_path: Path, make: Callable[[Path], Any], problem: str) -> None:
     make(tmp_path / "b.tar.gz")
     with pytest.raises(StoreError, match=problem):
+        archive.extract(tmp_path / "b.tar.gz", tmp_path / "out", ALLOWED)
+
+
+def test_a_bundle_that_is_not_there_is_a_wrong_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="There is no file"):
         archive.extract(tmp_path / "b.tar.gz", tmp_path / "out", ALLOWED)
 
 

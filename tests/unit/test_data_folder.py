@@ -120,7 +120,7 @@ def test_a_broken_picture_is_named_and_nothing_appears(tmp_path: Path) -> None:
 
 
 def test_absent_folders_and_names_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="does not exist"):
+    with pytest.raises(ConfigError, match="does not exist"):
         import_folder("birds", tmp_path / "nowhere", tmp_path / "data")
     with pytest.raises(DataError, match="fsbench import-folder PATH --name birds"):
         ensure("birds", tmp_path / "data")

@@ -125,7 +125,7 @@ def test_runs_without_answers_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_folder_without_zips_lists_what_is_needed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"images_background_small1\.zip, images_background_small2\.zip"):
         prepare("omniglot-small", [tmp_path], tmp_path / "data")
-    with pytest.raises(DataError, match="does not exist"):
+    with pytest.raises(ConfigError, match="does not exist"):
         prepare("omniglot", [tmp_path / "nowhere"], tmp_path / "data")
 
 

@@ -123,13 +123,13 @@ def test_parts_of_methods_and_imported_ones_are_no_choice(write: Write) -> None:
 
 
 def test_an_unknown_class_gets_the_nearest(write: Write) -> None:
-    with pytest.raises(PluginError, match=r"has no class `Mime`. Did you mean `Mine`.* It has: Mine"):
+    with pytest.raises(ConfigError, match=r"has no class `Mime`. Did you mean `Mine`.* It has: Mine"):
         registry.load(write(method()) + ":Mime")
 
 
 def test_a_file_that_is_absent_says_how_a_file_is_written(tmp_path: Path) -> None:
     for reference in (f"{tmp_path}/absent.py", f"{tmp_path}/absent.py:Mine", f"{tmp_path}/absent"):
-        with pytest.raises(PluginError, match=r"There is no file .*absent.* is written ./mine.py"):
+        with pytest.raises(ConfigError, match=r"There is no file .*absent.* is written ./mine.py"):
             registry.load(reference)
 
 
@@ -140,10 +140,86 @@ def test_a_syntax_error_names_the_line(write: Write) -> None:
 
 def test_an_import_error_shows_the_line_that_failed_only(write: Write) -> None:
     with pytest.raises(
-        PluginError, match=r"(?s)does not import:\n.*, line 1, .*No module named 'torchh'"
+        PluginError,
+        match=r"(?s)does not import:\n[^\n]*mine.py, line 1: import torchh\n[^\n]*No module named 'torchh'",
     ) as caught:
         registry.load(write("import torchh\n"))
     assert "_execute" not in str(caught.value)
+
+
+def test_an_import_error_in_a_library_is_told_by_the_users_own_line(write: Write, tmp_path: Path) -> None:
+    write("def deep():\n    return {}['gone']\n", "deeplib.py")
+    sys.path.insert(0, str(tmp_path))
+    try:
+        with pytest.raises(PluginError) as caught:
+            registry.load(write("import deeplib\n\nTABLE = deeplib.deep()\n"))
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert str(caught.value).splitlines()[1:] == [
+        f"{tmp_path}/mine.py, line 3: TABLE = deeplib.deep()", "KeyError: 'gone'"
+    ]  # fmt: skip
+
+
+def test_a_module_beside_the_file_that_is_not_found_says_how_to_find_it(write: Write, tmp_path: Path) -> None:
+    write("x = 1\n", "neighbour.py")
+    with pytest.raises(PluginError, match=rf"line 1: import neighbour\n.*type PYTHONPATH={tmp_path} before"):
+        registry.load(write("import neighbour\n"))
+
+
+def test_a_syntax_error_of_a_module_that_is_imported_names_both_lines(write: Write, tmp_path: Path) -> None:
+    write("def broken(:\n", "brokenlib.py")
+    source = f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\nimport brokenlib\n"
+    try:
+        with pytest.raises(PluginError, match=r"(?s)mine.py, line 3: import brokenlib.*brokenlib.py.*line 1"):
+            registry.load(write(source))
+    finally:
+        sys.path.remove(str(tmp_path))
+
+
+FACTORY = "def make(name):\n" + "".join(f"    {line}\n" for line in method("Made", "x").splitlines())
+FACTORY += "    Made.name = name\n    return Made\n"
+
+
+def test_a_method_made_by_a_factory_works_and_keeps_its_name(write: Write) -> None:
+    path = write(f"{FACTORY}Wide = make('wide')\n")
+    loaded = registry.load(path)
+    assert loaded.cls.name == "wide" and loaded.reference.reference == f"{path}:Wide"
+    assert registry.load(loaded.reference.reference).cls is loaded.cls
+
+
+def test_a_method_made_by_an_imported_factory_works(write: Write, tmp_path: Path) -> None:
+    write(FACTORY, "factorylib.py")
+    source = f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\nfrom factorylib import make\nWide = make('wide')\n"
+    try:
+        assert registry.load(write(source)).reference.reference == f"{tmp_path}/mine.py:Wide"
+    finally:
+        sys.path.remove(str(tmp_path))
+
+
+def test_a_factory_that_is_named_says_how_to_name_what_it_makes(write: Write) -> None:
+    with pytest.raises(ConfigError, match=r"`make` of .* is no class but a function.*MakeMethod = make\(…\)"):
+        registry.load(write(FACTORY) + ":make")
+
+
+def test_an_alias_is_no_second_method(write: Write) -> None:
+    path = write(method() + "Best = Mine\n")
+    assert registry.load(path).reference.reference == f"{path}:Mine"
+    assert registry.load(f"{path}:Best").cls is registry.load(path).cls
+
+
+def test_an_alias_of_a_method_from_elsewhere_is_a_method_of_the_file(write: Write) -> None:
+    path = write("from methods.pixels import Pixels as Flat\n")
+    assert registry.load(path).reference.reference == f"{path}:Flat"
+    assert registry.load(f"{path}:Flat").cls.name == "pixels"
+
+
+def test_a_file_that_only_imports_a_method_says_how_to_name_it(write: Write) -> None:
+    path = write("from methods.pixels import Pixels\n")
+    with pytest.raises(
+        PluginError, match=rf"defines no class; it imports Pixels, which is named {path}:Pixels"
+    ):
+        registry.load(path)
+    assert registry.load(f"{path}:Pixels").cls.name == "pixels"
 
 
 def test_a_file_that_failed_may_be_mended(write: Write) -> None:

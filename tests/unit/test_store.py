@@ -27,7 +27,7 @@ from stored_results import (
     table_of,
 )
 
-from harness.errors import StoreError
+from harness.errors import ConfigError, StoreError
 from harness.runs import Counts, RunResult
 from harness.store import Store
 
@@ -79,7 +79,7 @@ def test_other_counts_of_one_id_are_kept_as_a_replicate(store: Store) -> None:
         stored = store.run(result.spec.id, replicate=result.digest[:8])
         assert set(stored.replicates) == {first.digest, second.digest}
         assert_same_result(store.result(stored.pk), result)
-    with pytest.raises(StoreError, match="has no replicate `zz`"):
+    with pytest.raises(ConfigError, match="has no replicate `zz`"):
         store.run(first.spec.id, replicate="zz")
 
 
@@ -308,12 +308,14 @@ def test_a_run_is_named_by_the_beginning_of_its_id(store: Store) -> None:
         store.ingest(run_of(seed))
     ids = sorted(spec_of(seed).id for seed in range(20))
     assert store.run(ids[3].upper()).id == ids[3]
-    with pytest.raises(StoreError, match=rf"begins 20 run ids.*{ids[0]} \(protonet, glyphs-3w2s, seed \d+\)"):
+    with pytest.raises(
+        ConfigError, match=rf"begins 20 run ids.*{ids[0]} \(protonet, glyphs-3w2s, seed \d+\)"
+    ):
         store.run("")
     mistyped = ids[3][:-1] + ("0" if ids[3][-1] != "0" else "1")
-    with pytest.raises(StoreError, match=f"begins with `{mistyped}`. Did you mean .*`{ids[3]}`"):
+    with pytest.raises(ConfigError, match=f"begins with `{mistyped}`. Did you mean .*`{ids[3]}`"):
         store.run(mistyped)
-    with pytest.raises(StoreError, match="begins with `%`"):
+    with pytest.raises(ConfigError, match="begins with `%`"):
         store.run("%")
 
 

@@ -27,7 +27,7 @@ from stored_results import (
     spec_of,
 )
 
-from harness.errors import StoreError
+from harness.errors import ConfigError, StoreError
 from harness.store import Store
 
 # Children of a clean process that has the slow imports behind it; a fork of this one, with torch's threads, may hang.
@@ -255,7 +255,7 @@ def test_a_damaged_array_is_reported(store: Store) -> None:
     ],
 )
 def test_an_address_that_cannot_work_is_refused(location: str, message: str) -> None:
-    with pytest.raises(StoreError, match=message) as caught:
+    with pytest.raises(ConfigError, match=message) as caught:
         Store.open(location, create=True)
     assert "secret" not in str(caught.value)
 

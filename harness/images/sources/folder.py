@@ -109,11 +109,12 @@ def survey(source: Path, labels: Mapping[str, Label] | None = None, is_merged: b
         is_merged: whether classes of equal name in several roles are one, without a role.
 
     Raises:
-        DataError: when it is absent, broken, or holds fewer than two classes; when a class lies in several roles; when
+        ConfigError: when it is not there.
+        DataError: when it is broken, or holds fewer than two classes; when a class lies in several roles; when
             names are in an unknown code page, or differ in nothing but how letters are composed.
     """
     if not source.exists():
-        raise DataError(f"{source} does not exist. Give a folder or archive with a subfolder for each class.")
+        raise ConfigError(f"{source} does not exist. Give a folder or archive with a subfolder for each class.")
     with accounted() as account:
         listed = [(m.path, m.n_bytes) for m in unpacked(source) if _is_picture(m.path, account)]
     account.met.clear()  # every file is told of by its reason
