@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -102,13 +101,15 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _as_json(found: RunStatus) -> dict[str, Any]:
+    from harness.system.progress import clock
+
     left = found.seconds_left
     return {
         "run": found.spec.id, "state": found.state, "method": found.spec.method.name, "setting": found.spec.setting,
         "seed": found.spec.seed, "batch": found.batch.path.name, "executor": found.batch.executor, "job": found.job,
         "stage": found.stage, "done": found.done, "total": found.total, "unit": found.unit, "note": found.note,
         "progress": f"{found.done}/{found.total} {found.unit}" if found.total else "", "seconds_left": left,
-        "left": "" if left is None else time.strftime("%H:%M:%S", time.gmtime(left)), "message": found.message,
+        "left": "" if left is None else clock(left), "message": found.message,
     }  # fmt: skip
 
 

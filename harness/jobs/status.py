@@ -12,7 +12,6 @@ from harness.jobs.batches import Batch, Group, JobState
 from harness.jobs.endings import how_it_ended
 from harness.runs import FitSpec, RunSpec, folders
 from harness.system.locks import is_claimed
-from harness.system.progress import seconds_left
 
 State = Literal[
     "not submitted", "queued", "running", "failed", "stopped", "vanished", "cancelled", "done", "collected"
@@ -186,7 +185,7 @@ def _progress(runs: Path, run_id: str) -> dict[str, Any]:
     stages = ["train", "embed", "evaluate"]
     first = min(told, key=lambda t: stages.index(t["stage"]) if t["stage"] in stages else 0)["stage"]
     told = [t for t in told if t["stage"] == first]
-    left = [seconds for t in told if (seconds := seconds_left(t)) is not None]
+    left = [seconds for t in told if (seconds := t.get("seconds_left")) is not None]
     return {
         "stage": first, "done": sum(t["done"] for t in told), "total": sum(t["total"] for t in told),
         "unit": told[0]["unit"], "note": told[0]["note"], "seconds_left": max(left, default=None),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +14,51 @@ from typing import Any, Protocol
 from harness.system.files import save_text
 
 log = logging.getLogger("fsbench.progress")
+_WINDOWS = 10  # how many times the stretch that tells the pace goes into a stage
+
+
+class TimeLeft:
+    """Estimates when a stage ends, from the pace of about the last tenth of its work; it never grows.
+
+    Where work slows down the estimate stands still until it is true again: a number that jumps up tells nobody when to
+    come back.
+
+    Args:
+        total, done: units of the stage, and those that were there before it began.
+        now: seconds of any clock.
+    """
+
+    def __init__(self, total: int, done: int, now: float) -> None:
+        self._total, self._done, self._now = total, done, now
+        self._pace: float | None = None  # seconds a unit
+        self.seconds: float | None = None
+
+    def advance(self, n: int, now: float) -> None:
+        """Come ``n`` units forward; ``seconds`` is None before the first."""
+        if n <= 0:
+            return
+        self._done += n
+        pace = max(0.0, now - self._now) / n
+        weight = 1.0 if self._pace is None else min(1.0, _WINDOWS * n / self._total)
+        self._pace = pace if self._pace is None else self._pace + weight * (pace - self._pace)
+        self._now = now
+        left = self._pace * max(0, self._total - self._done)
+        self.seconds = left if self.seconds is None else min(self.seconds, left)
+
+    def __str__(self) -> str:
+        """As h:mm:ss or m:ss; unknown before the first unit."""
+        return "–:––" if self.seconds is None else clock(self.seconds)
+
+
+def clock(seconds: float) -> str:
+    """Write a length of time as m:ss, or h:mm:ss from an hour on; rounded up, so that 0:00 is the end.
+
+    >>> clock(59.2), clock(3600)
+    ('1:00', '1:00:00')
+    """
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class Progress(Protocol):
@@ -50,14 +96,16 @@ class Lines:
     def begin(self, stage: str, total: int, unit: str, done: int = 0) -> None:
         """Start a stage."""
         self.stage, self.total, self.unit, self.done = stage, total, unit, done
-        self.first, self.started, self.said, self.note = done, time.monotonic(), time.monotonic(), ""
+        self.started, self.said, self.note = time.monotonic(), time.monotonic(), ""
+        self.left = TimeLeft(total, done, self.started)
 
     def advance(self, n: int, note: str = "") -> None:
         """Come forward."""
         self.done, self.note = self.done + n, note or self.note
+        self.left.advance(n, time.monotonic())
         if time.monotonic() - self.said >= self.every and self.done < self.total:
             self.said = time.monotonic()
-            log.info("%s %d/%d %s%s, %s left", *self._where(), remaining(self))
+            log.info("%s %d/%d %s%s, %s left", *self._where(), self.left)
 
     def end(self) -> None:
         """Say how long it took."""
@@ -66,15 +114,6 @@ class Lines:
 
     def _where(self) -> tuple[str, int, int, str, str]:
         return self.stage, self.done, self.total, self.unit, f" ({self.note})" if self.note else ""
-
-
-def remaining(lines: Lines) -> str:
-    """Estimate the time left as m:ss, unknown before the first step."""
-    elapsed, came = time.monotonic() - lines.started, lines.done - lines.first
-    if not came:
-        return "–:––"
-    seconds = int(elapsed / came * (lines.total - lines.done))
-    return f"{seconds // 60}:{seconds % 60:02d}"
 
 
 @contextmanager
@@ -98,19 +137,20 @@ class Live:
             MofNCompleteColumn,
             TextColumn,
             TimeElapsedColumn,
-            TimeRemainingColumn,
         )
         from rich.progress import Progress as Bars
 
         self._bars = Bars(
             TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=Console(stderr=True),
+            TextColumn("left {task.fields[left]}"), TextColumn("{task.fields[note]}"), console=Console(stderr=True),
         )  # fmt: skip
-        self._task = self._bars.add_task(stage, total=total, completed=done, note="")
+        self._left = TimeLeft(total, done, time.monotonic())
+        self._task = self._bars.add_task(stage, total=total, completed=done, note="", left=self._left)
         self._bars.start()
 
     def advance(self, n: int, note: str = "") -> None:
         """Redraw."""
+        self._left.advance(n, time.monotonic())
         if note:
             self._bars.update(self._task, advance=n, note=note)
         else:
@@ -136,8 +176,9 @@ class Recorded:
     def begin(self, stage: str, total: int, unit: str, done: int = 0) -> None:
         """Start a stage."""
         self._stage: dict[str, Any] = {
-            "stage": stage, "total": total, "unit": unit, "first": done, "done": done, "note": "", "began": time.time(),
+            "stage": stage, "total": total, "unit": unit, "done": done, "note": "", "seconds_left": None,
         }  # fmt: skip
+        self._left = TimeLeft(total, done, time.monotonic())
         self._inner.begin(stage, total, unit, done)
         self._write()
 
@@ -145,6 +186,8 @@ class Recorded:
         """Come forward."""
         self._stage["done"] += n
         self._stage["note"] = note or self._stage["note"]
+        self._left.advance(n, time.monotonic())
+        self._stage["seconds_left"] = self._left.seconds
         self._inner.advance(n, note)
         if time.monotonic() - self._written >= 1.0:
             self._write()
@@ -156,10 +199,4 @@ class Recorded:
     def _write(self) -> None:
         self._written = time.monotonic()
         with suppress(OSError):  # a full disk is told by whoever writes results, not by whoever watches
-            save_text(self.path, json.dumps({**self._stage, "written": time.time()}), is_durable=False)
-
-
-def seconds_left(told: Mapping[str, Any]) -> float | None:
-    """Estimate the seconds until the stage ends; None before its first step."""
-    came = told["done"] - told["first"]
-    return (told["written"] - told["began"]) / came * (told["total"] - told["done"]) if came else None
+            save_text(self.path, json.dumps(self._stage), is_durable=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -27,9 +28,10 @@ from harness.jobs.executors import LocalProcesses
 from harness.jobs.run import Ready, evaluate
 from harness.method.support import EpisodeBatch
 from harness.runs import folders
+from harness.system import progress
 from harness.system.folders import Places
 from harness.system.locks import claim, is_claimed
-from harness.system.progress import Recorded, Silent, seconds_left
+from harness.system.progress import Recorded, Silent, TimeLeft
 from harness.testing import tiny_store
 from harness.training.build import Workplace
 from harness.training.fits import Fitted
@@ -97,15 +99,64 @@ def test_pieces_come_together_and_damaged_ones_do_not_count(tmp_path: Path) -> N
     assert list(partial.missing(partial.load(tmp_path), range(10))) == [range(4, 10)]
 
 
-def test_progress_is_a_file_that_tells_the_time_left(tmp_path: Path) -> None:
+def test_progress_is_a_file_that_tells_the_time_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import json
 
+    clock = itertools.count(100.0, 8.0)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     path = tmp_path / "progress.json"
     recorded = Recorded(path, Silent())
     recorded.begin("train", 10, "epochs", done=2)
     told = json.loads(path.read_text())
-    assert told["done"] == 2 and seconds_left(told) is None
-    assert seconds_left({**told, "done": 6, "began": 100.0, "written": 108.0}) == 8.0
+    assert told["done"] == 2 and told["seconds_left"] is None
+    recorded.advance(4)
+    told = json.loads(path.read_text())
+    assert told["done"] == 6 and told["seconds_left"] > 0
+
+
+@given(st.lists(st.tuples(st.integers(1, 20), st.floats(0, 50)), min_size=1, max_size=60))
+def test_the_time_left_never_grows_while_work_proceeds(steps: list[tuple[int, float]]) -> None:
+    left = TimeLeft(sum(n for n, _ in steps), 0, 0.0)
+    told, now = [], 0.0
+    assert left.seconds is None and str(left) == "–:––"
+    for n, seconds in steps:
+        now += seconds
+        left.advance(n, now)
+        told.append(left.seconds)
+        left.advance(0, now + 5)  # nothing came forward, so nothing is said anew
+        assert left.seconds == told[-1]
+    assert told == sorted(told, reverse=True) and told[-1] == 0.0
+
+
+def test_the_time_left_of_even_work_is_exact() -> None:
+    left = TimeLeft(total=110, done=10, now=50.0)
+    for i in range(1, 101):
+        left.advance(1, 50.0 + 2.0 * i)
+        assert left.seconds == pytest.approx(2.0 * (100 - i))
+
+
+def test_the_time_left_follows_a_faster_pace_within_a_tenth_of_the_work_and_ignores_one_quick_step() -> None:
+    """Pace 10 for the first half, 1 afterwards: after two windows (a fifth of the work) it is near what is true."""
+    left, now = TimeLeft(total=1000, done=0, now=0.0), 0.0
+    for _ in range(500):
+        now += 10
+        left.advance(1, now)
+    before = left.seconds or 0.0
+    left.advance(1, now + 1)
+    assert 0.97 * before < (left.seconds or 0.0) < before  # one step in a hundred of the window
+    for i in range(2, 201):
+        left.advance(1, now + i)
+    assert 300 <= (left.seconds or 0.0) < 2.5 * 300  # e^-2 of the old pace is left: 1 + 9 · 0.135 = 2.2 times
+
+
+def test_lines_say_the_time_left(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    clock = itertools.count(0.0, 10.0)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    lines = progress.Lines(every=0.0)
+    with caplog.at_level("INFO", logger="fsbench.progress"):
+        lines.begin("train", 400, "epochs")
+        lines.advance(1)
+    assert "train 1/400 epochs" in caplog.text and caplog.text.rstrip().endswith(" left")
 
 
 class Greedy:
