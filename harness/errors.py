@@ -28,6 +28,10 @@ class ConfigError(FsbenchError):
     """An unknown name, an unknown hyper-parameter or a value out of range."""
 
 
+class MisfitError(ConfigError):
+    """A method and a setting that both exist and do not go together."""
+
+
 class TransportError(FsbenchError, ValueError):
     """Masses or costs that pose no transport problem: negative, not numbers, unequal totals, wrong shapes."""
 

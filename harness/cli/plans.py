@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.cli import tables
 from harness.cli.words import progress
-from harness.errors import ConfigError
+from harness.errors import ConfigError, DataError
 from harness.jobs import dispatch
 from harness.report.formats import duration, last_line, percent
 from harness.runs import RunSpec, estimates, planning
@@ -22,6 +22,8 @@ from harness.system.folders import Places
 
 if TYPE_CHECKING:
     from harness.jobs import tuning
+
+NOT_PREPARED, MISFIT = "not prepared", "does not fit"
 
 
 def plan(specs: Sequence[RunSpec], where: Places, *, force: bool) -> list[dict[str, Any]]:
@@ -42,14 +44,43 @@ def plan(specs: Sequence[RunSpec], where: Places, *, force: bool) -> list[dict[s
             "requires": {
                 need: {"fit": fit.fit_key, "state": "done" if is_fitted(where.cache, fit.fit_key) else "first"}
                 for need, fit in p.spec.required.items()
-            }, **more,
+            }, "reason": "", **more,
         }
         for p, more in zip(planned, expected, strict=True)
     ]  # fmt: skip
 
 
+def passed_over(left_out: Sequence[planning.LeftOut]) -> list[dict[str, Any]]:
+    """What globs named and cannot be run here, with the keys of ``plan``."""
+    return [
+        {
+            "run": None, "state": NOT_PREPARED if isinstance(entry.error, DataError) else MISFIT,
+            "method": entry.method, "setting": entry.setting, "seed": None, "backbone": None, "episodes": None,
+            "fit": None, "config": {}, "requires": {}, "reason": str(entry.error), "job": None,
+            "expected_seconds": None, "expected_bytes": 0,
+        }
+        for entry in left_out
+    ]  # fmt: skip
+
+
+def why_passed_over(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A line for each set that is not prepared, and one for each method that does not fit, with the first reason."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["reason"]:
+            by = row["reason"] if row["state"] == NOT_PREPARED else row["method"]
+            found.setdefault((row["state"], by), []).append(row)
+    return [
+        f"{state}: {f'{by} on ' if state == MISFIT else ''}{', '.join(dict.fromkeys(r['setting'] for r in alike))}. "
+        f"{alike[0]['reason']}"
+        for (state, by), alike in found.items()
+    ]
+
+
 def show_plan(rows: Sequence[dict[str, Any]]) -> None:
-    """Print the plan."""
+    """Print the plan, and after it what globs named and is not in it."""
+    aside = why_passed_over(rows)
+    rows = [row for row in rows if not row["reason"]]
     columns = ("run", "state", "method", "setting", "seed", "backbone", "episodes", "fit")
     tables.show_table(columns, [[str(row[c]) for c in columns] for row in rows], right=(4, 6))
     for row in rows:
@@ -59,7 +90,7 @@ def show_plan(rows: Sequence[dict[str, Any]]) -> None:
             sys.stdout.write(f"{row['run']}: {told}\n")
         for need, fit in row["requires"].items():
             sys.stdout.write(f"{row['run']} is built on {need}: fit {fit['fit']}, {fit['state']}\n")
-    sys.stdout.write(f"{_summary(rows)}\n")
+    sys.stdout.write("".join(f"{line}\n" for line in [_summary(rows), *aside]))
 
 
 def tune(store: Store, where: Places, method: str, bench: str, grid: Sequence[str], seeds: Sequence[int],

@@ -78,11 +78,14 @@ def run(
     from harness.runs import planning
     from harness.system import process
 
-    specs = planning.plan(split(method), split(bench), parse_seeds(seeds), request, where().data)
+    specs, left_out = planning.survey(split(method), split(bench), parse_seeds(seeds), request, where().data)
     process.ask(is_deterministic=deterministic, tensorboard=tensorboard, with_pictures=with_pictures)
     if dry_run:
-        answer(plans.plan(specs, where(), force=force), as_json, plans.show_plan)
+        rows = [*plans.plan(specs, where(), force=force), *plans.passed_over(left_out)]
+        answer(rows, as_json, plans.show_plan)
         return
+    if not specs:
+        raise left_out[0].error
     ways = packing.read_ways(
         where().home, executor=executor, device=device, jobs=jobs, slurm=slurm or [], shards=shards,
         snapshot=snapshot, gpus=request.world_size,
@@ -96,10 +99,14 @@ def run(
         else:
             made = dispatch.run_jobs(planned, where(), store, ways, force=force)
         failed = [result for result in made if result.status == "failed"]
-        rows = _rows_of(specs, store)
-    _answer(rows, failed, as_json=as_json)
+        made_rows = _rows_of(specs, store)
+    _answer(made_rows, failed, as_json=as_json)
+    aside = plans.passed_over(left_out)
+    sys.stderr.write("".join(f"{line}\n" for line in plans.why_passed_over(aside)))
     if failed:
-        raise typer.Exit(SOME_FAILED if rows else 1)
+        raise typer.Exit(SOME_FAILED if made_rows else 1)
+    if any(row["state"] == plans.NOT_PREPARED for row in aside):
+        raise typer.Exit(SOME_FAILED)
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import filterfalse
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 from harness import benchmarks
 from harness.backbones import check_name
 from harness.benchmarks import ROLES, Benchmark, Setting, leaks
-from harness.errors import ConfigError, FsbenchError, nearest
+from harness.errors import ConfigError, DataError, FsbenchError, MisfitError, nearest
 from harness.images.augmentations import is_cropped
 from harness.method import Need, defaults, hyper, needs_of, recipes, registry, traits
 from harness.runs.request import Request
@@ -29,6 +30,26 @@ class Given(NamedTuple):
 
 
 NOTHING_GIVEN = Given()
+
+
+class LeftOut(NamedTuple):
+    """A method on a setting that a glob named and that cannot be run here.
+
+    Attributes:
+        method, setting: names.
+        error: why not: images that are not prepared (DataError), or two that do not go together (MisfitError).
+    """
+
+    method: str
+    setting: str
+    error: DataError | MisfitError
+
+
+class Survey(NamedTuple):
+    """What can be run of what was asked, and what globs named beside it."""
+
+    specs: list[RunSpec]
+    left_out: list[LeftOut]
 
 
 def plan(
@@ -50,20 +71,48 @@ def plan(
     Raises:
         FsbenchError: for the first thing that cannot be run, with what to type.
     """
-    loaded = [registry.load(name) for name in _unique(n for m in methods for n in registry.expand(m))]
+    found = survey(methods, settings, seeds, request, data)
+    if found.left_out:
+        raise found.left_out[0].error
+    return found.specs
+
+
+def survey(
+    methods: Sequence[str], settings: Sequence[str], seeds: Sequence[int], request: Request, data: Path
+) -> Survey:
+    """Resolve every combination as ``plan`` does, and go past those that only a glob names and that cannot be run.
+
+    A set that is not prepared is passed over where its setting was named by a glob; a method and a setting that do not
+    go together, where either was.
+
+    Raises:
+        FsbenchError: for the first thing that was named and cannot be run, with what to type.
+    """
+    loaded = {name: registry.load(name) for name in _unique(n for m in methods for n in registry.expand(m))}
     chosen = {s.name: s for pattern in settings for s in benchmarks.expand(pattern)}
+    named = {*filterfalse(_is_glob, methods)}
+    named |= {s.name for pattern in filterfalse(_is_glob, settings) for s in benchmarks.expand(pattern)}
     images = Images(data)
-    weights_sha256 = _weights(request, loaded)
-    templates = [
-        make_spec(method, setting, request, images) for method in loaded for setting in chosen.values()
-    ]
-    for template in templates:
-        check_spec(template)
-    return [
-        replace(with_seed(template, seed), weights_sha256=weights_sha256)
-        for template in templates
-        for seed in seeds
-    ]
+    weights_sha256 = _weights(request, list(loaded.values()))
+    specs: list[RunSpec] = []
+    left_out: list[LeftOut] = []
+    for name, method in loaded.items():
+        for setting in chosen.values():
+            try:
+                template = make_spec(method, setting, request, images)
+            except (DataError, MisfitError) as error:
+                decides = {setting.name} if isinstance(error, DataError) else {name, setting.name}
+                if decides <= named:
+                    raise
+                left_out.append(LeftOut(method.reference.name, setting.name, error))
+                continue
+            check_spec(template)
+            specs += [replace(with_seed(template, seed), weights_sha256=weights_sha256) for seed in seeds]
+    return Survey(specs, left_out)
+
+
+def _is_glob(pattern: str) -> bool:
+    return any(c in pattern for c in "*?[")
 
 
 class Images:
@@ -108,13 +157,13 @@ def make_spec(method: registry.Loaded, setting: Setting, request: Request, image
     """Resolve one method on one setting, with seed 0.
 
     Raises:
-        ConfigError: unknown recipe or hyper-parameter, an episode count beyond the list, a protocol that the
-            method does not speak, fits that cannot be had, or novel classes that were seen in training.
+        ConfigError: unknown recipe or hyper-parameter, an episode count beyond the list, or fits that cannot be had.
+        MisfitError: a protocol that the method does not speak, or novel classes that were seen in training.
         DataError: when the images are not prepared.
     """
     benchmark = setting.benchmark
     if benchmark.protocol not in traits(method.cls).protocols:
-        raise ConfigError(
+        raise MisfitError(
             f"{method.reference.name} speaks the {', '.join(sorted(traits(method.cls).protocols))} protocol; "
             f"{benchmark.key} is {benchmark.protocol}. `fsbench methods` shows which methods fit."
         )
@@ -268,7 +317,7 @@ def _refuse_leak(setting: Setting, request: Request) -> None:
     found = leaks.of_run(request.seen, benchmark)
     who = f"--seen {','.join(request.seen)}" if request.seen else f"the base images of {benchmark.key}"
     if found and not request.allow_leak:
-        raise ConfigError(
+        raise MisfitError(
             f"{setting.name} asks as novel what was seen in training: {who} hold {found}. --allow-leak runs it all "
             "the same, and marks the row with the badge `leak`."
         )

@@ -10,7 +10,7 @@ import pytest
 from made_up_results import result
 
 from harness import benchmarks
-from harness.errors import ConfigError
+from harness.errors import ConfigError, DataError, MisfitError
 from harness.jobs import dispatch
 from harness.jobs.batches import Batch, Group, JobState
 from harness.jobs.packing import split
@@ -122,3 +122,33 @@ def test_planning_a_thousand_specs_is_quick(data: Path, tmp_path: Path) -> None:
     with Store.open(tmp_path / "results.db", create=True) as store:
         dispatch.classify(specs, Places(tmp_path, data, tmp_path, ""), store)
     assert time.process_time() - began < 10
+
+
+def test_a_glob_goes_past_sets_that_are_not_prepared_and_names_them(data: Path) -> None:
+    found = planning.survey(["pixels"], ["mini-5w*", "glyphs-5w1s"], [0, 1], Request(), data)
+    assert [spec.setting for spec in found.specs] == ["glyphs-5w1s"] * 2
+    assert [(entry.method, entry.setting) for entry in found.left_out] == [
+        ("pixels", "mini-5w1s"), ("pixels", "mini-5w5s")
+    ]  # fmt: skip
+    assert all("`fsbench prepare mini" in str(entry.error) for entry in found.left_out)
+
+
+def test_a_setting_that_is_named_must_be_prepared_though_a_glob_names_it_too(data: Path) -> None:
+    with pytest.raises(DataError, match="mini is not prepared"):
+        planning.survey(["pixels"], ["mini-*", "mini-5w1s"], [0], Request(), data)
+    with pytest.raises(DataError, match="mini is not prepared"):
+        planning.survey(["pix*"], ["mini-5w1s"], [0], Request(), data)  # a glob of methods excuses no set
+
+
+def test_a_glob_goes_past_methods_that_do_not_speak_the_protocol(data: Path) -> None:
+    found = planning.survey(["neg-c*", "nearest-mean"], ["glyphs-lowshot-n1"], [0], Request(), data)
+    assert [spec.method.name for spec in found.specs] == ["nearest-mean"]
+    [entry] = found.left_out
+    assert entry.method == "neg-cosine" and isinstance(entry.error, MisfitError)
+    with pytest.raises(MisfitError, match="speaks the episodic protocol"):
+        planning.survey(["neg-cosine"], ["glyphs-lowshot-n1"], [0], Request(), data)
+
+
+def test_a_wrong_word_is_never_passed_over(data: Path) -> None:
+    with pytest.raises(ConfigError, match="margn"):
+        planning.survey(["*"], ["glyphs-*"], [0], Request(overrides={"margn": "1"}), data)
