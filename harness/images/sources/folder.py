@@ -114,7 +114,9 @@ def survey(source: Path, labels: Mapping[str, Label] | None = None, is_merged: b
             names are in an unknown code page, or differ in nothing but how letters are composed.
     """
     if not source.exists():
-        raise ConfigError(f"{source} does not exist. Give a folder or archive with a subfolder for each class.")
+        raise ConfigError(
+            f"{source} does not exist. Give a folder or archive with a subfolder for each class."
+        )
     with accounted() as account:
         listed = [(m.path, m.n_bytes) for m in unpacked(source) if _is_picture(m.path, account)]
     account.met.clear()  # every file is told of by its reason
