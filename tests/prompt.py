@@ -8,6 +8,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 import fsbench
+from harness import benchmarks
 from harness.errors import FsbenchError
 
 
@@ -20,6 +21,8 @@ class Prompt:
 
     def type(self, *words: str) -> tuple[int, str]:
         """Exit code and everything said; what is neither our error nor an exit goes through as the traceback it is."""
+        benchmarks.settings.every.cache_clear()  # own benchmarks come and go with their home
+        benchmarks.settings.locked_digests.cache_clear()
         environment = {"FSBENCH_DATA": str(self.data), "FSBENCH_CACHE": str(self.cache)}
         logging.getLogger().handlers.clear()  # logging goes to the stream of the newest call
         typed = CliRunner(env=environment).invoke(fsbench.app, ["--home", str(self.folder), *words])

@@ -215,6 +215,38 @@ def refuse_another_split(name: str, counts: Mapping[str, int], roles: Roles) -> 
         )
 
 
+def standing(name: str, seed: int, n_query: int | None) -> settings.Benchmark | None:
+    """The benchmark of one's own that has a name already; its lists are locked.
+
+    Args:
+        name: of the set and benchmark.
+        seed: asked for; 0 takes the benchmark's.
+        n_query: asked for; None takes the benchmark's.
+
+    Raises:
+        ConfigError: when other lists are asked for.
+    """
+    folder = settings.user_folder()
+    found = next((b for b in settings.every() if b.key == name and b.folder == folder), None)
+    if found and (seed not in (0, found.seed) or n_query not in (None, found.n_query)):
+        raise ConfigError(
+            f"{name} is a benchmark already, with {found.n_query} queries and seed {found.seed}, and its lists are locked. "
+            "Leave --queries and --seed out to prepare its pictures again, or choose another --name."
+        )
+    return found
+
+
+def refuse_other_pictures(benchmark: settings.Benchmark, counts: Mapping[str, int]) -> None:
+    """Refuse pictures that are not as many as a benchmark lists, before they are prepared.
+
+    Raises:
+        ConfigError: when they are not.
+    """
+    roles = {role: list(part.classes) for role, part in benchmark.roles.items()}
+    absent = {c: 0 for names in roles.values() for c in names}
+    refuse_another_split(benchmark.key, absent | dict(counts), roles)
+
+
 def write_benchmark(
     prepared: PreparedSet, roles: Roles, seed: int, what: Asked, size: int, pipeline: str
 ) -> list[str]:

@@ -174,6 +174,16 @@ def imported_folder(asked: FolderRequest, where: Places) -> Iterator[str]:
         yield from _prepared(asked, looked, where)
         yield f"its split comes with fsbench: {', '.join(shipped)}"
         return
+    there = own.standing(asked.name, asked.seed, asked.n_query)
+    if there and not (asked.splits or asked.ratio):
+        if not asked.keep_going:  # what is broken is known only afterwards
+            own.refuse_other_pictures(there, looked.counts)
+        yield from _prepared(asked, looked, where)
+        names = ", ".join(s.name for s in there.settings())
+        yield f"its benchmark is there already and stays as it is: {names}"
+        return
+    if there:
+        asked = replace(asked, seed=there.seed, n_query=there.n_query)
     roles = _roles(asked, looked)
     what = own.asked(looked.counts, roles, asked.n_query)
     own.refuse_another_split(asked.name, looked.counts, roles)

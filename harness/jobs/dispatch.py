@@ -203,7 +203,7 @@ def collect(places: Places, store: Keeper) -> dict[str, int]:
         try:
             outcome = store.ingest(_loaded(folder))
         except RecordError as error:
-            log.warning("skipped: %s `fsbench run` with the same words makes it anew.", visible(str(error)))
+            log.warning("skipped: %s `fsbench run …` with the same words makes it anew.", visible(str(error)))
             outcome = "skipped"
         else:
             folders.mark_collected(folder, places.db)

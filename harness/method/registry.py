@@ -257,7 +257,7 @@ def _same_text(reference: MethodReference, cache: Path, place: str) -> tuple[Pat
             return candidate, source, class_name
     raise ConfigError(
         f"{path} was changed after the runs were planned, or is gone: no file with the text of the run (sha256 "
-        f"{reference.source_sha256[:12]}…) is there. Type `fsbench run` again, or name a copy with --method ./mine.py."
+        f"{reference.source_sha256[:12]}…) is there. Type `fsbench run …` again, or name a copy with --method ./mine.py."
     )
 
 

@@ -47,7 +47,7 @@ def read_list(connection: Connection, digest: str) -> EpisodeTable:
     if row is None:
         raise StoreError(
             f"No stored run evaluated the episode list {digest[:12]}…, so it is not in this database. "
-            "Type `fsbench run` with its setting first."
+            "Type `fsbench run … --bench SETTING` with its setting first."
         )
     try:
         return _table(connection, row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,31 @@ def test_importing_again_changes_nothing_and_another_split_is_refused(pictures: 
     assert benchmarks.load("my-birds-5w1s").digest == before
     with pytest.raises(ConfigError, match="another --name"):
         imported(pictures, where, ratio="1/1/1")
+
+
+def test_pictures_that_were_lost_are_prepared_again_by_name_alone(pictures: Path, where: Places) -> None:
+    imported(pictures, where)
+    files = {p: p.read_bytes() for p in (where.data / "benchmarks").rglob("*") if p.is_file()}
+    shutil.rmtree(where.data / "my-birds")
+    _forget()
+    said = list(images.imported_folder(images.FolderRequest(pictures, "my-birds"), where))
+    assert said[-1] == "its benchmark is there already and stays as it is: my-birds-5w1s, my-birds-5w5s"
+    assert all(p.read_bytes() == content for p, content in files.items())
+    assert len(benchmarks.load("my-birds-5w1s").benchmark.open("novel", where.data)) == 6 * 8
+
+
+def test_other_lists_and_other_pictures_under_a_name_are_refused_and_change_nothing(
+    pictures: Path, where: Places
+) -> None:
+    imported(pictures, where)
+    files = {p: p.read_bytes() for p in where.data.rglob("*") if p.is_file()}
+    _forget()
+    with pytest.raises(ConfigError, match=r"already, with 3 queries and seed 0, and its lists are locked"):
+        imported(pictures, where, n_query=4)
+    (pictures / CLASSES[0] / "0.png").unlink()
+    with pytest.raises(ConfigError, match="with other roles or images"):
+        list(images.imported_folder(images.FolderRequest(pictures, "my-birds"), where))
+    assert {p: p.read_bytes() for p in where.data.rglob("*") if p.is_file()} == files
 
 
 def test_a_setting_that_cannot_be_drawn_is_not_offered(pictures: Path, where: Places) -> None:

@@ -11,6 +11,7 @@ from harness import stats
 from harness.errors import StoreError
 from harness.report.board.joint import predictions_of
 from harness.report.board.rows import headline_metric
+from harness.runs.request import command
 from harness.store import Store
 
 
@@ -50,7 +51,7 @@ def by_class(store: Store, run_id: str) -> list[ClassLine]:
         why = "failed" if run.status == "failed" else "kept no predictions"
         raise StoreError(
             f"Run {run.id} {why}, so its classes cannot be told apart. Run it again with "
-            "`fsbench run --force`."
+            f"`{command(run.spec)} --force`."
         )
     episodes = store.episode_list(run.spec.episode_digest)
     classes = episodes.class_of_label[: len(labels)]
