@@ -10,6 +10,10 @@ from collections.abc import Iterable
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 UNSAFE_IN_LINES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
+_OBJECT = re.compile(
+    r"<[\w.]+ object at 0x[0-9a-fA-F]+>"
+)  # as libraries name the stream that they were given
+
 
 class FsbenchError(Exception):
     """A problem the user can solve: what was asked, what was found, what to type.
@@ -20,8 +24,8 @@ class FsbenchError(Exception):
     exit_code = 2
 
     def __str__(self) -> str:
-        """The message; what it quotes of the outside steers no terminal and breaks no page."""
-        return visible(super().__str__(), lines=True)
+        """The message; what it quotes steers no terminal, breaks no page and names no object of our own memory."""
+        return visible(_OBJECT.sub("(what was read)", super().__str__()), lines=True)
 
 
 class ConfigError(FsbenchError):
