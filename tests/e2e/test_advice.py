@@ -374,7 +374,7 @@ ADVICE = [
     Advice([("cli/results.py", "fsbench show {run_id} --by class")],
            lambda at: at.type("show", at.run_id(), "--by", "nope", code=2)),
     Advice([("cli/run.py", "fsbench show {recorded[0]}")], failed_run),
-    Advice([("cli/tables.py", "fsbench run -m protonet -b glyphs-5w1s")], empty_database, {"-m": f"{BRIEF} -m"}),
+    Advice([("cli/results.py", "fsbench run -m protonet -b glyphs-5w1s")], empty_database, {"-m": f"{BRIEF} -m"}),
     Advice([("exchange/answers.py", "fsbench score --help")],
            lambda at: at.type("score", at.file("a.npz", "{}"), "-b", "glyphs-5w1s", "--name", "x", code=3)),
     Advice([("exchange/scoring.py", "fsbench score --help")],
