@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -13,6 +14,7 @@ from harness.cli import catalogue, images, jobs, results, run, sharing
 from harness.cli.words import settle_places
 from harness.errors import FsbenchError, visible
 from harness.system import process
+from harness.system.secrets import without_credentials
 
 app = typer.Typer(
     help="A trustworthy number for a few-shot method: fixed episodes, per-episode results, paired statistics.",
@@ -46,9 +48,7 @@ def common(
     """Remember where things are; prepared data are in FSBENCH_DATA, checkpoints and features in FSBENCH_CACHE."""
     settle_places(home, db)
     process.settle_threads()
-    logging.basicConfig(
-        level=logging.WARNING if quiet else logging.INFO, format="%(message)s", stream=sys.stderr
-    )
+    process.log_to_stderr(logging.WARNING if quiet else logging.INFO)
 
 
 def _interrupted() -> NoReturn:
@@ -64,17 +64,18 @@ def main() -> None:
             _interrupted()
         sys.exit(code)
     except FsbenchError as error:
-        sys.stderr.write(f"fsbench: {visible(str(error), lines=True)}\n")
+        sys.stderr.write(f"fsbench: {visible(without_credentials(str(error)), lines=True)}\n")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         _interrupted()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 -- printed below, since its text may hold a password
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # the parser's own usage errors
             error.show()
             sys.exit(error.exit_code)
         if type(error).__name__ == "Abort":  # the answer of older parsers
             _interrupted()
-        raise
+        sys.stderr.write(without_credentials(traceback.format_exc()))
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.words import AsJson, SomeBenches, answer, progress, settings, stored, where
+from harness.cli.words import AsJson, SomeBenches, WithHost, answer, progress, settings, stored, where
 
 if TYPE_CHECKING:
     from harness.report.board.pairs import Pair
@@ -40,6 +40,7 @@ def report(
     ] = False,
     port: Annotated[int, typer.Option(help="Port of --serve; 0 takes a free one.", min=0, max=65535)] = 8000,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    with_host: WithHost = False,
 ) -> None:
     """Render the leaderboard pages and the exports beside them from the database."""
     from harness.report import render
@@ -51,9 +52,11 @@ def report(
         elif serve:
             from harness.report import serve as server
 
-            server.serve(store, target, chosen, port, lambda address: _tell(address, open_))
+            server.serve(
+                store, target, chosen, port, lambda address: _tell(address, open_), with_host=with_host
+            )
         else:
-            _tell(str(render.write(store, target, chosen)), open_)
+            _tell(str(render.write(store, target, chosen, with_host=with_host)), open_)
 
 
 @app.command()

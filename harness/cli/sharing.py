@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.words import AsJson, answer, open_store, stored, where
+from harness.cli.words import AsJson, WithHost, answer, open_store, stored, where
 
 if TYPE_CHECKING:
     from harness.store import Store
@@ -36,10 +36,11 @@ def export(
     with_fits: Annotated[
         bool, typer.Option("--with-fits", help="Also the checkpoints, so that others can `fsbench recheck`.")
     ] = False,
+    with_host: WithHost = False,
 ) -> None:
     """Write runs into one archive, for `fsbench import` in another home."""
     with stored() as store:
-        typer.echo(exported(store, where(), runs, bundle, with_fits=with_fits))
+        typer.echo(exported(store, where(), runs, bundle, with_fits=with_fits, with_host=with_host))
 
 
 @app.command("import")
@@ -111,10 +112,11 @@ def score(
 def merged(store: Store, others: Sequence[str]) -> dict[str, Any]:
     """Merge, and say what came and which results disagree, as JSON types."""
     from harness.store import merging
+    from harness.system.secrets import without_credentials
 
     outcomes = merging.merge(store, others)
     return {
-        "merged": {location: dict(counts) for location, counts in outcomes.items()},
+        "merged": {without_credentials(location): dict(counts) for location, counts in outcomes.items()},
         "disagreements": [
             {
                 "run": found.spec.id, "method": found.spec.method.name, "setting": found.spec.setting, "seed": found.spec.seed,
@@ -148,7 +150,8 @@ def show_merged(found: Mapping[str, Any]) -> None:
         tables.show_table(columns, rows, title="Several results of one run", right=(3, 4))
 
 
-def exported(store: Store, where: Places, prefixes: Sequence[str], bundle: Path, *, with_fits: bool) -> str:
+def exported(store: Store, where: Places, prefixes: Sequence[str], bundle: Path, *, with_fits: bool,
+             with_host: bool = False) -> str:  # fmt: skip
     """Export, and say what was written.
 
     Raises:
@@ -162,7 +165,7 @@ def exported(store: Store, where: Places, prefixes: Sequence[str], bundle: Path,
     failed = [run_id for run_id in chosen if store.run(run_id).status == "failed"]
     if failed:
         raise ConfigError(f"{', '.join(failed)} failed; only results can be exported.")
-    written = bundles.export(store, where, chosen, bundle, with_fits=with_fits)
+    written = bundles.export(store, where, chosen, bundle, with_fits=with_fits, with_host=with_host)
     text = f"{bundle}: {written.n_runs} results, {written.n_fits} checkpoints, {bundle.stat().st_size / 1e6:.1f} MB"
     if written.without_fit:
         text += f"\nno checkpoint in {where.cache} for {', '.join(written.without_fit)}"

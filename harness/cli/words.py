@@ -21,6 +21,9 @@ SomeBenches = Annotated[
     list[str] | None, typer.Option("--bench", "-b", help="Only these settings (names or globs).")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+WithHost = Annotated[
+    bool, typer.Option("--with-host", help="Also the machine's name, its user's, and paths on it.")
+]
 _where: list[Places] = []
 
 

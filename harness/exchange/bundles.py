@@ -17,11 +17,13 @@ from harness.errors import RecordError, visible
 from harness.exchange import archive
 from harness.exchange.archive import damaged
 from harness.runs import REPORTED_BY, SELF_REPORTED, RunResult, agreement, folders
+from harness.runs.publishing import published_result
 from harness.runs.schema import FIT, LARGEST_JSON
 from harness.system.arrays import MOST_BYTES
 from harness.system.files import aside
 from harness.system.folders import Places
 from harness.system.records import load_json
+from harness.system.secrets import without_machine
 from harness.training.checkpoints import FIT_SHA256, IMPORTED, check_whole
 
 if TYPE_CHECKING:
@@ -48,7 +50,13 @@ class Exported:
 
 
 def export(
-    store: Store, places: Places, run_ids: Sequence[str], bundle: Path, *, with_fits: bool
+    store: Store,
+    places: Places,
+    run_ids: Sequence[str],
+    bundle: Path,
+    *,
+    with_fits: bool,
+    with_host: bool = False,
 ) -> Exported:
     """Write runs into one archive; equal runs give equal archives.
 
@@ -58,6 +66,7 @@ def export(
         run_ids: whole ids; every replicate of each goes along.
         bundle: ``NAME.tar.zst`` or ``NAME.tar.gz``.
         with_fits: also the checkpoints, where the cache has them.
+        with_host: also the names and paths of the machines that made them.
 
     Raises:
         ConfigError: for another kind of archive.
@@ -70,6 +79,7 @@ def export(
             for replicate in store.run(run_id).replicates:
                 run = store.run(run_id, replicate)
                 folder = _folder(store, places, run.pk, run.id, replicate, Path(scratch) / replicate)
+                folder = folder if with_host else _published(folder, Path(scratch) / "published" / replicate)
                 files |= _present(folder, f"runs/{run.id}-{replicate[:12]}", _RUN_FILES)
                 fits.setdefault(run.spec.fit_key, []).append(run.id)
         chosen = fits if with_fits else {}
@@ -134,6 +144,17 @@ def _folder(store: Store, places: Places, pk: int, run_id: str, replicate: str, 
     if header is not None and header.get("digest") == replicate:
         return places.runs / run_id
     return store.result(pk).save(scratch)
+
+
+def _published(folder: Path, scratch: Path) -> Path:
+    """A run folder without names and paths of the machine, its log included."""
+    result, log = RunResult.load(folder), folder / "log.txt"
+    shown = scratch / "log.txt"
+    if log.is_file():
+        scratch.mkdir(parents=True)
+        host = str(result.provenance.get("host", ""))
+        shown.write_text(without_machine(log.read_text(errors="replace"), host))
+    return published_result(result).save(scratch, shown)
 
 
 def _present(folder: Path, name: str, files: Sequence[str]) -> dict[str, Path]:

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import FsbenchError
 from harness.jobs.batches import Group, JobState
+from harness.system import process
+from harness.system.secrets import without_credentials
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
@@ -39,7 +41,7 @@ class GroupJob:
     def __call__(self, path: str) -> None:
         """Carry a group out."""
         faulthandler.enable()  # a death that is not by signal 9 leaves a word in the log
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+        process.log_to_stderr(logging.INFO, "%(asctime)s %(message)s")
         group_path = Path(path)
         group = Group.load(group_path)
         signals = _Signals()
@@ -87,7 +89,7 @@ def _carry_out(group: Group) -> None:
 
 
 def _tell(group_path: Path, state: Any, message: str = "") -> None:
-    JobState(state, platform.node(), os.getpid(), message).save(group_path)
+    JobState(state, platform.node(), os.getpid(), without_credentials(message)).save(group_path)
 
 
 class _Signals:

@@ -17,6 +17,7 @@ from harness.report.pages import index_page, method_page, run_page, setting_page
 from harness.report.pages.counts_script import counts_script
 from harness.report.pages.run_page import Curve
 from harness.report.pages.setting_page import SettingPage
+from harness.runs.publishing import published_run
 from harness.store import Store, StoredRun
 
 if TYPE_CHECKING:
@@ -25,13 +26,16 @@ if TYPE_CHECKING:
 STATIC = Path(__file__).resolve().parent / "static"
 
 
-def write(store: Store, target: Path, settings: Sequence[str] | None = None) -> Path:
+def write(
+    store: Store, target: Path, settings: Sequence[str] | None = None, *, with_host: bool = False
+) -> Path:
     """Bring a report up to date; nothing is written when it is.
 
     Args:
         store: the database.
         target: the folder; an old report there stays whole until the new one is.
         settings: only these; None for all.
+        with_host: also the names and paths of the machines, which stay out of published pages otherwise.
 
     Returns:
         The index page.
@@ -40,7 +44,10 @@ def write(store: Store, target: Path, settings: Sequence[str] | None = None) -> 
         StoreError: when the database cannot be read or the folder cannot be written.
     """
     runs = stored_runs(store, settings)
-    digest = site.fingerprint(store, stored_runs(store), settings)  # tables borrow from the whole database
+    every = stored_runs(store)  # tables borrow from the whole database
+    if not with_host:
+        runs, every = [published_run(run) for run in runs], [published_run(run) for run in every]
+    digest = site.fingerprint(store, every, settings)
     if not site.is_current(target, digest):
         pages = [setting_page.build(store, table) for table in each_table(store, runs)]
         with site.replaced(target, digest) as folder:

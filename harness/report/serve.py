@@ -57,8 +57,9 @@ class Versions:
 
 
 def serve(
-    store: Store, target: Path, settings: Sequence[str] | None, port: int, announce: Callable[[str], None]
-) -> None:
+    store: Store, target: Path, settings: Sequence[str] | None, port: int, announce: Callable[[str], None],
+    *, with_host: bool = False,
+) -> None:  # fmt: skip
     """Build, serve and watch until interrupted.
 
     Args:
@@ -67,20 +68,24 @@ def serve(
         settings: only these; None for all.
         port: of 127.0.0.1; 0 takes a free one.
         announce: told the address once pages can be opened.
+        with_host: also the names and paths of the machines.
 
     Raises:
         ConfigError: when the port is taken.
         StoreError: when the first build fails; later failures are logged and the old pages stay.
     """
-    with running(store, target, settings, port) as address:
+    with running(store, target, settings, port, with_host=with_host) as address:
         announce(address)
         threading.Event().wait()
 
 
 @contextmanager
-def running(store: Store, target: Path, settings: Sequence[str] | None, port: int = 0) -> Iterator[str]:
+def running(
+    store: Store, target: Path, settings: Sequence[str] | None, port: int = 0, *, with_host: bool = False
+) -> Iterator[str]:
     """Serve inside the block; gives the address."""
-    render.write(store, target, settings)
+    write = partial(render.write, store, target, settings, with_host=with_host)
+    write()
     versions, stop = Versions(), threading.Event()
     try:
         server = ThreadingHTTPServer((HOST, port), partial(_Handler, versions, directory=str(target)))
@@ -91,7 +96,7 @@ def running(store: Store, target: Path, settings: Sequence[str] | None, port: in
     server.daemon_threads = True
     threads = [
         threading.Thread(target=server.serve_forever, daemon=True),
-        threading.Thread(target=_watch, args=(store, target, settings, versions, stop), daemon=True),
+        threading.Thread(target=_watch, args=(store, write, versions, stop), daemon=True),
     ]
     for thread in threads:
         thread.start()
@@ -104,15 +109,13 @@ def running(store: Store, target: Path, settings: Sequence[str] | None, port: in
         threads[1].join()
 
 
-def _watch(
-    store: Store, target: Path, settings: Sequence[str] | None, versions: Versions, stop: threading.Event
-) -> None:
+def _watch(store: Store, write: Callable[[], object], versions: Versions, stop: threading.Event) -> None:
     seen = _state(store)
     while not stop.wait(POLL_SECONDS):
         try:
             now = _state(store)
             if now != seen:
-                render.write(store, target, settings)
+                write()
                 versions.advance()
                 seen = now
         except FsbenchError as error:

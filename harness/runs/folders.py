@@ -15,9 +15,10 @@ from typing import Any
 
 from harness.runs.spec import RunSpec
 from harness.system.folders import Places
+from harness.system.secrets import without_credentials
 
 _FORCED = "forced"  # empty while the old features are there
-_COLLECTED = "collected"  # in a run folder: the database that has it
+COLLECTED = "collected"  # in a run folder: the database that has it
 
 
 def fit_folder(cache: Path, fit_key: str) -> Path:
@@ -102,9 +103,9 @@ def clear(runs: Path, run_id: str) -> None:
 def mark_collected(folder: Path, db: str) -> None:
     """Note in a run folder which database has it; only ``fsbench status`` reads this."""
     with suppress(OSError):  # a folder of somebody else's may be read only
-        (folder / _COLLECTED).write_text(db)
+        (folder / COLLECTED).write_text(without_credentials(db))
 
 
 def is_collected(runs: Path, run_id: str) -> bool:
     """Whether a database has this result."""
-    return (runs / run_id / _COLLECTED).exists()
+    return (runs / run_id / COLLECTED).exists()

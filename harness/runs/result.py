@@ -22,6 +22,7 @@ from harness.runs.spec import RunSpec
 from harness.system.arrays import read_npz
 from harness.system.files import swap_folder
 from harness.system.records import load_json
+from harness.system.secrets import all_without_credentials, without_credentials
 from harness.system.text import all_visible
 
 REPORTED_BY = "reported_by"  # beside it: which bundle or database said so
@@ -203,9 +204,9 @@ class RunResult:
             "metrics": sorted(self.counts),
             "class_names": list(self.episodes.class_names) if self.episodes else [],
             "class_groups": list(self.episodes.class_groups) if self.episodes else [],
-            "provenance": dict(self.provenance),
+            "provenance": all_without_credentials(self.provenance),
             "curves": [dict(point) for point in self.curves],
-            "traceback": self.traceback,
+            "traceback": without_credentials(self.traceback),
         }
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:

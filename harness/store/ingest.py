@@ -21,6 +21,7 @@ from harness.runs.agreement import find_problems
 from harness.store import models
 from harness.store.lists import keep_list
 from harness.store.models import IntArray, insert_columns, insert_row, spec_columns
+from harness.system.secrets import all_without_credentials, without_credentials
 
 Outcome = Literal["new", "known", "replicate", "replaced"]
 
@@ -100,10 +101,12 @@ def _beside_counts(result: RunResult) -> dict[str, str]:
     """Columns that may differ between two results of the same digest; who reported it has a column of its own."""
     return {
         "finished": str(result.provenance.get("finished", "")),
-        "provenance": _json({k: v for k, v in result.provenance.items() if k != SELF_REPORTED}),
+        "provenance": _json(
+            all_without_credentials({k: v for k, v in result.provenance.items() if k != SELF_REPORTED})
+        ),
         "spec": _json(result.spec.to_json()),
         "curves": _json([dict(point) for point in result.curves]),
-        "traceback": result.traceback,
+        "traceback": without_credentials(result.traceback),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -21,7 +21,7 @@ class Places:
     home: Path
     data: Path
     cache: Path
-    db: str
+    db: str = field(repr=False)  # it may hold a password
 
     @property
     def runs(self) -> Path:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import ConfigError
+from harness.system.secrets import Discreet
 
 if TYPE_CHECKING:
     import torch
@@ -121,12 +122,19 @@ def keep_freed_memory() -> None:
     libc.mallopt(trim_threshold, 1 << 30)
 
 
+def log_to_stderr(level: int, form: str = "%(message)s") -> None:
+    """Send what is logged to the terminal, or to what stands for it in a job; without credentials."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Discreet(form))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
 @contextmanager
 def log_file(path: Path) -> Iterator[None]:
     """Send what is logged meanwhile to a file as well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    handler.setFormatter(Discreet("%(asctime)s %(name)s %(levelname)s %(message)s"))
     root = logging.getLogger("fsbench")
     root.addHandler(handler)
     try:

@@ -143,11 +143,11 @@ def _settle(world: World, order: _Order) -> torch.device:
 def _logged(world: World, order: _Order) -> Iterator[Progress]:
     """Rank 0 writes the run's log and tells how far it is; the others only complain."""
     if not world.is_first:
-        logging.basicConfig(level=logging.ERROR)
+        process.log_to_stderr(logging.ERROR, logging.BASIC_FORMAT)
         yield Silent()
         return
     process.keep_freed_memory()
-    logging.basicConfig(level=logging.WARNING if order.is_silent else logging.INFO, format="%(message)s")
+    process.log_to_stderr(logging.WARNING if order.is_silent else logging.INFO)
     inner: Progress = Silent() if order.is_silent else Lines()
     if order.progress_file is None:
         yield inner
