@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
+import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,14 +16,16 @@ from torch import Tensor
 
 from harness.benchmarks.episodes import IntArray
 from harness.errors import PluginError, StoreError
+from harness.evaluation.feature_files import FeatureFiles, RottenTableError, has_checksums, is_table
 from harness.images.inputs import Inputs, to_float
 from harness.images.stores import ImageStore
 from harness.method import views_of
 from harness.ops.precision import autocast
 from harness.runs.spec import EMBED_BATCH, FitSpec
-from harness.system.files import save_array, save_text
 from harness.system.progress import Progress, Silent, stage
 
+log = logging.getLogger("fsbench.job")
+NOTHING_SAID: Mapping[str, str] = MappingProxyType({})
 _FLUSH_EVERY = 16  # batches between two records of how far the table has come
 
 
@@ -68,7 +71,8 @@ def features_of(
     ]
     folder = cache / "features" / hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
     inputs = Inputs(store, fit.pipeline, device, asked)
-    return FeatureTable(folder, method, inputs, batch, fit.precision)
+    of = {"fit": fit.fit_key, "method": fit.method.name, "images": store.digest, "device": device.type}
+    return FeatureTable(folder, method, inputs, batch, fit.precision, of)
 
 
 class FeatureTable:
@@ -78,10 +82,11 @@ class FeatureTable:
     does not depend on which other rows were asked or cached.
     """
 
-    def __init__(self, folder: Path, method: Any, inputs: Inputs, batch: int, precision: str) -> None:
+    def __init__(
+        self, folder: Path, method: Any, inputs: Inputs, batch: int, precision: str, of: Mapping[str, str] = NOTHING_SAID
+    ) -> None:  # fmt: skip
         self._folder, self._method, self._inputs = folder, method, inputs
-        self._batch, self._precision = batch, precision
-        self._table: np.memmap[Any, np.dtype[np.float32]] | None = None
+        self._batch, self._precision, self._of = batch, precision, of
         self._tensor: Tensor | None = None
 
     @property
@@ -93,30 +98,32 @@ class FeatureTable:
     def ensure(self, rows: IntArray, progress: Progress | None = None) -> None:
         """Embed those of ``rows`` that are not in the table yet; safe to interrupt and repeat.
 
+        Those that are there are compared with their checksums, each time: two gigabytes a second for rows of 640 numbers.
+
         Raises:
             PluginError: when ``embed`` returns the wrong number of rows, a changing shape, or NaN.
-            StoreError: when the table cannot be written.
+            StoreError: when the table cannot be written, or is not what was written.
         """
         try:
             with self._inputs:
-                done = self._open(rows)
-                missing = rows[~done[rows]]
+                files = self._open(rows)
+                files.check(rows)
+                missing = rows[~files.done[rows]]
                 n_done = len(rows) - len(missing)
                 if len(missing):
                     with stage(progress or Silent(), "embed", len(rows), "images", n_done) as shown:
-                        self._fill(missing, done, shown)
-        except FileNotFoundError as error:
+                        self._fill(missing, files, shown)
+        except RottenTableError as error:
             raise StoreError(
-                f"The feature table {self._folder} is incomplete ({error.filename} is gone). Delete the folder and "
-                "run again."
+                f"The feature table {self._folder} of {type(self._method).__name__} {error}. Nothing was counted with it. "
+                "Type `fsbench fsck --repair`, which moves it aside, then the same command again: it embeds anew."
             ) from error
         except OSError as error:
             raise StoreError(
                 f"The feature table {self._folder} could not be written: {error.strerror or error}. "
                 "Free some space, or set FSBENCH_CACHE to another place."
             ) from error
-        assert self._table is not None
-        self._tensor = torch.from_numpy(self._table)
+        self._tensor = torch.from_numpy(files.rows)
 
     def forget(self) -> None:
         """Throw the table away, to embed anew."""
@@ -126,42 +133,34 @@ class FeatureTable:
         """(n,) rows → (n, *F) float32; the rows must have been ensured."""
         return self.tensor.index_select(0, torch.from_numpy(rows)).to(self._inputs.device)
 
-    def _open(self, rows: IntArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        done_path, shape_path = self._folder / "done.npy", self._folder / "shape.json"
-        if not shape_path.exists():
-            self._create(tuple(self._embed(rows[:1]).shape[1:]))
-        shape = tuple(json.loads(shape_path.read_text()))
-        self._table = np.memmap(
-            self._folder / "table.f32", dtype=np.float32, mode="r+", shape=(len(self._inputs), *shape)
-        )
-        return np.load(done_path)
+    def _open(self, rows: IntArray) -> FeatureFiles:
+        if is_table(self._folder) and not has_checksums(self._folder):
+            log.info(
+                "the feature table %s is of an earlier version and has no checksums: it is embedded anew",
+                self._folder,
+            )
+            self.forget()
+        if not is_table(self._folder):
+            shape = tuple(self._embed(rows[:1]).shape[1:])
+            FeatureFiles.create(self._folder, len(self._inputs), shape, self._of)
+        files = FeatureFiles.open(self._folder)
+        if len(files.done) != len(self._inputs):
+            raise RottenTableError(f"has {len(files.done):,} rows for {len(self._inputs):,} images")
+        return files
 
-    def _create(self, shape: tuple[int, ...]) -> None:
-        n = len(self._inputs)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / "table.f32").open("wb") as file:
-            os.posix_fallocate(
-                file.fileno(), 0, n * 4 * int(np.prod(shape))
-            )  # a full disk is met here, as an error
-        save_array(self._folder / "done.npy", np.zeros(n, dtype=bool))
-        save_text(self._folder / "shape.json", json.dumps(list(shape)))
-
-    def _fill(self, missing: IntArray, done: np.ndarray[Any, np.dtype[np.bool_]], progress: Progress) -> None:
-        assert self._table is not None
+    def _fill(self, missing: IntArray, files: FeatureFiles, progress: Progress) -> None:
         for i, start in enumerate(range(0, len(missing), self._batch), 1):
             rows = missing[start : start + self._batch]
             features = self._embed(rows)
-            if features.shape[1:] != self._table.shape[1:]:
+            if features.shape[1:] != files.rows.shape[1:]:
                 raise PluginError(
                     f"{type(self._method).__name__}.embed returned features of shape {tuple(features.shape[1:])} for "
-                    f"one batch and {self._table.shape[1:]} for another; the shape must not depend on the images."
+                    f"one batch and {files.rows.shape[1:]} for another; the shape must not depend on the images."
                 )
-            self._table[rows] = features.cpu().numpy()
-            done[rows] = True
+            files.put(rows, features.cpu().numpy())
             progress.advance(len(rows))
             if i % _FLUSH_EVERY == 0 or start + self._batch >= len(missing):
-                self._table.flush()  # the rows are on disk before the record says so
-                save_array(self._folder / "done.npy", done)
+                files.record()
 
     def _embed(self, rows: IntArray) -> Tensor:
         padded = np.concatenate([rows, np.repeat(rows[-1:], self._batch - len(rows))])

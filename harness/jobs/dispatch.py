@@ -23,6 +23,7 @@ from harness.runs import RunResult, RunSpec, agreement, folders, planning
 from harness.runs.keeper import Keeper
 from harness.system.folders import Places
 from harness.system.progress import Progress
+from harness.system.quarantine import set_aside
 
 log = logging.getLogger("fsbench.dispatch")
 State = Literal["stored", "written", "new"]
@@ -240,7 +241,7 @@ def _collect_written(planned: Sequence[Planned], places: Places, store: Keeper,
             try:
                 result = _ingest(_loaded(places.runs / entry.spec.id), places, store)
             except RecordError as error:
-                place = folders.set_aside(places.runs, entry.spec.id)
+                place = set_aside(places.runs / entry.spec.id, places.home)
                 log.warning("%s It was moved to %s, and the run is made anew.", visible(str(error)), place)
                 rotten.append(entry.spec)
             else:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 from collections.abc import Sequence
@@ -81,16 +80,6 @@ def wants_new_features(runs: Path, run_id: str) -> bool:
         return False
     marker.write_text("the features are new")
     return True
-
-
-def set_aside(runs: Path, run_id: str) -> Path:
-    """Move a rotten run folder out of the way, as ``.rotten-<id>-<n>``; the run counts as not done then."""
-    for n in itertools.count():
-        place = runs / f".rotten-{run_id}-{n}"
-        if not place.exists():
-            (runs / run_id).rename(place)
-            return place
-    raise AssertionError("there is always a free name")
 
 
 def clear(runs: Path, run_id: str) -> None:

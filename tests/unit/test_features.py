@@ -131,3 +131,69 @@ def test_a_full_disk_is_an_error_that_says_so(
     monkeypatch.setattr("os.posix_fallocate", full)
     with pytest.raises(StoreError, match=r"No space left on device.*FSBENCH_CACHE"):
         table(tmp_path, store, Embedder()).ensure(np.arange(10))
+
+
+def zero_an_eighth(folder: Path) -> None:
+    with (folder / "table.f32").open("r+b") as file:
+        size = file.seek(0, 2)
+        file.seek(size // 2)
+        file.write(bytes(size // 8))
+
+
+def cut(folder: Path) -> None:
+    with (folder / "table.f32").open("r+b") as file:
+        file.truncate(file.seek(0, 2) // 2)
+
+
+def flip_a_bit(folder: Path) -> None:
+    content = bytearray((folder / "table.f32").read_bytes())
+    content[12_345] ^= 1
+    (folder / "table.f32").write_bytes(content)
+
+
+def say_done(folder: Path) -> None:
+    np.save(folder / "done.npy", np.ones(60, bool))
+
+
+@pytest.mark.parametrize(
+    "rot",
+    [
+        zero_an_eighth,
+        cut,
+        flip_a_bit,
+        say_done,
+        lambda folder: (folder / "table.f32").write_bytes(b""),
+        lambda folder: (folder / "table.f32").unlink(),
+        lambda folder: (folder / "done.npy").write_bytes(b"no array"),
+        lambda folder: np.save(folder / "crc32.npy", np.zeros(60, np.uint32)),
+        lambda folder: np.save(folder / "crc32.npy", np.zeros(3, np.uint32)),
+        lambda folder: (folder / "shape.json").write_text("[1e9"),
+        lambda folder: (folder / "shape.json").write_text('[-1, "x"]'),
+        lambda folder: (folder / "shape.json").write_text("{}"),
+    ],
+)
+def test_a_rotten_table_is_refused_by_name(tmp_path: Path, store: ImageStore, rot: Any) -> None:
+    folder = tmp_path / "features" / "0123456789abcdef"
+    table(folder, store, Embedder()).ensure(np.arange(50))
+    rot(folder)
+    with pytest.raises(StoreError, match=r"0123456789abcdef.*`fsbench fsck --repair`"):
+        table(folder, store, Embedder()).ensure(np.arange(60))
+
+
+def test_only_the_rows_that_are_asked_are_checked(tmp_path: Path, store: ImageStore) -> None:
+    table(tmp_path, store, Embedder()).ensure(np.arange(60))
+    zero_an_eighth(tmp_path)
+    table(tmp_path, store, Embedder()).ensure(np.arange(20))
+
+
+def test_a_table_without_checksums_is_embedded_anew(tmp_path: Path, store: ImageStore) -> None:
+    first = table(tmp_path, store, Embedder())
+    first.ensure(np.arange(20))
+    kept = first.take(np.arange(20)).clone()
+    (tmp_path / "crc32.npy").unlink()
+    zero_an_eighth(tmp_path)
+    method = Embedder()
+    again = table(tmp_path, store, method)
+    again.ensure(np.arange(20))
+    assert method.n_images > 0
+    assert torch.equal(again.take(np.arange(20)), kept)
