@@ -133,6 +133,7 @@ def _sqlite_engine(url: URL) -> Engine:
     def _settle(driver_connection: Any, _record: Any) -> None:
         _distrust(driver_connection)
         driver_connection.execute("PRAGMA foreign_keys = ON")
+        _survive_power_cuts(driver_connection)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -147,6 +148,16 @@ def _sqlite_engine(url: URL) -> Engine:
         context.is_disconnect = False
 
     return engine
+
+
+def _survive_power_cuts(connection: sqlite3.Connection) -> None:
+    """Have a commit on disk before it returns.
+
+    EXTRA is FULL and also syncs the folder after the journal is unlinked, which is the commit of a rollback journal: with
+    FULL the journal may be back after a power cut, and undoes a row that was said to be stored.
+    """
+    connection.execute("PRAGMA synchronous = EXTRA")
+    connection.execute("PRAGMA fullfsync = ON")  # where fsync alone leaves it in the drive: macOS
 
 
 def _distrust(connection: sqlite3.Connection) -> None:
