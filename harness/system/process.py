@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import ConfigError
-from harness.system.secrets import Discreet
+from harness.system.secrets import WithoutCredentials
 
 if TYPE_CHECKING:
     import torch
@@ -125,7 +125,7 @@ def keep_freed_memory() -> None:
 def log_to_stderr(level: int, form: str = "%(message)s") -> None:
     """Send what is logged to the terminal, or to what stands for it in a job; without credentials."""
     handler = logging.StreamHandler()
-    handler.setFormatter(Discreet(form))
+    handler.setFormatter(WithoutCredentials(form))
     logging.basicConfig(level=level, handlers=[handler])
 
 
@@ -134,7 +134,7 @@ def log_file(path: Path) -> Iterator[None]:
     """Send what is logged meanwhile to a file as well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path)
-    handler.setFormatter(Discreet("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    handler.setFormatter(WithoutCredentials("%(asctime)s %(name)s %(levelname)s %(message)s"))
     root = logging.getLogger("fsbench")
     root.addHandler(handler)
     try:

@@ -59,7 +59,7 @@ def all_without_machine(value: Any, host: str = "") -> Any:
     return _each_text(value, lambda text: without_machine(text, host))
 
 
-class Discreet(logging.Formatter):
+class WithoutCredentials(logging.Formatter):
     """A formatter of log lines that writes no credentials, whatever was logged."""
 
     def format(self, record: logging.LogRecord) -> str:

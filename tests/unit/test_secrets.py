@@ -21,7 +21,12 @@ from harness.runs.publishing import published_result, published_run
 from harness.store import Store
 from harness.system import process
 from harness.system.folders import Places
-from harness.system.secrets import Discreet, all_without_credentials, without_credentials, without_machine
+from harness.system.secrets import (
+    WithoutCredentials,
+    all_without_credentials,
+    without_credentials,
+    without_machine,
+)
 
 PASSWORD = "hunter2"
 ADDRESS = f"postgresql+psycopg://anna:{PASSWORD}@db.example:5432/results"
@@ -77,7 +82,7 @@ def test_every_text_of_a_json_value_is_looked_at() -> None:
 def test_a_log_line_and_its_traceback_have_none() -> None:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(Discreet("%(message)s"))
+    handler.setFormatter(WithoutCredentials("%(message)s"))
     logger = logging.getLogger("fsbench.test_secrets")
     logger.addHandler(handler)
     try:
