@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from harness.cli import catalogue, images, jobs, results, run, sharing
+from harness.cli import catalogue, images, jobs, keeping, results, run, sharing
 from harness.cli.words import settle_places
 from harness.errors import FsbenchError, visible
 from harness.system import process
@@ -29,10 +29,12 @@ for title, part in (
     ("Other people", sharing),
     ("What there is", catalogue),
     ("What there is", images),
+    ("What is kept", keeping),
 ):
     for command in part.app.registered_commands:
         command.rich_help_panel = title
     app.registered_commands += part.app.registered_commands
+app.add_typer(keeping.runs, name="runs", rich_help_panel="What is kept")
 INTERRUPTED = 130
 
 

@@ -93,7 +93,11 @@ def run(
     _keep_weights(request)
     with open_store(where(), create=True) as store:
         planned = dispatch.classify(specs, where(), store, force=force)
-        _tell_known([entry.spec for entry in planned if entry.state == "stored"])
+        deleted = {entry.run_id for entry in store.tombstones()}
+        _tell_known(
+            [entry.spec for entry in planned if entry.state == "stored" and entry.spec.id not in deleted]
+        )
+        _tell_deleted([spec.id for spec in specs if spec.id in deleted])
         if ways.executor == "inline":
             made = dispatch.run_inline(planned, where(), store, progress(), device=device, force=force)
         else:
@@ -167,6 +171,11 @@ def _tell_known(specs: Sequence[RunSpec]) -> None:
         sys.stderr.write(
             f"run {spec.id} is in the database already ({spec.method.name}, {spec.setting}, seed {spec.seed})\n"
         )
+
+
+def _tell_deleted(run_ids: Sequence[str]) -> None:
+    for run_id in run_ids:
+        sys.stderr.write(f"run {run_id} was deleted; `fsbench runs restore {run_id}` brings it back\n")
 
 
 def _rows_of(specs: Sequence[RunSpec], store: Store) -> list[Row]:

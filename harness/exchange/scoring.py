@@ -60,7 +60,7 @@ def score(file: Path, setting_name: str, name: str, seed: int, places: Places) -
         ConfigError: for a name that is taken or unreadable, or a joint setting.
         DataError: when the file is not what the setting asks, or the images are not prepared.
     """
-    _check_name(name)
+    check_name(name)
     setting = benchmarks.load(setting_name)
     listed = _listed(setting)
     reported = read(file)
@@ -236,7 +236,12 @@ def _listed(setting: Setting) -> EpisodeList:
     return episodes
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Refuse a name for predictions made elsewhere that is unreadable or taken by a method.
+
+    Raises:
+        ConfigError: with what a name may be.
+    """
     if not _NAME.fullmatch(name):
         raise ConfigError(f"--name {name!r}: letters, digits, spaces and . _ + - make a name, 64 at most.")
     if name in registry.installed():

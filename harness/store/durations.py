@@ -11,13 +11,14 @@ from sqlalchemy import JSON, ColumnElement, Connection, Text, case, cast, func, 
 from harness.runs.estimates import Past
 from harness.runs.schema import PROVENANCE, find_problem
 from harness.store.models import run
+from harness.store.tombstones import is_shown
 
 
 def read_durations(connection: Connection, methods: Collection[str]) -> list[Past]:
     """Seconds by stage and parameters of every done run of the named methods."""
     columns = run.c.method, run.c.backbone, run.c.benchmark, run.c.setting, run.c.n_episodes
     query = select(*columns, *_facts(connection)).where(
-        run.c.status == "done", run.c.method.in_(sorted(methods))
+        run.c.status == "done", run.c.method.in_(sorted(methods)), is_shown(connection)
     )
     found: list[Past] = []
     for row in connection.execute(query):

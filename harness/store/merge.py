@@ -19,6 +19,7 @@ from harness.store.hardness import every_hardness, keep_hardness
 from harness.store.ingest import Outcome, ingest_result
 from harness.store.models import run
 from harness.store.reading import read_result
+from harness.store.tombstones import is_shown
 from harness.store.trials import keep_trial, read_trials
 
 
@@ -42,7 +43,9 @@ def merge_all(source: Engine, target: Connection, origin: str) -> Counter[Outcom
     """
     outcomes: Counter[Outcome] = Counter()
     with read_transaction(source) as connection:
-        run_ids = connection.scalars(select(run.c.id).distinct().order_by(run.c.id)).all()
+        run_ids = connection.scalars(
+            select(run.c.id).where(is_shown(connection)).distinct().order_by(run.c.id)
+        ).all()
     for run_id in run_ids:
         with read_transaction(source) as connection:
             results = _results_of(connection, run_id)
@@ -60,7 +63,7 @@ def merge_all(source: Engine, target: Connection, origin: str) -> Counter[Outcom
 
 def _results_of(connection: Connection, run_id: str) -> list[tuple[RunResult, str]]:
     """The replicates of a run, each with the time at which it was first stored."""
-    query = select(run.c.pk, run.c.replicate, run.c.created).where(run.c.id == run_id)
+    query = select(run.c.pk, run.c.replicate, run.c.created).where(run.c.id == run_id, is_shown(connection))
     results = []
     for row in connection.execute(query.order_by(run.c.replicate)).all():
         result = read_result(connection, row.pk)

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, inspect, select, text, update
 from harness.errors import StoreError, visible
 from harness.store.connection import engine_for, name_of, read_transaction, sqlite_path, write_transaction
 from harness.store.models import CREATE_EPISODE_ACCURACY, episode_accuracy, fsbench_schema, metadata
+from harness.store.tombstones import optional
 
 VERSION = 3
 
@@ -114,12 +115,13 @@ def _refuse_foreign(connection: Connection, version: int) -> None:
     """
     if connection.dialect.name != "sqlite" or version == 0:
         return
+    known = {**metadata.tables, **optional.tables}
     master = text("SELECT type, name, tbl_name, sql FROM sqlite_master")
     for kind, name, table_name, sql in connection.execute(master).all():
-        ours = metadata.tables.get(str(name).lower())
+        ours = known.get(str(name).lower())
         is_virtual = " ".join(str(sql).split()[:2]).upper() == "CREATE VIRTUAL"
         problem = ""
-        if kind == "trigger" and str(table_name).lower() in metadata.tables:
+        if kind == "trigger" and str(table_name).lower() in known:
             problem = f"a trigger stands on its table {table_name}"
         elif ours is not None and (kind != "table" or is_virtual):
             problem = f"its {name} is {'a virtual table' if is_virtual else f'a {kind}'}"

@@ -22,6 +22,7 @@ from sqlalchemy import (
     cast,
     func,
     select,
+    tuple_,
 )
 
 from harness.errors import ConfigError, RecordError, StoreError, nearest, visible
@@ -31,6 +32,7 @@ from harness.runs.schema import CURVES, LARGEST_JSON, PROVENANCE, find_problem
 from harness.store.lists import read_list
 from harness.store.models import episode_accuracy, episode_list, metric, prediction, result, run
 from harness.store.rechecks import every_recheck, read_rechecks
+from harness.store.tombstones import is_deleted, is_shown, read_tombstones
 from harness.system.records import load_json
 from harness.system.text import all_visible
 
@@ -58,6 +60,7 @@ def runs_frame(connection: Connection, metrics: Sequence[str], filters: Mapping[
     """
     columns = [column for column in run.c if column.name not in LONG_TEXTS]
     query = _chosen(select(*columns, *(_mean_accuracy(name) for name in metrics)), filters)
+    query = query.where(is_shown(connection))
     names = [column.name for column in columns]
     kinds = [str if isinstance(column.type, Text) else int for column in columns]
     rows = [
@@ -76,11 +79,15 @@ def run_column(connection: Connection, name: str, filters: Mapping[str, Any]) ->
     Raises:
         StoreError: when a filter is not a column.
     """
-    return list(connection.scalars(_chosen(select(run.c[name]), filters)))
+    return list(connection.scalars(_chosen(select(run.c[name]), filters).where(is_shown(connection))))
 
 
-def stored_runs(connection: Connection, filters: Mapping[str, Any]) -> list[StoredRun]:
+def stored_runs(
+    connection: Connection, filters: Mapping[str, Any], *, deleted: bool = False
+) -> list[StoredRun]:
     """Every run and replicate that passes the filters, in the order of ``runs_frame``, in a handful of queries.
+
+    Those that were deleted are left out, or with ``deleted`` given alone.
 
     A row that is not what a run writes is named in a warning and left out.
 
@@ -88,13 +95,14 @@ def stored_runs(connection: Connection, filters: Mapping[str, Any]) -> list[Stor
         StoreError: when a filter is not a column.
     """
     replicates: dict[str, tuple[str, ...]] = {}
-    ordered = select(run.c.id, run.c.replicate).order_by(*_FIRST_SEEN)
+    asked = is_deleted(connection) if deleted else is_shown(connection)
+    ordered = select(run.c.id, run.c.replicate).where(asked).order_by(*_FIRST_SEEN)
     for run_id, replicate in connection.execute(ordered):
         replicates[run_id] = (*replicates.get(run_id, ()), replicate)
     counted = _counted(connection)
     rechecks = every_recheck(connection)
     found = []
-    for row in connection.execute(_chosen(select(run), filters)):
+    for row in connection.execute(_chosen(select(run), filters).where(asked)):
         try:
             metrics = counted.get(row.pk, ())
             found.append(_stored_run(row, replicates[row.id], metrics, rechecks.get(row.pk, ())))
@@ -151,13 +159,14 @@ def find_run(connection: Connection, prefix: str, replicate: str) -> StoredRun:
         StoreError: when no id, or more than one, starts like this.
     """
     query = select(run).where(run.c.id.startswith(prefix.lower(), autoescape=True))
-    rows = connection.execute(query.order_by(*_FIRST_SEEN)).all()
+    rows = connection.execute(query.where(is_shown(connection)).order_by(*_FIRST_SEEN)).all()
     by_id = {row.id: row for row in reversed(rows)}
     if len(by_id) > 1:
         listed = [f"{r.id} ({r.method}, {r.setting}, seed {r.seed})" for r in list(by_id.values())[:-11:-1]]
         raise ConfigError(f"`{prefix}` begins {len(by_id)} run ids; type more of it: {', '.join(listed)}, …")
     chosen = [row for row in rows if row.replicate.startswith(replicate)]
     if not rows:
+        _refuse_deleted(connection, prefix)
         known = connection.scalars(select(run.c.id)).all()
         raise ConfigError(f"No stored run has an id that begins with `{prefix}`.{nearest(prefix, known)}")
     if not chosen:
@@ -166,6 +175,16 @@ def find_run(connection: Connection, prefix: str, replicate: str) -> StoredRun:
     first, replicates = chosen[0], tuple(row.replicate for row in rows)
     counted = _counted(connection, first.pk).get(first.pk, ())
     return _stored_run(first, replicates, counted, read_rechecks(connection, first.pk))
+
+
+def _refuse_deleted(connection: Connection, prefix: str) -> None:
+    for entry in read_tombstones(connection):
+        if entry.run_id.startswith(prefix.lower()):
+            why = f" ({visible(entry.reason)})" if entry.reason else ""
+            raise StoreError(
+                f"Run {entry.run_id} was deleted on {entry.deleted[:10]}{why}. `fsbench runs restore {entry.run_id}` brings it "
+                "back."
+            )
 
 
 def read_counts(connection: Connection, run_pk: int, metric_name: str) -> tuple[Int64, Int64]:
@@ -246,7 +265,9 @@ def episodes_frame(connection: Connection, run_ids: Collection[str]) -> pd.DataF
     view = episode_accuracy
     order = (view.c.run_id, view.c.replicate, view.c.metric, view.c.episode)
     columns = (*order, view.c.n_correct, view.c.n_query, view.c.accuracy)
+    gone = [tuple(entry[:2]) for entry in read_tombstones(connection)]
     query = select(*columns).where(view.c.run_id.in_(list(run_ids))).order_by(*order)
+    query = query.where(tuple_(view.c.run_id, view.c.replicate).not_in(gone)) if gone else query
     return _frame(connection.execute(query).all(), [column.name for column in columns], ["accuracy"])
 
 

@@ -26,6 +26,7 @@ from harness.store.merge import merge_all
 from harness.store.migrations import open_engine
 from harness.store.reading import Int64
 from harness.store.rechecks import keep_recheck
+from harness.store.tombstones import Tombstone, delete_run, purge, read_tombstones, restore_run
 from harness.store.trials import keep_trial, read_trials, read_tried
 from harness.system.provenance import utc_now
 
@@ -195,6 +196,41 @@ class Store:
         """
         with read_transaction(self.engine) as connection:
             return reading.stored_runs(connection, filters)
+
+    def deleted_runs(self) -> list[StoredRun]:
+        """Every run and replicate that was deleted and not purged, as ``stored_runs`` gives the others."""
+        with read_transaction(self.engine) as connection:
+            return reading.stored_runs(connection, {}, deleted=True)
+
+    def tombstones(self) -> list[Tombstone]:
+        """When and why results were deleted, the oldest first."""
+        with read_transaction(self.engine) as connection:
+            return read_tombstones(connection)
+
+    def delete_run(self, prefix: str, replicate: str = "", reason: str = "") -> list[Tombstone]:
+        """Take a run out of everything that reads, all of its replicates or the one named; nothing of it is lost.
+
+        Raises:
+            StoreError: when no run or several runs fit.
+        """
+        with write_transaction(self.engine) as connection:
+            found = reading.find_run(connection, prefix, replicate)
+            chosen = [found.replicate] if replicate else found.replicates
+            return delete_run(connection, found.id, chosen, reason)
+
+    def restore_run(self, prefix: str) -> list[Tombstone]:
+        """Bring a deleted run back, all of its replicates.
+
+        Raises:
+            StoreError: when no deleted run or several fit.
+        """
+        with write_transaction(self.engine) as connection:
+            return restore_run(connection, prefix)
+
+    def purge(self) -> list[Tombstone]:
+        """Delete for good what was deleted, and say what it was."""
+        with write_transaction(self.engine) as connection:
+            return purge(connection)
 
     def run(self, prefix: str, replicate: str = "") -> StoredRun:
         """The run whose id starts with ``prefix``; of several replicates the first seen, or the one named.

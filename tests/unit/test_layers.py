@@ -29,6 +29,7 @@ ROOMS = [
     "report",
     "jobs",
     "exchange",
+    "keeping",
     "api",
     "cli",
 ]

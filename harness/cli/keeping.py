@@ -1,0 +1,133 @@
+"""The commands that look after what is kept: rows that are listed, deleted, restored; everything recomputed and repaired."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.words import AsJson, answer, split, stored, where
+from harness.errors import ConfigError
+
+if TYPE_CHECKING:
+    from harness.store.tombstones import Tombstone
+
+app = typer.Typer()
+runs = typer.Typer(
+    help="List the rows of the database; delete, restore or rename some.", invoke_without_command=True
+)
+SomeRuns = Annotated[list[str], typer.Argument(help="Beginnings of run ids.")]
+
+
+@runs.callback()
+def list_(
+    context: typer.Context,
+    method: Annotated[
+        list[str] | None, typer.Option("--method", "-m", help="Only these methods (names or globs).")
+    ] = None,
+    bench: Annotated[
+        list[str] | None, typer.Option("--bench", "-b", help="Only these settings (names or globs).")
+    ] = None,
+    status: Annotated[str, typer.Option(help="done or failed.")] = "",
+    badge: Annotated[list[str] | None, typer.Option(help="With this badge, like self-reported.")] = None,
+    older: Annotated[str, typer.Option(help="Stored longer ago than 12h, 30d or 2w.")] = "",
+    newer: Annotated[str, typer.Option(help="Stored since then.")] = "",
+    deleted: Annotated[
+        bool, typer.Option("--deleted", help="Those that were deleted, when and why.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the rows of the database; delete, restore or rename some."""
+    if context.invoked_subcommand:
+        return
+    from harness.keeping import rows
+
+    if status not in ("", "done", "failed"):
+        raise ConfigError(f"--status {status}: a run is done or failed.")
+    asked = rows.Asked(
+        methods=split(method or []), settings=split(bench or []), status=status, badges=split(badge or []),
+        older=rows.read_age(older) if older else None, newer=rows.read_age(newer) if newer else None,
+    )  # fmt: skip
+    with stored() as store:
+        found = rows.chosen(store.deleted_runs() if deleted else store.stored_runs(), asked)
+        listed = [rows.row_as_json(run) for run in found]
+        if deleted:
+            _add_reasons(listed, store.tombstones())
+    answer(listed, as_json, _show_rows)
+
+
+@runs.command()
+def delete(
+    run: SomeRuns,
+    replicate: Annotated[
+        str, typer.Option(help="The beginning of a digest: only this one of several results of a run.")
+    ] = "",
+    because: Annotated[str, typer.Option(help="Why; `fsbench runs --deleted` shows it.")] = "",
+) -> None:
+    """Take rows out of every page, export and command; `restore` brings them back until `fsbench fsck --purge`."""
+    with stored() as store:
+        ids = [store.run(prefix, replicate).id for prefix in run]  # all are found before any is deleted
+        gone = [entry for run_id in ids for entry in store.delete_run(run_id, replicate, because)]
+    for entry in gone:
+        sys.stdout.write(f"{entry.run_id} ({entry.replicate[:8]}) is deleted\n")
+    sys.stdout.write(f"`fsbench runs restore {' '.join(dict.fromkeys(ids))}` brings them back.\n")
+
+
+@runs.command()
+def restore(run: SomeRuns) -> None:
+    """Bring deleted rows back."""
+    with stored() as store:
+        back = [entry for prefix in run for entry in store.restore_run(prefix)]
+    for entry in back:
+        sys.stdout.write(f"{entry.run_id} ({entry.replicate[:8]}) is back\n")
+
+
+@runs.command()
+def rename(
+    run: Annotated[str, typer.Argument(help="The beginning of the id of a run that `fsbench score` stored.")],
+    name: Annotated[str, typer.Argument(help="What its row is to be called.")],
+) -> None:
+    """Give predictions scored under a wrong name another one."""
+    from harness.keeping import rows
+
+    with stored() as store:
+        renamed = rows.rename(store, where(), run, name)
+    sys.stdout.write(f"run {renamed.spec.id}: {name} on {renamed.spec.setting}, seed {renamed.spec.seed}\n")
+
+
+def _add_reasons(listed: Sequence[dict[str, Any]], tombstones: Sequence[Tombstone]) -> None:
+    told = {(entry.run_id, entry.replicate): entry for entry in tombstones}
+    for row in listed:
+        entry = told[row["id"], row["replicate"]]
+        row.update(deleted=entry.deleted, reason=entry.reason)
+
+
+def _show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    from harness.cli import tables
+
+    if not rows:
+        sys.stdout.write("no such runs\n")
+        return
+    columns = [
+        "id",
+        "replicate",
+        "status",
+        "method",
+        "setting",
+        "seed",
+        "changed",
+        "episodes",
+        "badges",
+        "created",
+    ]
+    columns += ["deleted", "reason"] if "deleted" in rows[0] else []
+    lines = [[_cell(name, row[name]) for name in columns] for row in rows]
+    tables.show_table(tuple(columns), lines, right=(5, 7))
+
+
+def _cell(name: str, value: Any) -> str:
+    if name == "badges":
+        return ", ".join(value)
+    return str(value)[: {"replicate": 8, "created": 16, "deleted": 16}.get(name)]
