@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.words import AsJson, answer, split, stored, where
+from harness.cli.words import AsJson, answer, progress, split, stored, where
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
+    from harness.keeping.findings import Finding
+    from harness.keeping.repair import Repaired
     from harness.store.tombstones import Tombstone
 
 app = typer.Typer()
 runs = typer.Typer(
     help="List the rows of the database; delete, restore or rename some.", invoke_without_command=True
 )
+ROTTEN = 3  # the code of data that are missing or corrupt
 SomeRuns = Annotated[list[str], typer.Argument(help="Beginnings of run ids.")]
 
 
@@ -95,6 +98,62 @@ def rename(
     with stored() as store:
         renamed = rows.rename(store, where(), run, name)
     sys.stdout.write(f"run {renamed.spec.id}: {name} on {renamed.spec.setting}, seed {renamed.spec.seed}\n")
+
+
+@app.command()
+def fsck(
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Move aside what is rotten or left over, to quarantine/; nothing is deleted."
+        ),
+    ] = False,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Delete for good what `fsbench runs delete` took out.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Recompute everything kept: digests, counts from predictions, ids, lists, what is left over; exit 3 where it is rotten."""
+    from harness.keeping import fsck as checking
+    from harness.keeping import repair as mending
+    from harness.keeping import rows
+
+    if purge and where().has_database:
+        with stored() as store:
+            gone = rows.purge(store, where())
+        sys.stderr.write(f"{len(gone)} deleted results are purged\n")
+    found = checking.check(where(), progress())
+    done = list(mending.repair(found, where())) if repair else []
+    answer(_fsck_as_json(found, done), as_json, lambda _: _show_findings(found, done))
+    is_rotten = any(finding.level == "rotten" for finding in found)
+    is_mended = repair and all(entry.is_mended for entry in done)
+    raise typer.Exit(ROTTEN if is_rotten and not is_mended else 0)
+
+
+def _fsck_as_json(found: Sequence[Finding], done: Sequence[Repaired]) -> list[dict[str, Any]]:
+    told = {id(entry.finding): entry.done for entry in done}
+    return [{**finding.as_json(), "repaired": told.get(id(finding), "")} for finding in found]
+
+
+def _show_findings(found: Sequence[Finding], done: Sequence[Repaired]) -> None:
+    """Print what was found, what was done, and what to type."""
+    from harness.cli import tables
+
+    if found:
+        tables.show_table(
+            ("", "what", "which", "found"), [(f.level, f.kind, f.name, f.problem) for f in found]
+        )
+    for entry in done:
+        sys.stdout.write(f"{entry.finding.kind} {entry.finding.name}: {entry.done}\n")
+    again = dict.fromkeys(f.again for f in found if f.again and f.level == "rotten")
+    if again:
+        sys.stdout.write("To make it again:\n" + "".join(f"  {command}\n" for command in again))
+    if not done and any(f.level != "note" for f in found):
+        sys.stdout.write(
+            "`fsbench fsck --repair` moves aside what is rotten or left over; nothing is deleted.\n"
+        )
+    if not any(f.level == "rotten" for f in found):
+        sys.stdout.write("all that is kept is what was written\n")
 
 
 def _add_reasons(listed: Sequence[dict[str, Any]], tombstones: Sequence[Tombstone]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from harness.exchange.scoring import check_name
 from harness.runs import RunResult, folders
 from harness.runs.findings import StoredRun
 from harness.store import Store
+from harness.store.tombstones import Tombstone
 from harness.system.folders import Places
 
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
@@ -105,6 +107,21 @@ def rename(store: Store, places: Places, prefix: str, name: str) -> RunResult:
     )  # killed before the next line, both are there: typed again, the old one can be deleted
     store.delete_run(run.id, reason=f"renamed to {name}, run {renamed.spec.id}")
     return renamed
+
+
+def purge(store: Store, places: Places) -> list[Tombstone]:
+    """Delete for good what was deleted: rows and their run folders, which would bring them back.
+
+    The folders go first: killed in between, the same call goes on.
+
+    Raises:
+        StoreError: when the database cannot be written.
+    """
+    for entry in store.tombstones():
+        header = folders.outcome(places.runs, entry.run_id)
+        if header is not None and header.get("digest") == entry.replicate:
+            shutil.rmtree(places.runs / entry.run_id, ignore_errors=True)
+    return store.purge()
 
 
 def _passes(run: StoredRun, asked: Asked, age: timedelta | None) -> bool:

@@ -112,12 +112,7 @@ class RunResult:
     @property
     def digest(self) -> str:
         """sha256 over every count: equal digests are equal results."""
-        digest = hashlib.sha256(f"fsbench result v1 {self.status}".encode())
-        for metric in sorted(self.counts):
-            digest.update(metric.encode())
-            digest.update(np.ascontiguousarray(self.counts[metric].n_correct, "<i8").tobytes())
-            digest.update(np.ascontiguousarray(self.counts[metric].n_query, "<i8").tobytes())
-        return digest.hexdigest()
+        return digest_of(self.status, self.counts)
 
     def made_visible(self) -> RunResult:
         """The same result, with escapes in the place of control characters that a method, a device or a folder named."""
@@ -244,6 +239,16 @@ class RunResult:
             curves=tuple(header["curves"]),
             traceback=header["traceback"],
         )
+
+
+def digest_of(status: str, counts: Mapping[str, Counts]) -> str:
+    """sha256 over a status and counts by metric; not over predictions."""
+    digest = hashlib.sha256(f"fsbench result v1 {status}".encode())
+    for metric in sorted(counts):
+        digest.update(metric.encode())
+        digest.update(np.ascontiguousarray(counts[metric].n_correct, "<i8").tobytes())
+        digest.update(np.ascontiguousarray(counts[metric].n_query, "<i8").tobytes())
+    return digest.hexdigest()
 
 
 def _read_json(path: Path) -> Any:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("fsbench.store")
 LONG_TEXTS = ("spec", "provenance", "curves", "traceback")
 Int64 = npt.NDArray[np.int64]
+Lists = dict[str, EpisodeTable | None]
 _WHOLE_NUMBERS = re.compile(r"\d{1,18}(,\d{1,18})*")
 _FIRST_SEEN = (run.c.id, run.c.self_reported, run.c.created, run.c.replicate)  # made here before reported
 # As one text a column: numbers that come as rows take Python twice the time, and a leaderboard reads many.
@@ -271,8 +272,13 @@ def episodes_frame(connection: Connection, run_ids: Collection[str]) -> pd.DataF
     return _frame(connection.execute(query).all(), [column.name for column in columns], ["accuracy"])
 
 
-def read_result(connection: Connection, run_pk: int) -> RunResult:
+def read_result(connection: Connection, run_pk: int, lists: Lists | None = None) -> RunResult:
     """Put a run back together as its folder had it.
+
+    Args:
+        connection: of a reading transaction.
+        run_pk: which.
+        lists: by digest, those that were read before, None for one that is to be left out; one that is read here is added.
 
     Raises:
         RecordError: when the row is not what a run writes.
@@ -288,7 +294,7 @@ def read_result(connection: Connection, run_pk: int) -> RunResult:
         spec=told.spec,
         status=told.status,
         counts=counts,
-        episodes=_evaluated(connection, row) if counts else None,
+        episodes=_evaluated(connection, row, {} if lists is None else lists) if counts else None,
         provenance={**told.provenance, **({SELF_REPORTED: True} if row.self_reported else {})},
         curves=told.curves,
         traceback=row.traceback,
@@ -391,13 +397,15 @@ def _accuracy(n_correct: Int64, n_query: Int64) -> npt.NDArray[np.float64]:
     return np.divide(n_correct, n_query, out=np.full(len(n_query), np.nan), where=n_query > 0)
 
 
-def _evaluated(connection: Connection, row: Row[Any]) -> EpisodeTable | None:
+def _evaluated(connection: Connection, row: Row[Any], lists: Lists) -> EpisodeTable | None:
     """The episodes of one run: a prefix of the stored list; None when no run brought so much of it."""
-    is_stored = select(episode_list.c.pk).where(episode_list.c.digest == row.episode_digest)
-    if connection.scalar(is_stored) is None:
-        return None
-    table = read_list(connection, row.episode_digest)
-    if len(table.classes) < row.n_episodes:
+    if row.episode_digest not in lists:
+        is_stored = select(episode_list.c.pk).where(episode_list.c.digest == row.episode_digest)
+        if connection.scalar(is_stored) is None:
+            return None
+        lists[row.episode_digest] = read_list(connection, row.episode_digest)
+    table = lists[row.episode_digest]
+    if table is None or len(table.classes) < row.n_episodes:
         return None
     parts = {name: getattr(table, name)[: row.n_episodes] for name in ("classes", "support", "query")}
     return replace(table, **parts)

@@ -33,6 +33,11 @@ class Places:
         """The generated site."""
         return self.home / "reports"
 
+    @property
+    def has_database(self) -> bool:
+        """Whether there may be a database: a file that is there, or an address."""
+        return "://" in self.db or Path(self.db).exists()
+
 
 def places(home: Path | None = None, db: str | None = None) -> Places:
     """Resolve ``--home`` / FSBENCH_HOME (default: the current directory), FSBENCH_DATA and FSBENCH_CACHE."""
