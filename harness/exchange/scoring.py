@@ -93,7 +93,7 @@ def score_external(file: Path, setting_name: str, name: str, seed: int) -> Score
         ConfigError: for a name that is taken or unreadable.
         DataError: when the file has no digest, or contradicts the ways.
     """
-    _check_name(name)
+    check_name(name)
     match = _EXTERNAL.fullmatch(setting_name)
     if not match:
         raise ConfigError(

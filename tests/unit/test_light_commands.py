@@ -82,6 +82,7 @@ def loaded(home: Path, *words: str, expected: int = 0) -> set[str]:
         (["show", "RUN", "--json"], ""),
         (["show", "RUN", "--by", "class"], ""),
         (["status"], ""),
+        (["runs"], ""),
         (["methods"], ""),
         (["methods", "./plain.py"], ""),
         (["methods", "pixels"], "torch PIL"),
