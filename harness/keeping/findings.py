@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 Level = Literal["rotten", "left over", "note"]
 Kind = Literal[
-    "database", "row", "list", "lock", "run folder", "checkpoint", "feature table", "unfinished run", "temporary", "swap", "secret"
+    "database", "row", "list", "lock", "run folder", "checkpoint", "feature table", "jobs", "unfinished run", "temporary", "swap", "secret"
 ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from harness import benchmarks
 from harness.errors import FsbenchError
 from harness.evaluation import feature_files
-from harness.jobs.batches import Batch
+from harness.jobs.batches import FOLDER, Batch
 from harness.keeping.findings import Finding
 from harness.runs import FitSpec, RunResult, RunSpec, folders
 from harness.runs.agreement import differs_from_ours, find_problems
@@ -48,11 +48,13 @@ class Known:
         specs: by run id, from the database, run folders and jobs.
         sound: ids of the runs whose row in the database is what was stored.
         fits: by fit key, a run that is built on it; None where no run of its own is known.
+        is_shared: whether other machines work in this home, as jobs of SLURM do.
     """
 
     specs: dict[str, RunSpec] = field(default_factory=dict)
     sound: set[str] = field(default_factory=set)
     fits: dict[str, RunSpec | None] = field(default_factory=dict)
+    is_shared: bool = False
 
     def add(self, spec: RunSpec) -> None:
         """Learn of a run."""
@@ -82,7 +84,7 @@ def check(places: Places, progress: Progress | None = None) -> list[Finding]:
         shown.advance(1)
         for kind, things in ((_run_folder, complete), (_fit, fits), (_table, tables)):
             if kind is _fit:
-                _learn_from_jobs(places, known)
+                found += _jobs(places, known)
             for folder in things:
                 found += kind(folder, places, known)
                 shown.advance(1, folder.name)
@@ -276,10 +278,26 @@ def _of_no_run(kind: str, name: str, fit_key: str, known: Known) -> Iterator[Fin
         yield Finding("note", "checkpoint" if kind == "checkpoint" else "feature table", name, told)
 
 
-def _learn_from_jobs(places: Places, known: Known) -> None:
-    for batch in Batch.every(places.runs):
-        for number in batch.numbers:
-            group = batch.group(number)
+def _jobs(places: Places, known: Known) -> Iterator[Finding]:
+    """What was given to jobs, and what was tried: runs and fits of this home too."""
+    for path in sorted((places.runs / FOLDER).glob("*/batch.json")):
+        try:
+            batch = Batch(path.parent, json.loads(path.read_text())["executor"])
+            groups = [batch.group(number) for number in batch.numbers]
+        except (FsbenchError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            again = "fsbench run with the words that its runs were made with"
+            yield Finding(
+                "rotten",
+                "jobs",
+                path.parent.name,
+                f"it cannot be read ({error})",
+                again,
+                path.parent,
+                places.home,
+            )
+            continue
+        known.is_shared |= batch.executor == "slurm"
+        for group in groups:
             for spec in group.specs:
                 known.add(spec)
             for fit in group.fits:
@@ -311,7 +329,7 @@ def _leftovers(places: Places, known: Known) -> Iterator[Finding]:
     kept = [(places.cache, p) for name in ("fits", "features") for p in (places.cache / name).glob("*/.*")]
     for root, path in sorted(beside + kept):
         match = _ASIDE.fullmatch(path.name)
-        if match and not _may_be_at_it(path, int(match["pid"]), match["name"], places):
+        if match and not _may_be_at_it(path, int(match["pid"]), match["name"], places, known):
             yield _aside(root, path, match)
 
 
@@ -323,7 +341,7 @@ def _aside(root: Path, path: Path, match: re.Match[str]) -> Finding:
     return Finding("left over", "temporary", path.name, "whoever wrote it was killed", "", path, root)
 
 
-def _may_be_at_it(path: Path, pid: int, name: str, places: Places) -> bool:
+def _may_be_at_it(path: Path, pid: int, name: str, places: Places, known: Known) -> bool:
     """Whether the process that wrote it may live: here by its number, elsewhere by the run's locks and its age."""
     if any(is_claimed(lock) for lock in folders.partial_folder(places.runs, name).glob("lock-*")):
         return True
@@ -332,15 +350,10 @@ def _may_be_at_it(path: Path, pid: int, name: str, places: Places) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return time.time() - path.stat().st_mtime < _AGE_OF_LEFTOVERS and _is_shared(places)
+        return time.time() - path.stat().st_mtime < _AGE_OF_LEFTOVERS and known.is_shared
     except PermissionError:
         return True
     return pid != os.getpid()
-
-
-def _is_shared(places: Places) -> bool:
-    """Whether other machines work in this home: a job of SLURM does."""
-    return any(batch.executor == "slurm" for batch in Batch.every(places.runs))
 
 
 def _run_folders(runs: Path) -> list[Path]:

@@ -133,6 +133,13 @@ def another_run(places: Places) -> None:
     shutil.copytree(places.runs / run_of(1).spec.id, places.runs / ID)
 
 
+def batch_of_jobs(places: Places) -> None:
+    folder = places.runs / ".jobs" / "20260101-000000-1"
+    folder.mkdir(parents=True)
+    (folder / "batch.json").write_text('{"executor": "local"}')
+    (folder / "0.json").write_text('{"specs": 3}')
+
+
 FOLDER = f"home/runs/{ID}"
 ROT: dict[str, tuple[str, Callable[[Places], None]]] = {
     "counts": ("row", sql("UPDATE result SET n_correct = n_query WHERE run_pk = 1")),
@@ -159,6 +166,7 @@ ROT: dict[str, tuple[str, Callable[[Places], None]]] = {
     "a record": ("checkpoint", lambda places: (places.cache / "fits" / FIT / "fit.json").write_text("[]")),
     "a table": ("feature table", zero_an_eighth),
     "a short table": ("feature table", lambda places: (table_of(places) / "table.f32").write_bytes(b"")),
+    "a batch of jobs": ("jobs", batch_of_jobs),
     "a password": ("secret", lambda places: (places.runs / ID / "collected").write_text("postgresql://a:hunter2@b/c")),
     "an ended run": ("unfinished run", lambda places: (places.runs / f".partial-{ID}").mkdir()),
     "a killed save": ("temporary", lambda places: (places.runs / f".{ID}.999999999.new").mkdir()),
