@@ -84,8 +84,7 @@ def rename(store: Store, places: Places, prefix: str, name: str) -> RunResult:
     A method's name is part of what its runs are, down to the checkpoint, so that runs made here keep it.
 
     Raises:
-        ConfigError: when the run was not scored, or the name is taken or unreadable.
-        StoreError: when no run fits.
+        ConfigError: when no run fits, it was not scored, or the name is taken or unreadable.
     """
     run = store.run(prefix)
     if not run.spec.is_scored:

@@ -182,7 +182,7 @@ def _refuse_deleted(connection: Connection, prefix: str) -> None:
     for entry in read_tombstones(connection):
         if entry.run_id.startswith(prefix.lower()):
             why = f" ({visible(entry.reason)})" if entry.reason else ""
-            raise StoreError(
+            raise ConfigError(
                 f"Run {entry.run_id} was deleted on {entry.deleted[:10]}{why}. `fsbench runs restore {entry.run_id}` brings it "
                 "back."
             )

@@ -211,7 +211,7 @@ class Store:
         """Take a run out of everything that reads, all of its replicates or the one named; nothing of it is lost.
 
         Raises:
-            StoreError: when no run or several runs fit.
+            ConfigError: when no run or several runs fit.
         """
         with write_transaction(self.engine) as connection:
             found = reading.find_run(connection, prefix, replicate)
@@ -222,7 +222,7 @@ class Store:
         """Bring a deleted run back, all of its replicates.
 
         Raises:
-            StoreError: when no deleted run or several fit.
+            ConfigError: when no deleted run or several fit.
         """
         with write_transaction(self.engine) as connection:
             return restore_run(connection, prefix)

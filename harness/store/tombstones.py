@@ -25,7 +25,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from harness.errors import StoreError, nearest
+from harness.errors import ConfigError, nearest
 from harness.store.models import prediction, recheck, result, run
 from harness.system.provenance import utc_now
 
@@ -86,7 +86,7 @@ def restore_run(connection: Connection, prefix: str) -> list[Tombstone]:
     """Bring every deleted result of a run back.
 
     Raises:
-        StoreError: when the prefix begins no id of a deleted run, or several.
+        ConfigError: when the prefix begins no id of a deleted run, or several.
     """
     every = read_tombstones(connection)
     found = [entry for entry in every if entry.run_id.startswith(prefix.lower())]
@@ -94,7 +94,7 @@ def restore_run(connection: Connection, prefix: str) -> list[Tombstone]:
     if len(ids) != 1:
         known = [entry.run_id for entry in every]
         told = f"begins {len(ids)}: {', '.join(ids)}" if ids else f"begins none.{nearest(prefix, known)}"
-        raise StoreError(
+        raise ConfigError(
             f"One deleted run was to be restored, and `{prefix}` {told} `fsbench runs --deleted` lists them."
         )
     connection.execute(delete(tombstone).where(tombstone.c.run_id == ids[0]))

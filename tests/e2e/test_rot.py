@@ -94,7 +94,7 @@ def test_a_deleted_row_is_out_of_everything_until_it_is_restored(home: Home) -> 
     assert home.json("leaderboard") == home.json("runs") == []
     home.run("collect")
     assert home.json("runs") == []
-    assert f"`fsbench runs restore {run_id}`" in home.run("show", run_id, code=3).stderr
+    assert f"`fsbench runs restore {run_id}`" in home.run("show", run_id, code=2).stderr
     assert f"`fsbench runs restore {run_id}`" in home.run(*RUN).stderr
     home.run("runs", "restore", run_id)
     [row] = home.json("leaderboard")

@@ -30,7 +30,7 @@ def test_a_deleted_row_is_nowhere(place: str) -> None:
     assert set(store.runs()["id"]) == {BOTH[2].spec.id}
     assert store.episodes([run_id]).empty
     assert len(store.durations(["protonet"])) == 1
-    with pytest.raises(StoreError, match=f"was deleted on .* \\(a bug\\).*`fsbench runs restore {run_id}`"):
+    with pytest.raises(ConfigError, match=f"was deleted on .* \\(a bug\\).*`fsbench runs restore {run_id}`"):
         store.run(run_id)
 
 
@@ -86,7 +86,7 @@ def test_purging_is_for_good(place: str, tmp_path: Path) -> None:
     assert len(store.purge()) == 2
     assert n_rows(store) == alone
     assert store.purge() == store.tombstones() == []
-    with pytest.raises(StoreError, match="No stored run"):
+    with pytest.raises(ConfigError, match="No stored run"):
         store.run(run.id)
     assert store.ingest(BOTH[0]) == "new"
 
@@ -121,7 +121,7 @@ def test_restoring_wants_one_deleted_run(place: str, prefix: str) -> None:
     store = filled(place, BOTH)
     store.delete_run(BOTH[0].spec.id)
     store.delete_run(BOTH[2].spec.id)
-    with pytest.raises(StoreError, match="`fsbench runs --deleted` lists them"):
+    with pytest.raises(ConfigError, match="`fsbench runs --deleted` lists them"):
         store.restore_run(prefix)
 
 
