@@ -307,7 +307,7 @@ def _check_fit(value: Any, name: str) -> None:
 _OPEN: Mapping[str, records.Shape] = {
     "method": records.of(MethodReference, reference=records.text(1_000)),
     "config": records.mapping(records.of(ConfigValue, value=records.anything(is_finite=False))),
-    "image_size": records.whole(1, 1 << 16),
+    "image_size": records.whole(0, 1 << 16),  # 0: nobody said, of a list that is not here
     "channels": records.whole(0, 1 << 16),
     "world_size": records.whole(1, 1 << 20),
     "required": records.mapping(_check_fit, 100),
