@@ -282,26 +282,24 @@ def _line(line: Line) -> dict[str, Any]:
 
 
 def _numbers(cell: Cell) -> tuple[float | None, float | None, float | None, str | None]:
-    if cell.entry is None:
-        return None, None, None, "failed" if cell.failed else None
-    row = cell.entry.row
+    if not isinstance(cell, Entry):
+        return None, None, None, "failed" if cell else None
+    row = cell.row
     low, high = (None if end is None else round(end, 8) for end in (row.interval.low, row.interval.high))
     return round(row.mean, 8), low, high, rank_text(row)
 
 
 def _cell(cell: Cell) -> dict[str, Any] | None:
-    if cell.failed:
-        return {"failed": cell.failed.id}
-    if cell.entry is None:
-        return None
+    if not isinstance(cell, Entry):
+        return {"failed": cell.id} if cell else None
     mean, low, high, _ = _numbers(cell)
-    return {"accuracy": mean, "low_95": low, "high_95": high, "rank": cell.entry.row.rank}
+    return {"accuracy": mean, "low_95": low, "high_95": high, "rank": cell.row.rank}
 
 
 def _text(cell: Cell, bold: str, dash: str) -> str:
-    if cell.entry is None:
-        return "failed" if cell.failed else "–"
-    row, mean = cell.entry.row, percent(cell.entry.row.mean)
+    if not isinstance(cell, Entry):
+        return "failed" if cell else "–"
+    row, mean = cell.row, percent(cell.row.mean)
     ends = "" if row.half_width is None else f" [{span(row.interval).replace('–', dash)}]"
     return (bold.format(mean) if row.is_top else mean) + ends
 

@@ -20,6 +20,7 @@ from harness.method import hyper
 from harness.report import exports
 from harness.report.board.tables import tables as board_tables
 from harness.report.pages import index_page, setting_page
+from harness.report.pages.setting_page import Entry
 from harness.runs import ConfigValue, FitSpec, RunSpec, planning
 from harness.runs.request import WEIGHTS_FILE, Request, command, request_of
 from harness.store import Store
@@ -97,7 +98,7 @@ def test_rows_that_differ_stand_apart_on_every_page_in_every_export_and_in_the_t
         assert form([page]).count("mine") >= 2
     [family] = index_page.build(pages, 3).families
     assert len(family.lines) == 2
-    means = [cell.entry.row.mean for line in family.lines for cell in line.cells if cell.entry]
+    means = [cell.row.mean for line in family.lines for cell in line.cells if isinstance(cell, Entry)]
     assert len(means) == 3, "a result is lost on the front page"
     assert len({(line.label, line.backbone, line.apart) for line in family.lines}) == 2
     for form in exports.FAMILY_FORMS.values():

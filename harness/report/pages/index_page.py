@@ -10,9 +10,11 @@ import numpy as np
 from harness.report.board import across
 from harness.report.board.labels import told_apart
 from harness.report.board.lines import lines
-from harness.report.pages.setting_page import Beside, Entry, SettingPage
+from harness.report.pages.setting_page import Entry, SettingPage
 from harness.runs import RunSpec
 from harness.store import StoredRun
+
+Cell = Entry | StoredRun | None
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Line:
         image_size: side in pixels.
         badges: of any of its cells, sorted.
         seeds: training seeds of any of its cells, sorted.
-        cells: one per setting of the family, in order.
+        cells: one per setting of the family, in order: an entry, a failed run, or None where there is a hole.
     """
 
     label: str
@@ -42,22 +44,6 @@ class Line:
     def is_inductive(self) -> bool:
         """Whether each query is predicted alone."""
         return "transductive" not in self.badges
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A method on a setting: an entry, a failure, or a hole (neither)."""
-
-    entry: Entry | None
-    failed: StoredRun | None
-
-    @property
-    def published(self) -> Beside | None:
-        """The published number to show beside it: a comparable one if there is one."""
-        if self.entry is None or not self.entry.published:
-            return None
-        order = ("agrees", "differs", "no spread", "protocol unknown", "not comparable")
-        return min(self.entry.published, key=lambda beside: order.index(beside.word))
 
 
 @dataclass(frozen=True)
@@ -90,10 +76,7 @@ def build(pages: Sequence[SettingPage], n_runs: int) -> IndexPage:
 
 
 def _family(name: str, pages: Sequence[SettingPage]) -> Family:
-    columns = [
-        [*(Cell(e, None) for e in page.entries), *(Cell(None, r) for r in page.table.failed)]
-        for page in pages
-    ]
+    columns: list[list[Entry | StoredRun]] = [[*page.entries, *page.table.failed] for page in pages]
     found = [
         {column: columns[column][i] for column, i in line.items()}
         for line in lines([[_spec(cell) for cell in column] for column in columns])
@@ -107,8 +90,8 @@ def _family(name: str, pages: Sequence[SettingPage]) -> Family:
     return Family(name, pages[0].title, pages[0].about, tuple(pages), tuple(made))
 
 
-def _line(spec: RunSpec, apart: str, cells: dict[int, Cell], n_columns: int) -> Line:
-    entries = [cell.entry for cell in cells.values() if cell.entry]
+def _line(spec: RunSpec, apart: str, cells: dict[int, Entry | StoredRun], n_columns: int) -> Line:
+    entries = [cell for cell in cells.values() if isinstance(cell, Entry)]
     return Line(
         label=spec.label if entries else spec.method.name,
         apart=next((entry.apart for entry in entries if entry.apart), apart),
@@ -118,18 +101,16 @@ def _line(spec: RunSpec, apart: str, cells: dict[int, Cell], n_columns: int) -> 
         image_size=spec.image_size,
         badges=tuple(sorted({badge for entry in entries for badge in entry.row.badges})),
         seeds=tuple(sorted({seed for entry in entries for seed in entry.row.seeds})),
-        cells=tuple(cells.get(column, Cell(None, None)) for column in range(n_columns)),
+        cells=tuple(cells.get(column) for column in range(n_columns)),
     )
 
 
-def _spec(cell: Cell) -> RunSpec:
-    run = cell.entry.row.runs[0] if cell.entry else cell.failed
-    assert run is not None, "a cell of a line is an entry or a failure"
-    return run.spec
+def _spec(cell: Entry | StoredRun) -> RunSpec:
+    return cell.row.spec if isinstance(cell, Entry) else cell.spec
 
 
 def _order(line: Line) -> tuple[float, float]:
     """Best mean rank first; lines without any rank last."""
-    ranks = [sum(cell.entry.row.rank) / 2 for cell in line.cells if cell.entry and cell.entry.row.rank]
-    means = [cell.entry.row.mean for cell in line.cells if cell.entry]
+    rows = [cell.row for cell in line.cells if isinstance(cell, Entry)]
+    ranks, means = [sum(row.rank) / 2 for row in rows if row.rank], [row.mean for row in rows]
     return (float(np.mean(ranks)) if ranks else float("inf"), -float(np.mean(means)) if means else 0.0)

@@ -115,6 +115,12 @@ class Entry:
     published: tuple[Beside, ...]
     classes: ClassCounts | None
 
+    @property
+    def beside(self) -> Beside | None:
+        """The published number to show beside it: a comparable one if there is one."""
+        order = ("agrees", "differs", "no spread", "protocol unknown", "not comparable")
+        return min(self.published, key=lambda found: order.index(found.word), default=None)
+
 
 @dataclass(frozen=True)
 class PairCell:
