@@ -222,10 +222,11 @@ def _power_as_json(found: Power) -> dict[str, Any]:
 
 def _run_as_json(store: Store, run: StoredRun) -> dict[str, Any]:
     """A stored run as JSON types; ``class_means`` are of the joint protocol's metrics, empty where there are none."""
+    from harness.evaluation.protocols import protocol_with
     from harness.report.board import joint
 
     counts = {name: store.counts(run.pk, name) for name in run.metrics}
-    by_class = joint.class_table(store, run) if joint.is_joint(run) else None
+    by_class = None if protocol_with(run.metrics).is_episodic else joint.class_table(store, run)
     return {
         "id": run.id, "status": run.status, "replicates": list(run.replicates), "created": run.created,
         "badges": list(run.badges), "rechecks": [check._asdict() for check in run.rechecks],

@@ -81,7 +81,7 @@ def leaderboards(found: Sequence[Table]) -> list[Drawn]:
 def leaderboard_rows(
     rows: Sequence[Row], apart: Cells = (), *, title: str = "", with_setting: bool = False
 ) -> list[Drawn]:
-    """Tables of rows; those of the joint protocol have six numbers, so they stand in a table of their own.
+    """Tables of rows; those of a protocol with several numbers stand in a table of their own.
 
     Args:
         rows: any rows.
@@ -90,10 +90,10 @@ def leaderboard_rows(
         with_setting: whether the setting is the first column.
     """
     told = list(zip(rows, apart or [""] * len(rows), strict=True))
-    episodic = [(row, text) for row, text in told if row.joint is None]
-    joint = [(row, text) for row, text in told if row.joint is not None]
+    one = [(row, text) for row, text in told if not row.several]
+    several = [(row, text) for row, text in told if row.several]
     drawn = []
-    for chosen in filter(None, (episodic, joint)):
+    for chosen in filter(None, (one, several)):
         first = chosen[0][0]
         cells = [
             ((row.setting,) if with_setting else ()) + tuple(leaderboard_cells(row, text))
@@ -102,7 +102,7 @@ def leaderboard_rows(
         columns = (*(("setting",) if with_setting else ()), *_columns(first))
         below = (
             ""
-            if first.joint is None
+            if not first.several
             else (
                 f"Percent of the queries of novel, of base and of all classes; the interval is that of {first.metric}."
             )
@@ -125,8 +125,8 @@ _LEFT = ("setting", "method", "backbone", "seeds", "badges", "run", "failed", "r
 
 def _columns(row: Row) -> Cells:
     numbers: Cells = ("accuracy %", "95%", "± over episodes", "rank", "episodes")
-    if row.joint is not None:
-        numbers = (*row.joint.means, "95%", "rank", "experiments")
+    if row.several:
+        numbers = (*row.several, "95%", "rank", row.unit)
     return ("method", "backbone", *numbers, "seeds", "fit", "badges", "run")
 
 
@@ -135,8 +135,8 @@ def leaderboard_cells(row: Row, apart: str = "") -> Cells:
     label = f"{row.label} ({apart})" if apart else row.label
     told = span(row.interval), percent(row.sampler.half_width), rank_text(row)
     numbers: tuple[str, ...] = (percent(row.mean), *told)
-    if row.joint is not None:
-        numbers = (*map(percent, row.joint.means.values()), told[0], told[2])
+    if row.several:
+        numbers = (*map(percent, row.several.values()), told[0], told[2])
     return (
         label, row.backbone, *numbers, f"{row.n_episodes:,}", ",".join(map(str, row.seeds)),
         duration(row.seconds["fit"] or 0.0), ", ".join(told_of(row)), row.runs[0].id,

@@ -1,4 +1,4 @@
-"""What a protocol decides: how a list is predicted and counted, what is stored of it, and over what rows are paired.
+"""What a protocol decides: how a list is predicted and counted, what is stored of it, and what its numbers are called.
 
 One object each; everything else asks the object. What they say is read without loading torch, which only predicting needs.
 """
@@ -37,19 +37,17 @@ class Protocol(ABC):
 
     Attributes:
         name: as benchmarks and methods write it.
-        item: what one element of a list is called.
-        unit: over what two rows are paired.
+        item: what one element of a list is called; two rows are paired over them.
         metrics: names of all numbers of a run, in the order of the published tables.
         headlines: those that may rank a setting; the first that a run has does.
-        has_pictures: whether an element is small enough to be shown as pictures.
+        is_episodic: whether an element is small: a problem of a few classes that has pictures and a hardness of its own.
     """
 
     name: ClassVar[str]
     item: ClassVar[str]
-    unit: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
     headlines: ClassVar[tuple[str, ...]]
-    has_pictures: ClassVar[bool]
+    is_episodic: ClassVar[bool]
 
     def predict(
         self, method: Any, asked: Any, source: Source, seed: int, *, first: int = 0, at_once: int | None = None,
@@ -106,9 +104,9 @@ class Protocol(ABC):
 class Episodic(Protocol):
     """Episodes of way × shot novel classes, each a problem of its own."""
 
-    name, item, unit = "episodic", "episode", "episodes"
+    name, item = "episodic", "episode"
     metrics = headlines = ("top1",)
-    has_pictures = True
+    is_episodic = True
 
     def at_once(self, method: Any, asked: EpisodeList, source: Source) -> int:
         """What the method asks for, else as many as stay in the processor's cache."""
@@ -180,10 +178,10 @@ class Joint(Protocol):
         query_batch: queries in one call of ``predict``; a method sees them in an order that says nothing about labels.
     """
 
-    name, item, unit = "joint", "experiment", "classes"
+    name, item = "joint", "experiment"
     metrics = tuple(f"top{k}/{group}" for group in counting.GROUPS for k in counting.TOPS)
     headlines = ("top5/novel", "top1/novel")
-    has_pictures = False
+    is_episodic = False
 
     query_batch: int = 1024
 

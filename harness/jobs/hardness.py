@@ -12,6 +12,7 @@ from harness.benchmarks import Setting
 from harness.benchmarks.episodes import EpisodeList
 from harness.errors import ConfigError
 from harness.evaluation.features import Images, Source, features_of
+from harness.evaluation.protocols import PROTOCOLS
 from harness.jobs.recount import restored
 from harness.method import Embeds, registry
 from harness.runs import RunSpec
@@ -112,7 +113,7 @@ def _identity(run: StoredRun) -> dict[str, object]:
 
 
 def _refuse(setting: Setting, run: StoredRun, n: int) -> None:
-    if setting.benchmark.joint is not None:
+    if not PROTOCOLS[setting.benchmark.protocol].is_episodic:
         raise ConfigError(
             f"{setting.name} asks base and novel classes together; hardness is defined for episodes of its own classes."
         )

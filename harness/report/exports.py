@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.errors import ConfigError, nearest, visible
-from harness.report.board.joint import METRICS
 from harness.report.board.rows import Row, row_as_json
 from harness.report.formats import percent, rank_text, span, told_of
 from harness.report.pages.index_page import Cell, Family, Line
@@ -59,8 +58,7 @@ def records(page: SettingPage) -> list[dict[str, Any]]:
 
 def as_csv(pages: Sequence[SettingPage]) -> str:
     """One CSV for all tables; the setting is a column."""
-    is_joint = any(entry.row.joint for page in pages for entry in page.entries)
-    columns = (*FIELDS, *(METRICS if is_joint else ()))
+    columns = (*FIELDS, *dict.fromkeys(name for page in pages for name in _metrics(page)))
     found = (record for page in pages for record in records(page))
     return _csv(columns, ([record.get(name, "") for name in columns] for record in found))
 
@@ -92,7 +90,7 @@ def as_markdown(pages: Sequence[SettingPage]) -> str:
     """A pipe table per setting; bold are the methods that none is better than."""
     parts = []
     for page in pages:
-        more = _joint_metrics(page)
+        more = _metrics(page)
         accuracy = f"{page.entries[0].row.metric} %" if more else "accuracy %"
         head = (
             "method",
@@ -113,7 +111,7 @@ def as_markdown(pages: Sequence[SettingPage]) -> str:
                 markdown(row.label), markdown(row.backbone), f"**{mean}**" if row.is_top else mean, span(row.interval),
                 percent(row.sampler.half_width), rank_text(row), f"{row.n_episodes:,}", str(len(row.seeds)),
                 markdown(", ".join(told_of(row))),
-                *_joint_numbers(row, more),
+                *_several(row, more),
             ))  # fmt: skip
         parts.append(
             f"### {markdown(page.table.name)}\n\n{_pipes(head, 'llrrrrrrl' + 'r' * len(more), rows)}"
@@ -125,7 +123,7 @@ def as_latex(pages: Sequence[SettingPage]) -> str:
     """A booktabs table per setting; bold are the methods that none is better than."""
     parts = ["% needs \\usepackage{booktabs}\n"]
     for page in pages:
-        more = _joint_metrics(page)
+        more = _metrics(page)
         accuracy = page.entries[0].row.metric if more else "Accuracy"
         rows = []
         for entry in page.entries:
@@ -133,7 +131,7 @@ def as_latex(pages: Sequence[SettingPage]) -> str:
             mean = rf"\mathbf{{{mean}}}" if entry.row.is_top else mean
             value = f"${mean}$ [{ends}]" if entry.row.half_width is not None else f"${mean}$"
             rank = rank_text(entry.row).replace("–", "--")
-            six = _joint_numbers(entry.row, more)
+            six = _several(entry.row, more)
             rows.append((latex(entry.row.label), latex(entry.row.backbone), value, rank, *six))
         head = ("Method", "Backbone", rf"{accuracy} (\%)", "Rank", *more)
         parts.append(_booktabs(head, "llrr" + "r" * len(more), rows, page.table.name))
@@ -230,13 +228,12 @@ def csv_cell(value: Any) -> Any:
 
 def _record(page: SettingPage, entry: Entry) -> dict[str, Any]:
     row, by_class = entry.row, entry.by_class
-    six = row.joint.means if row.joint else {}
     said = {
-        **row_as_json(row), **six, "note": page.table.note, "image_size": row.spec.image_size, "queries_per_class": row.spec.n_query,
+        **row_as_json(row), **row.several, "note": page.table.note, "image_size": row.spec.image_size, "queries_per_class": row.spec.n_query,
         "class_low": by_class.low if by_class else None, "class_high": by_class.high if by_class else None,
         "worst_10": entry.worst.mean_worst_10,
     }  # fmt: skip
-    return {name: said[name] for name in (*FIELDS, *six)}
+    return {name: said[name] for name in (*FIELDS, *row.several)}
 
 
 def _variants(found: Variants) -> dict[str, Any]:
@@ -261,14 +258,14 @@ def _pairs(matrix: Matrix) -> dict[str, list[list[Any]]]:
     }
 
 
-def _joint_metrics(page: SettingPage) -> Sequence[str]:
-    """Names of the joint protocol's six numbers; none in an episodic setting."""
-    return METRICS if any(entry.row.joint for entry in page.entries) else ()
+def _metrics(page: SettingPage) -> Sequence[str]:
+    """Names of the numbers of a protocol that has several; none in an episodic setting."""
+    return next((tuple(entry.row.several) for entry in page.entries if entry.row.several), ())
 
 
-def _joint_numbers(row: Row, metrics: Sequence[str]) -> list[str]:
+def _several(row: Row, metrics: Sequence[str]) -> list[str]:
     """Their values in percent."""
-    return [percent(row.joint.means[name] if row.joint else None) for name in metrics]
+    return [percent(row.several.get(name)) for name in metrics]
 
 
 _LINE = ("method", "label", "apart", "backbone", "recipe", "image_size", "badges", "seeds")

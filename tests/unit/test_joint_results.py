@@ -13,7 +13,7 @@ from harness.benchmarks.experiments import JointClasses
 from harness.errors import StoreError
 from harness.evaluation.protocols import JOINT
 from harness.report import exports
-from harness.report.board import by_class, joint, pairs
+from harness.report.board import by_class, pairs
 from harness.report.board.rows import Row
 from harness.report.board.tables import Table, tables
 from harness.report.pages import setting_page
@@ -163,8 +163,8 @@ def test_exports_have_a_column_for_each_of_the_six(tmp_path: Path) -> None:
     page = setting_page.build(store, table)
     for form, sign in (("csv", ","), ("md", "|"), ("tex", "&")):
         text = exports.as_text([page], form)
-        head = next(line for line in text.splitlines() if all(name in line for name in joint.METRICS))
+        head = next(line for line in text.splitlines() if all(name in line for name in JOINT.metrics))
         assert head.count(sign) >= 6
     records: list[dict[str, Any]] = exports.records(page)
-    assert set(joint.METRICS) <= set(records[0])
+    assert set(JOINT.metrics) <= set(records[0])
     store.close()

@@ -49,7 +49,7 @@ class HardnessPart:
 
 def build(store: Store, table: Table) -> HardnessPart | None:
     """Read the hardness of a table's list; None where none was measured, or of too few episodes, or all are alike."""
-    if not table.ranked or table.ranked[0].joint is not None:
+    if not table.ranked or not table.ranked[0].protocol.is_episodic:
         return None
     digests = dict.fromkeys(
         row.spec.data_digest.get("novel", "") for row in table.ranked

@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 from harness.errors import RecordError, StoreError, visible
 from harness.evaluation.counting import GROUPS, TOPS
+from harness.evaluation.protocols import JOINT
 from harness.runs import EpisodeTable
 from harness.store import Store, StoredRun
 
 log = logging.getLogger("fsbench.report")
 FloatArray = npt.NDArray[np.float64]
-METRICS = tuple(f"top{k}/{group}" for group in GROUPS for k in TOPS)  # in the order of the published tables
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,6 @@ class JointNumbers:
     class_means: Mapping[str, float]
 
 
-def is_joint(run: StoredRun) -> bool:
-    """Whether a run was made by the joint protocol."""
-    return set(METRICS) <= set(run.metrics)
-
-
 def read(store: Store, runs: Sequence[StoredRun], metric: str) -> JointNumbers | None:
     """Read the numbers of a row; None where a run kept no predictions or its list is not stored.
 
@@ -57,11 +52,11 @@ def read(store: Store, runs: Sequence[StoredRun], metric: str) -> JointNumbers |
     if any(table is None for table in tables):
         return None
     found = [{name: values[:n] for name, values in table.items()} for table in tables if table]
-    totals = [{name: _example_mean(store, run, name, n) for name in METRICS} for run in runs]
+    totals = [{name: _example_mean(store, run, name, n) for name in JOINT.metrics} for run in runs]
     return JointNumbers(
         np.stack([table[metric] for table in found]),
-        {name: float(np.mean([total[name] for total in totals])) for name in METRICS},
-        {name: float(np.mean([table[name].mean() for table in found])) for name in METRICS},
+        {name: float(np.mean([total[name] for total in totals])) for name in JOINT.metrics},
+        {name: float(np.mean([table[name].mean() for table in found])) for name in JOINT.metrics},
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness import stats
-from harness.report.board.joint import is_joint
+from harness.evaluation.protocols import protocol_with
 from harness.report.board.rows import by_row, headline_metric, is_trained, row_name
 from harness.store import Store, StoredRun
 
@@ -28,7 +28,7 @@ def repeated(store: Store, runs: Sequence[StoredRun], known: Mapping[str, stats.
         lists.setdefault((run.spec.setting, run.spec.episode_digest), []).append(run)
     for members in lists.values():
         for group in by_row(members).values():
-            if len(group) > 1 and is_trained(group[0]) and not is_joint(group[0]):
+            if len(group) > 1 and is_trained(group[0]) and protocol_with(group[0].metrics).is_episodic:
                 yield known.get(row_name(group)) or _read(store, group)
 
 

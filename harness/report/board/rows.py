@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from harness import benchmarks, stats
 from harness.errors import FsbenchError
+from harness.evaluation.protocols import Protocol, protocol_with
 from harness.report.board import joint
 from harness.runs import RunSpec
 from harness.runs.findings import Family, config_text, family_of
@@ -20,7 +21,6 @@ from harness.store import Store, StoredRun
 Matrix = npt.NDArray[np.float64]
 Tried = Mapping[Family, Set[str]]
 UNTRAINED_BEFORE = {("pixels", "1")}  # runs stored before methods declared it lack the badge
-HEADLINES = ("top1", "top5/novel", "top1/novel")  # the metric that ranks a setting: the first a run has
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,17 @@ class Pooled:
     @property
     def unit(self) -> str:
         """What rows are paired over."""
-        return "episodes" if self.joint is None else "experiments"
+        return f"{self.protocol.item}s"
+
+    @property
+    def protocol(self) -> Protocol:
+        """How it was asked."""
+        return protocol_with(self.runs[0].metrics)
+
+    @property
+    def several(self) -> Mapping[str, float]:
+        """Means by metric, as fractions, of a protocol that has several numbers; empty otherwise."""
+        return self.joint.means if self.joint else {}
 
     @property
     def spec(self) -> RunSpec:
@@ -157,7 +167,7 @@ def row_as_json(row: Row) -> dict[str, Any]:
         "variant_of": row.variant_of, "same_as": row.same_as, "marks": list(row.marks), "episodes": row.n_episodes,
         "seeds": list(row.seeds), "badges": list(row.badges),
         **{f"{stage}_seconds": seconds for stage, seconds in row.seconds.items()}, "runs": [run.id for run in row.runs],
-        **({"metrics": dict(row.joint.means)} if row.joint else {}),
+        **({"metrics": dict(row.several)} if row.several else {}),
     }  # fmt: skip
 
 
@@ -187,7 +197,8 @@ def partial_badge(n_episodes: int, n_standard: int | None) -> set[str]:
 
 def headline_metric(run: StoredRun) -> str:
     """The metric that ranks a run."""
-    return next((name for name in HEADLINES if name in run.metrics), run.metrics[0])
+    headlines = protocol_with(run.metrics).headlines
+    return next((name for name in headlines if name in run.metrics), run.metrics[0])
 
 
 def by_row(runs: Sequence[StoredRun]) -> dict[str, list[StoredRun]]:
@@ -213,8 +224,8 @@ def pooled(store: Store, setting: str, runs: list[StoredRun], n_standard: int | 
     """
     spec, metric = runs[0].spec, headline_metric(runs[0])
     _, accuracy = store.accuracy_matrix([run.pk for run in runs], metric)
-    is_joint = joint.is_joint(runs[0])
-    numbers = joint.read(store, runs, metric) if is_joint else None
+    is_episodic = protocol_with(runs[0].metrics).is_episodic
+    numbers = None if is_episodic else joint.read(store, runs, metric)
     badges = {badge for run in runs for badge in run.badges}
     badges -= {"spot-checked"} if any(run.trust != "spot-checked" for run in runs) else set()
     badges |= _tuned(spec, tried)
@@ -229,7 +240,7 @@ def pooled(store: Store, setting: str, runs: list[StoredRun], n_standard: int | 
         metric=metric,
         runs=tuple(runs),
         accuracy=accuracy,
-        n_answers=int(store.counts(runs[0].pk, metric)[1][0]) if is_joint else spec.n_way * spec.n_query,
+        n_answers=spec.n_way * spec.n_query if is_episodic else int(store.counts(runs[0].pk, metric)[1][0]),
         badges=tuple(sorted(badges)),
         joint=numbers,
     )

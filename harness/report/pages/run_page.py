@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness import benchmarks
-from harness.report.board.joint import is_joint, kept_predictions
+from harness.evaluation.protocols import protocol_with
+from harness.report.board.joint import kept_predictions
 from harness.report.formats import flat, method_file
 from harness.report.pages.pictures import ClassPictures, of_episode
 from harness.runs import EpisodeTable
@@ -85,7 +86,7 @@ class RunPage:
     @property
     def unit(self) -> str:
         """What was evaluated one after the other."""
-        return "experiment" if is_joint(self.run) else "episode"
+        return protocol_with(self.run.metrics).item
 
 
 def build(
