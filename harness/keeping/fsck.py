@@ -36,7 +36,7 @@ from harness.system.secrets import without_credentials
 
 ANEW = "the next run that needs it makes it again"
 _RUN_ID = re.compile(r"[0-9a-f]{12}")
-_ASIDE = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)(?P<kind>\.new|\.old|)")
+_ASIDE = re.compile(r"\.(?P<name>.+)\.(?:[^/]*-)?(?P<pid>\d+)(?P<kind>\.new|\.old|)")
 _AGE_OF_LEFTOVERS = 24 * 3600.0  # seconds after which another machine's process is not waited for
 
 

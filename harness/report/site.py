@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -15,7 +13,7 @@ from typing import NamedTuple
 from harness import benchmarks
 from harness.errors import StoreError
 from harness.store import Store, StoredRun
-from harness.system.files import swap_folder
+from harness.system.files import replaced_folder
 
 MANIFEST = "report.json"
 _HARNESS = Path(__file__).resolve().parent.parent
@@ -59,21 +57,16 @@ def replaced(target: Path, digest: str) -> Iterator[Path]:
         StoreError: when ``target`` holds anything but a report, or cannot be written; it then stays as it was.
     """
     target = target.resolve()
-    aside = target.with_name(f".{target.name}.{os.getpid()}.new")
     try:
         _refuse_foreign(target)
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        yield aside
-        _write_manifest(aside, digest)
-        swap_folder(aside, target)
+        with replaced_folder(target) as aside:
+            yield aside
+            _write_manifest(aside, digest)
     except OSError as error:
         raise StoreError(
             f"The report could not be written to {target}: {error.strerror or error}. What was there stays. "
             "Choose another folder with --out."
         ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _sources() -> list[Path]:

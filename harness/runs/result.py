@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from harness.runs.schema import FORMAT as FORMAT
 from harness.runs.schema import HEADER, LARGEST_JSON
 from harness.runs.spec import RunSpec
 from harness.system.arrays import read_npz
-from harness.system.files import swap_folder
+from harness.system.files import replaced_folder
 from harness.system.records import load_json
 from harness.system.secrets import all_without_credentials, without_credentials
 from harness.system.text import all_visible
@@ -140,17 +139,13 @@ class RunResult:
             StoreError: when the disk is full or not writable; nothing half-written stays visible.
         """
         folder = runs / self.spec.id
-        aside = runs / f".{self.spec.id}.{os.getpid()}.new"
         try:
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
-            (aside / "run.json").write_text(json.dumps(self._header(), indent=1, sort_keys=True))
-            np.savez_compressed(aside / "result.npz", **self._arrays())
-            if log_file and log_file.exists():
-                shutil.copy2(log_file, aside / "log.txt")
-            swap_folder(aside, folder)
+            with replaced_folder(folder) as aside:
+                (aside / "run.json").write_text(json.dumps(self._header(), indent=1, sort_keys=True))
+                np.savez_compressed(aside / "result.npz", **self._arrays())
+                if log_file and log_file.exists():
+                    shutil.copy2(log_file, aside / "log.txt")
         except OSError as error:
-            shutil.rmtree(aside, ignore_errors=True)
             raise StoreError(
                 f"The result of run {self.spec.id} could not be written to {runs}: {error.strerror or error}. "
                 "Free some space or choose another place with --home, then type the same command again."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,9 @@ def aside(path: Path, *, is_durable: bool = True) -> Iterator[Path]:
         is_durable: whether it has to survive a power cut; what is written every second need not.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    if not path.exists():
+        _remove_left(path, "")
+    temporary = _beside(path, "")
     try:
         yield temporary
         if is_durable:
@@ -54,6 +57,50 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def replaced_folder(target: Path) -> Iterator[Path]:
+    """Give an empty folder to write to; it becomes ``target`` when the block ends well, and vanishes otherwise.
+
+    What killed processes of this host left beside it is removed first.
+
+    Raises:
+        OSError: with what was there in its place.
+    """
+    _remove_left(target, ".new")
+    folder = _beside(target, ".new")
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        yield folder
+        swap_folder(folder, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _beside(path: Path, end: str) -> Path:
+    """Where this process writes what becomes ``path``, or puts what it was."""
+    return path.with_name(f".{path.name}.{platform.node() or 'localhost'}-{os.getpid()}{end}")
+
+
+def _remove_left(path: Path, end: str) -> None:
+    """Remove what killed processes of this host wrote aside for a path."""
+    start = f".{path.name}.{platform.node() or 'localhost'}-"
+    for left in path.parent.iterdir() if path.parent.is_dir() else ():
+        pid = left.name[len(start) : len(left.name) - len(end)]
+        if left.name.startswith(start) and left.name.endswith(end) and pid.isdigit() and not _is_alive(pid):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
+
+
 def swap_folder(new: Path, target: Path) -> None:
     """Put a finished folder in the place of another one beside it.
 
@@ -67,7 +114,7 @@ def swap_folder(new: Path, target: Path) -> None:
         for name in names:
             sync(Path(folder, name))
         sync(Path(folder))
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    old = _beside(target, ".old")
     if target.exists():
         target.rename(old)
     try:

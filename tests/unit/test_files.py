@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -102,3 +103,18 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
         temporary.write_text("half")
         raise OSError("full")
     assert (tmp_path / "f").read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_what_a_killed_writer_left_is_removed_when_its_file_is_written_again(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    host = platform.node()
+    (tmp_path / f".f.{host}-{dead.pid}").write_text("half")
+    (tmp_path / f".f.{host}-{os.getppid()}").write_text("somebody is at it")
+    (tmp_path / f".f.elsewhere-{dead.pid}").write_text("of another host")
+    (tmp_path / f".set.{host}-{dead.pid}.new").mkdir()
+    files.save_text(tmp_path / "f", "whole")
+    with files.replaced_folder(tmp_path / "set") as folder:
+        (folder / "file").write_text("x")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"f", "set", f".f.{host}-{os.getppid()}", f".f.elsewhere-{dead.pid}"}
