@@ -1,1 +1,1 @@
-fsbench.counts({"drawn":49,"episodes":49,"unit":"classes","rows":[{"name":"nearest-mean, conv4","steps":1600,"counts":"ٝӽٽؽ؝ٝؽ׽֝ҝ׽՝םםֽս׽ٽԽٽ՝ٽ؝ؽѽֽؽם՝ٝٽ֝ٽٝםٝ׽ٝ՝ٽ֝ؽٽٽֽ׽սֽٽ"},{"name":"pixels, none","steps":1600,"counts":"ŝÝƽ]½}½ĝŝ½Ý}ýýƽŽ}=]½½ý½ŝ=ĝÝ]½ý½}}}Ž½]ýǽ½}½Ɲýŝ"}],"detectable":[[413],[]]});
+fsbench.counts({"drawn":5,"episodes":5,"unit":"experiments","rows":[{"name":"nearest-mean, conv4","steps":490,"counts":"ǽǽǺǾǽ"},{"name":"pixels, none","steps":490,"counts":"fhrvo"}],"bound":[[8327],[]],"words":[["better"],[]]});

@@ -1,1 +1,1 @@
-fsbench.counts({"drawn":49,"episodes":49,"unit":"classes","rows":[{"name":"nearest-mean, conv4","steps":1600,"counts":"ٽ؝ٽٽٽٽٽٽٝؽٽٽٝםٽٝٽٽ׽ٽٽٽٝٽؽٽٽٝٽٽٽٽٽٽٽٽٽٽٝٽٽٽٽٽٽٽٽٽٽ"},{"name":"pixels, none","steps":1600,"counts":"ϽнؽӝѝԝϽҝҽ֝ҽϝϽԽϝԝҝԽʽ˽ϝٽ̽Н̽ԝ̝ϝ՝՝ԝԝԽΝНֽ՝ѝ˽ͽӝٝ͝НнϽНҝս"}],"detectable":[[575],[]]});
+fsbench.counts({"drawn":5,"episodes":5,"unit":"experiments","rows":[{"name":"nearest-mean, conv4","steps":490,"counts":"ȤȠȤȤȡ"},{"name":"pixels, none","steps":490,"counts":"ƑƄƁƔƋ"}],"bound":[[3257],[]],"words":[["better"],[]]});

@@ -266,11 +266,11 @@ function showPair(panel, i, j, cell) {
   const [effect, p] = [cell.firstChild.textContent, cell.lastChild.textContent];
   const wins = difference.filter((d) => d > 1e-9).length;
   const losses = difference.filter((d) => d < -1e-9).length;
-  const detectable = (counts.detectable[i][j - i - 1] / 100).toFixed(2);
+  const bound = (counts.bound[i][j - i - 1] / 100).toFixed(1);
   const some = counts.drawn < counts.episodes ? `the first ${counts.drawn} of ${counts.episodes} ${counts.unit}` : `all ${counts.drawn} ${counts.unit}`;
   panel.replaceChildren(
     element("h3", {}, `${names[0]} minus ${names[1]}`),
-    element("p", {}, `${effect} points, ${p} (Holm). A true difference of ${detectable} points would be found with 80% power. ` +
+    element("p", {}, `${effect} points, ${p} among all pairs: ${counts.words[i][j - i - 1]}. The difference is surely below ${bound} points. ` +
       `Of ${some}: ${wins} won, ${losses} lost, ${difference.length - wins - losses} equal.`),
     element("div", {}, scatter(a, b, names), histogram(difference, 1 / Math.max(counts.rows[i].steps, counts.rows[j].steps))),
   );
