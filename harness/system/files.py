@@ -8,9 +8,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @contextmanager
@@ -38,6 +39,8 @@ def aside(path: Path, *, is_durable: bool = True) -> Iterator[Path]:
 
 def save_array(path: Path, array: np.ndarray[Any, Any]) -> None:
     """Write a .npy file that is either the old one or the new one."""
+    import numpy as np  # the words of the command line load none
+
     with aside(path) as temporary, temporary.open("wb") as file:
         np.save(file, array)
 

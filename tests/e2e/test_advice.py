@@ -49,6 +49,7 @@ class Somewhere:
 
     def __init__(self, folder: Path, data: Path) -> None:
         self.folder, self.data = folder, data
+        self.deleted = ""
         self.prompt = Prompt(folder, data)
         self.places = Places(folder, data, folder / "cache", str(folder / "results.db"))
 
@@ -347,6 +348,24 @@ def written_method(at: Somewhere) -> str:
     return at.type("new-method", "my-own", code=0)
 
 
+def deleted_run(at: Somewhere) -> str:
+    at.deleted = at.run_id()
+    return at.type("runs", "delete", at.deleted, "--because", "a test", code=0)
+
+
+def lines_with(word: str, text: str) -> str:
+    """Of many, those about one thing."""
+    return "\n".join(line for line in text.splitlines() if word in line)
+
+
+def edited_counts(at: Somewhere) -> str:
+    run_id = at.run_id()
+    with sqlite3.connect(at.places.db) as db:
+        db.execute("UPDATE result SET n_correct = n_query")
+    db.close()
+    return run_id
+
+
 SHORT = "-m pixels -b glyphs-5w1s --episodes 20"
 BRIEF = "--episodes 20 --set epochs=1 --set episodes_per_epoch=2 --set train_way=5"  # in place of a whole training
 BIRDS = {"PATH": "{at}/pictures/birds"}
@@ -417,16 +436,34 @@ ADVICE = [
     Advice([("store/migrations.py", "fsbench run --method protonet --bench glyphs-5w1s")],
            typed("leaderboard", code=3), {"--bench": f"{BRIEF} --bench"}),
     Advice([("system/process.py", "fsbench doctor")], no_gpu),
+    Advice([("cli/keeping.py", "fsbench runs restore {' '.join(dict.fromkeys(ids))}")], deleted_run),
+    Advice([("store/reading.py", "fsbench runs restore {entry.run_id}")],
+           lambda at: deleted_run(at) and at.type("show", at.deleted, code=2)),
+    Advice([("cli/run.py", "fsbench runs restore {run_id}")], lambda at: deleted_run(at) and at.type(*PIXELS)),
+    Advice([("keeping/rows.py", "fsbench runs delete {run.id}"), ("keeping/rows.py", "fsbench score")],
+           lambda at: at.type("runs", "rename", at.run_id(), "other", code=2), {"fsbench score": "fsbench score --help"}),
+    Advice([("store/tombstones.py", "fsbench runs --deleted")], lambda at: at.type("runs", "restore", at.run_id(), code=2)),
+    Advice([("cli/doctor.py", "fsbench fsck")], lambda at: edited_counts(at) and lines_with("fsck", at.type("doctor")), codes=(0, 3)),
+    Advice([("cli/keeping.py", "fsbench fsck --repair")], lambda at: edited_counts(at) and at.type("fsck", code=3), codes=(0, 3)),
 ]  # fmt: skip
 ELSEWHERE = {  # the state needs what this file does not have: where it is typed instead
     (
         "jobs/executors.py",
         RESUME,
     ): "tests/slurm/test_slurm.py::test_what_a_limit_refused_is_not_submitted_until_resume",
+    (
+        "evaluation/features.py",
+        "fsbench fsck --repair",
+    ): "tests/e2e/test_rot.py::test_a_zeroed_table_gives_no_number_and_is_made_again",
 }
 EXPLAINED = {  # help and files, not messages: they say what a command is for
     ("benchmarks/lock.py", "fsbench episodes --check"),
     ("benchmarks/own.py", "fsbench import-folder"),
+    ("cli/keeping.py", "fsbench runs --deleted"),
+    ("cli/keeping.py", "fsbench score"),
+    ("cli/keeping.py", "fsbench runs delete"),
+    ("keeping/fsck.py", "fsbench run with the words that the run was made with"),
+    ("keeping/fsck.py", "fsbench run with the words that its runs were made with"),
     ("cli/sharing.py", "fsbench recheck"),
     ("cli/sharing.py", "fsbench export"),
 }

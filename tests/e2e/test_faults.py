@@ -62,7 +62,7 @@ def test_a_killed_collector_loses_and_doubles_nothing(tmp_path: Path, data: Path
     place, reference = _places(tmp_path / "a", data), _places(tmp_path / "b", data)
     for seed in range(6):
         for where in (place, reference):
-            result("protonet", seed=seed, n_episodes=2000).save(where.runs)
+            result("protonet", "theirs-5w1s", seed=seed, n_episodes=2000).save(where.runs)
     with Store.open(reference.db, create=True) as store:
         dispatch.collect(reference, store)
         expected = store.content_digest()

@@ -11,6 +11,7 @@ import torch
 
 from harness.errors import ConfigError
 from harness.jobs import worker
+from harness.method import registry
 from harness.runs import RunResult, planning
 from harness.runs.request import Request
 from harness.system.folders import Places
@@ -40,6 +41,7 @@ def run(
     places = Places(home, data, home / "cache", "")
     options = Request({"what": what} if what else {}, n_episodes=20, world_size=world_size)
     (spec,) = planning.plan([method or f"{mine}:Mine"], ["glyphs-5w1s"], [0], options, data)
+    registry.vouch(spec.method, places.cache)  # as whoever types the command does
     (result,) = worker.carry_out([spec], places, "cpu", Silent())
     return result, Fit(places.cache, spec.fit_key)
 

@@ -94,7 +94,7 @@ def test_a_database_is_not_merged_into_itself(lab: Callable[[str], Lab]) -> None
     ours = lab("ours")
     with pytest.raises(ConfigError, match="would be merged into"):
         sharing.merged(ours.store, [str(ours.places.home / "." / "results.db")])
-    with pytest.raises(StoreError, match="no results yet"):
+    with pytest.raises(ConfigError, match="There is no database"):
         sharing.merged(ours.store, [str(ours.places.home / "absent.db")])
 
 
