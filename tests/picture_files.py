@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from harness.images.pipelines import Pixels
+from harness.images.stores import ImageStore
+
 MODES = ("RGB", "L", "CMYK")
 
 
@@ -53,3 +56,9 @@ def unpack(root: Path, members: dict[str, bytes]) -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
     return root
+
+
+def class_images(store: ImageStore, label: int) -> Pixels:
+    """(count, H, W, C) uint8: every image of one class."""
+    first = int(store.starts[label])
+    return store.images(range(first, first + int(store.counts[label])))

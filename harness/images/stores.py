@@ -291,10 +291,6 @@ class ImageStore:
         pixels = np.asarray(self.prepared.map("stored", edge, progress))
         return WholePictures(replace(self, pixels=pixels), extents)
 
-    def class_images(self, label: int) -> Pixels:
-        """(count, H, W, C) uint8: every image of one class."""
-        return self.images(np.arange(self.starts[label], self.starts[label] + self.counts[label]))
-
 
 class WholePictures(NamedTuple):
     """Uncropped images, and the proportions they had before they were squashed.

@@ -93,10 +93,6 @@ class Store:
         with write_transaction(self.engine) as connection:
             return Counter(ingest_result(connection, result, utc_now()) for result in results)
 
-    def ingest_folder(self, folder: Path) -> Outcome:
-        """Store the result of a run folder; see ``ingest``."""
-        return self.ingest(RunResult.load(folder))
-
     def merge(self, other: Store, origin: str = "") -> Counter[Outcome]:
         """Store everything of another database as self-reported; commutative, associative and idempotent.
 
@@ -288,10 +284,6 @@ class Store:
         """
         with read_transaction(self.engine) as connection:
             return read_list(connection, digest)
-
-    def episode_classes(self, digest: str) -> npt.NDArray[np.int32]:
-        """Class of each label, (E, W), index into ``class_names``."""
-        return self.episode_list(digest).classes
 
     def class_names(self, digest: str) -> tuple[str, ...]:
         """Names of the novel classes of a list."""

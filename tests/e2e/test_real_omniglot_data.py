@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from picture_files import class_images
 
 from harness.errors import DataError
 from harness.images.inputs import to_float
@@ -68,7 +69,7 @@ def test_snell_pixels_are_those_of_the_official_code(
         drawing = int(file[5:7]) - 1  # IIII_DD.png: every drawer is there, in order
         store = small.select([f"{alphabet}/{character}"], "snell", 28, rotations=True)
         for turn in range(4):
-            seen = to_float(torch.from_numpy(store.class_images(turn)[drawing : drawing + 1]), "snell")
+            seen = to_float(torch.from_numpy(class_images(store, turn)[drawing : drawing + 1]), "snell")
             np.testing.assert_array_equal(seen[0, 0].numpy(), four[turn])
 
 

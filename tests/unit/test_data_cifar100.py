@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from picture_files import encoded, zip_of
+from picture_files import class_images, encoded, zip_of
 from python2_pickles import python2
 
 from harness import benchmarks
@@ -92,7 +92,7 @@ def test_both_files_are_merged_train_first(tgz: Path, tmp_path: Path) -> None:
     assert found.groups[found.class_names.index("apple")] == "fruit_and_vegetables"
     store = found.select(["train", "apple"], "stored", 32)
     for c, label in enumerate((90, 0)):
-        pixels = store.class_images(c)
+        pixels = class_images(store, c)
         assert {p.tobytes() for p in pixels[:2]} == {image(label, i).tobytes() for i in range(2)}
         np.testing.assert_array_equal(pixels[2], image(label, 2))
     assert found.manifest.population == "cifar-100-python"
@@ -123,7 +123,7 @@ def test_pickles_of_a_split_give_some_classes_and_say_so(tmp_path: Path) -> None
     found = prepare("cifar100", [root], tmp_path / "data")[0].dataset
     assert len(found.class_names) == 100
     assert found.manifest.population == "FC100_test+FC100_train+FC100_val"
-    np.testing.assert_array_equal(found.select(["baby"], "stored", 32).class_images(0)[1], image(2, 1))
+    np.testing.assert_array_equal(class_images(found.select(["baby"], "stored", 32), 0)[1], image(2, 1))
 
 
 def test_renamed_pickles_are_known_by_their_folder(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_tadams_arrays_are_fc100s(tmp_path: Path) -> None:
     found = prepare("cifar100", [tmp_path], tmp_path / "data")[0].dataset
     assert len(found.class_names) == 100
     assert found.manifest.population == "few-shot-test+few-shot-train+few-shot-val"
-    pixels = found.select(["baby"], "stored", 32).class_images(0)
+    pixels = class_images(found.select(["baby"], "stored", 32), 0)
     assert {p.tobytes() for p in pixels} == {image(2, i).tobytes() for i in range(3)}
     np.savez(tmp_path / "few-shot-val.npz", features=np.zeros((2, 84, 84, 3), np.uint8), targets=[0, 1])
     with pytest.raises(DataError, match=r"\(N, 32, 32, 3\) uint8 was expected"):  # mini-ImageNet's, same name
@@ -181,7 +181,7 @@ def test_pictures_in_folders_by_class_are_read(tmp_path: Path, layout: str, kind
     assert found.manifest.population == "100 classes in folders"
     store = found.select(["train", "apple"], "stored", 32)
     expected = [[image(label, i) for i in range(3)] for label in (90, 0)]
-    np.testing.assert_array_equal([store.class_images(c) for c in (0, 1)], expected)
+    np.testing.assert_array_equal([class_images(store, c) for c in (0, 1)], expected)
 
 
 def test_pictures_in_folders_that_are_not_whole_are_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from picture_files import class_images
 from sklearn.datasets import load_digits
 
 from harness.errors import DataError
@@ -42,7 +43,7 @@ def test_digits_are_made_on_first_use_and_once(tmp_path: Path) -> None:
     before = (digits.folder / "manifest.json").stat().st_mtime_ns
     assert (ensure("digits", tmp_path).folder / "manifest.json").stat().st_mtime_ns == before
     zeros = upsample_digits(load_digits().images[load_digits().target == 0].astype(np.uint8))
-    np.testing.assert_array_equal(digits.select(["digit0"], "stored", 28).class_images(0)[..., 0], zeros)
+    np.testing.assert_array_equal(class_images(digits.select(["digit0"], "stored", 28), 0)[..., 0], zeros)
 
 
 def test_a_changed_generator_makes_the_set_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,7 +142,7 @@ def test_class_counts_equal_those_of_the_statistics_package(
     run = row.row.runs[0]
     truth = np.repeat(np.arange(5), 15)
     found = stats.class_accuracy(
-        store.predictions(run.pk), truth, store.episode_classes(page.table.list_digest)
+        store.predictions(run.pk), truth, store.episode_list(page.table.list_digest).classes
     )
     assert row.classes is not None
     assert row.classes.n_correct[found.class_id].tolist() == found.n_correct.tolist()

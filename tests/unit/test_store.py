@@ -65,7 +65,7 @@ def test_a_known_run_leaves_the_file_as_it_is(path: Path) -> None:
 
 def test_a_run_folder_is_stored(store: Store, tmp_path: Path) -> None:
     folder = run_of().save(tmp_path / "runs")
-    assert store.ingest_folder(folder) == "new"
+    assert store.ingest(RunResult.load(folder)) == "new"
     assert store.has(run_of().spec.id)
 
 
@@ -204,7 +204,7 @@ def test_a_list_is_stored_once_and_grows_to_the_longest_prefix(store: Store) -> 
     assert n_rows(store)["episode_class"] == 9 * N_WAY
     for part in ("classes", "support", "query"):
         np.testing.assert_array_equal(getattr(stored, part), getattr(expected, part), strict=True)
-    np.testing.assert_array_equal(store.episode_classes(digest), expected.classes)
+    np.testing.assert_array_equal(store.episode_list(digest).classes, expected.classes)
     assert store.class_names(digest) == CLASS_NAMES
     short = store.run(spec_of(0, 5).id)
     assert_same_result(store.result(short.pk), run_of(0, 5))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -43,13 +42,6 @@ def mini_images() -> dict[str, tuple[MiniImage, ...]]:
         wnid: tuple(map(MiniImage, _bits(int(rank, 16)), accumulate(map(int, card["number"][wnid].split()))))
         for wnid, rank in card["rank"].items()
     }
-
-
-def mini_csv(classes: Mapping[str, int]) -> str:
-    """The csv file of Ravi and Larochelle for the classes of one role, byte for byte."""
-    images = mini_images()
-    rows = [f"{wnid}{image.rank:08d}.jpg,{wnid}\n" for wnid in classes for image in images[wnid]]
-    return "".join(["filename,label\n", *rows])
 
 
 def _bits(mask: int) -> list[int]:
