@@ -118,7 +118,7 @@ class FitSpec:
     required: Mapping[str, FitSpec] = part(
         factory=dict,
         label="on",
-        told=lambda fits: ", ".join(fit.fit_key for fit in fits.values()) or "nothing",
+        told=lambda fits: ", ".join(_short(fit.row_key) for fit in fits.values()) or "nothing",
         later=True,
     )
     n_way: int = part(0)
@@ -138,6 +138,11 @@ class FitSpec:
         return _digest(
             {**identity, "benchmark": ""}, 12
         )  # the images say which data it is, under whatever name
+
+    @property
+    def row_key(self) -> str:
+        """Digest of what makes a row of a table: all of the identity, and of what it is built on, but seeds, prefixes and settings."""
+        return _digest(_between_rows(self))
 
     def values(self) -> dict[str, Any]:
         """Hyper-parameters by name, without their origins."""
@@ -218,11 +223,6 @@ class RunSpec(FitSpec):
         return self.fit.fit_key
 
     @property
-    def row_key(self) -> str:
-        """Digest of what makes a row of a table: everything in the identity but what seeds, prefixes and settings are."""
-        return _digest(self._between_rows())
-
-    @property
     def label(self) -> str:
         """Method and whatever sets its row apart from the default."""
         told = ", ".join(filter(None, (self.changed, self.recipe if self.recipe != "clean" else "")))
@@ -243,14 +243,7 @@ class RunSpec(FitSpec):
         Args:
             usual_size, usual_pipeline: of the benchmark; None when it no longer exists.
         """
-        found = self._between_rows()
-        for from_the_benchmark in ("data_digest", "channels"):
-            del found[from_the_benchmark]
-        found["config"] = {k: v.value for k, v in sorted(self.config.items()) if v.origin == "--set"}
-        found["cut_from"] = bool(self.cut_from)
-        found["image_size"] = None if self.image_size == usual_size else self.image_size
-        found["pipeline"] = None if self.pipeline == usual_pipeline else self.pipeline
-        return _digest(found)
+        return _digest(_between_lines(self, usual_size, usual_pipeline))
 
     def particulars(self) -> dict[str, str]:
         """What may tell it from a row of the same label: name of a value → the value in words."""
@@ -259,14 +252,6 @@ class RunSpec(FitSpec):
             if field.metadata["label"]:
                 found[field.metadata["label"]] = field.metadata["told"](getattr(self, name))
         return {**found, **{name: str(entry.value) for name, entry in self.config.items()}}
-
-    def _between_rows(self) -> dict[str, Any]:
-        identity = _identity(self)
-        return {
-            name: identity.get(name)
-            for name, field in _RUN_FIELDS.items()
-            if field.metadata["between"] == "rows"
-        }
 
 
 _FIT_FIELDS = {field.name: field for field in dataclasses.fields(FitSpec)}
@@ -292,6 +277,32 @@ def _identity(spec: FitSpec) -> dict[str, Any]:
     else:
         identity.pop("required", None)
     return identity
+
+
+def _between_rows(spec: FitSpec) -> dict[str, Any]:
+    identity = _identity(spec)
+    found = {
+        name: identity.get(name)
+        for name, field in _fields(spec).items()
+        if field.metadata["between"] == "rows"
+    }
+    return {**found, "required": {need: _between_rows(fit) for need, fit in spec.required.items()}}
+
+
+def _between_lines(spec: FitSpec, usual_size: int | None, usual_pipeline: str | None) -> dict[str, Any]:
+    found = _between_rows(spec)
+    for from_the_benchmark in ("data_digest", "channels"):
+        del found[from_the_benchmark]
+    return {
+        **found,
+        "config": {k: v.value for k, v in sorted(spec.config.items()) if v.origin == "--set"},
+        "cut_from": bool(spec.cut_from),
+        "image_size": None if spec.image_size == usual_size else spec.image_size,
+        "pipeline": None if spec.pipeline == usual_pipeline else spec.pipeline,
+        "required": {
+            need: _between_lines(fit, usual_size, usual_pipeline) for need, fit in spec.required.items()
+        },
+    }
 
 
 def _digest(identity: Mapping[str, Any], length: int | None = None) -> str:

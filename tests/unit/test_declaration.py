@@ -114,6 +114,23 @@ def test_seeds_share_a_row_and_of_two_prefixes_the_longer_counts(two_rows: Store
     assert row.seeds in ((0, 1), (0,)) and row.n_episodes == 300
 
 
+def test_what_runs_are_built_on_parts_their_rows_by_all_but_its_seed_and_lines_by_all_but_its_benchmark() -> (
+    None
+):
+    def built_on(seed: int = 0, **change: Any) -> RunSpec:
+        return replace(SPEC, seed=seed, required={"pre": replace(SPEC.fit, seed=seed, **change)})
+
+    one, other = built_on(0), built_on(1)
+    assert one.id != other.id and one.fit_key != other.fit_key and one.row_key == other.row_key
+    assert one.particulars() == other.particulars()
+    changed = built_on(config={**SPEC.fit.config, "epochs": ConfigValue(13, "--set")})
+    assert len({SPEC.row_key, one.row_key, changed.row_key}) == 3
+    assert one.particulars()["on"] != changed.particulars()["on"]
+    elsewhere = built_on(data_digest={**SPEC.fit.data_digest, "base": "c" * 64})
+    assert elsewhere.row_key != one.row_key and elsewhere.line_key(None, None) == one.line_key(None, None)
+    assert changed.line_key(None, None) != one.line_key(None, None)
+
+
 def parsed(line: str) -> tuple[dict[str, Any], Request]:
     """What the command line makes of a printed command: the words of its own, and the request."""
     program, name, *words = shlex.split(line)
