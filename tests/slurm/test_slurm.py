@@ -216,3 +216,43 @@ def _scontrol(node: str, *changes: str) -> None:
 
 def _run_logs(home: Home) -> str:
     return "".join(p.read_text() for p in home.folder.glob("runs/[0-9a-f]*/log.txt"))
+
+
+HEAD = '''
+from dataclasses import dataclass
+import torch
+from harness.api import needs
+class Head(torch.nn.Module):
+    name, version, uses_backbone = "head", "1", False
+    @dataclass(frozen=True)
+    class Config:
+        """None."""
+    def __init__(self, config, backbone):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(784, 4))
+    @staticmethod
+    def requires(config):
+        return [needs("./slow.py", epochs=2)]
+    def fit_base(self, base, ctx):
+        self.weight.data = ctx.require("./slow.py", epochs=2).weight.data.clone()
+    def adapt(self, support):
+        return support.by_class().flatten(2).mean(1) @ self.weight
+    def predict(self, state, query):
+        return -torch.cdist(query.flatten(1) @ self.weight, state)
+'''
+
+
+def test_fits_that_runs_are_built_on_are_jobs_of_their_own_that_end_before(
+    home: Home, reference: Home
+) -> None:
+    words = ["run", "-m", "./head.py", *BENCH, "--seeds", "0-1"]
+    for place in (home, reference):
+        (place.folder / "head.py").write_text(HEAD)
+    reference.run(*words)
+    home.run(*words, *SLURM)
+    assert home.counts() == reference.counts()
+    found = home.status()
+    assert [(row["run"].split()[0], row["state"]) for row in found[:2]] == [("fit", "done")] * 2
+    assert all(row["state"] == "collected" for row in found[2:]) and len(found) == 4
+    states = {path.stem: path.stat().st_mtime_ns for path in home.batch.glob("*.state")}
+    assert max(states[n] for n in ("0", "1")) <= min(states[n] for n in ("2", "3"))
