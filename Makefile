@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 DEMO := FSBENCH_HOME=$(SCRATCH)/demo FSBENCH_DATA=$(SCRATCH)/demo/data FSBENCH_CACHE=$(SCRATCH)/demo/cache
 
-.PHONY: demo test check perf calibration rehearsal results lock clean
+.PHONY: demo test nightly check perf calibration rehearsal results lock clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -20,6 +20,9 @@ demo: $(INSTALLED)  ## the main job for two methods on the embedded benchmark, a
 
 test: $(INSTALLED)  ## all tests; what needs a browser, a cluster, a server or real images says so and skips
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+nightly: $(INSTALLED)  ## the tests that are slow and rarely break
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m nightly
 
 check: $(INSTALLED)  ## format, lint, types, spelling, layers
 	$(BIN)/ruff format --check .
