@@ -50,7 +50,7 @@ class DeepEmd(nn.Module):
         "sfc_update_step": 5,
     }
     DEFAULTS: ClassVar[Table] = defaults(
-        {"epochs": 6, "episodes_per_epoch": 25, "decay_every": 2, "train_query": 5}
+        {"epochs": 6, "episodes_per_epoch": 25, "validate_every": 3, "train_query": 5}
     )
     RECIPES: ClassVar[dict[str, Table]] = AS_PUBLISHED
 
@@ -66,13 +66,13 @@ class DeepEmd(nn.Module):
 
     @staticmethod
     def requires(config: DeepEmdConfig) -> list[Any]:
-        """The first stage."""
-        return [needs(_FIRST_STAGE)]
+        """The first stage, at the same size of pictures."""
+        return [needs(_FIRST_STAGE, image_size=config.image_size)]
 
     def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
         """Train on 1-shot episodes of base classes, from the weights of the first stage."""
         c = self.config
-        self.backbone.load_state_dict(ctx.require(_FIRST_STAGE).backbone.state_dict())
+        self.backbone.load_state_dict(ctx.require(_FIRST_STAGE, image_size=c.image_size).backbone.state_dict())
         optimiser = torch.optim.SGD(
             self.parameters(),
             lr=c.lr,

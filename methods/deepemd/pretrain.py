@@ -43,8 +43,8 @@ class DeepEmdPretrain(nn.Module):
     official_extras: ClassVar[tuple[str, ...]] = ("fc.",)  # the classifier of base classes
     CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 3, "batch_size": 32, "validate_every": 3}
     DEFAULTS: ClassVar[Table] = defaults(
-        {"epochs": 10, "batch_size": 64, "decay_every": 4, "validate_every": 2},
-        cifar10=20, omniglot_small=4, omniglot_lake=4,
+        {"epochs": 9, "batch_size": 64, "validate_every": 3},
+        cifar10=12, omniglot_small=3, omniglot_lake=3,
     )  # fmt: skip
 
     def __init__(self, config: PretrainConfig, backbone: Backbone) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -105,23 +106,30 @@ class DeepEmdConfig(Schedule):
         }
 
 
-_ENLARGED: dict[str, Any] = {"image_size": 84}
 _QUICK = ("glyphs", "glyphs-digits", "omniglot-small", "omniglot-lake", "cifar10")
+_QUICK_PIXELS = 48  # the least of which four poolings leave a map of nine nodes
 _32_PIXELS = ("cifarfs", "fc100")
 _PUBLISHED = ("mini", "tiered", "cub-feat", "cub-feat+bbox", *_32_PIXELS)
 
 
 def defaults(quick: dict[str, Any], **epochs: int) -> Table:
-    """DEFAULTS of one stage: 84 pixels where pictures are stored smaller, and short trainings of conv4.
+    """DEFAULTS of one stage: enlarged pictures where they are stored smaller, and short trainings of conv4.
+
+    The step size of a short training falls twice.
 
     Args:
-        quick: what the small benchmarks have.
+        quick: what the small benchmarks have, ``epochs`` among it.
         epochs: how many some of them have, by name with _ for -.
     """
-    table: Table = {name: {**_ENLARGED} for name in _32_PIXELS}
+    table: Table = {name: {"image_size": 84} for name in _32_PIXELS}
     for name in _QUICK:
-        table[name] = {**_ENLARGED, **quick}
-        table[name]["epochs"] = epochs.get(name.replace("-", "_"), quick["epochs"])
+        n_epochs = epochs.get(name.replace("-", "_"), quick["epochs"])
+        table[name] = {
+            "image_size": _QUICK_PIXELS,
+            **quick,
+            "epochs": n_epochs,
+            "decay_every": math.ceil(n_epochs / 3),
+        }
     return table
 
 

@@ -187,7 +187,7 @@ class FirstStage:
         self.method = DeepEmdPretrain(DeepEmdPretrain.Config(), build("conv4", SIDE, 1)).requires_grad_(False)
 
     def fitted(self, need: Need) -> Any:
-        assert need == Need("deepemd-pretrain")
+        assert need == Need("deepemd-pretrain", {"image_size": None})
         return self.method
 
     def features(self, fitted: Any, role: Any) -> Any:
@@ -262,11 +262,19 @@ def test_fits_are_shared(tmp_path: Path) -> None:
     first = planned("deepemd-pretrain")
     assert planned("deepemd-pretrain", classifier="mean").fit_key == first.fit_key
     kinds = [planned("deepemd", variant=v, num_patch="3") for v in ("fcn", "grid", "sampling")]
-    assert {spec.required["deepemd-pretrain"].fit_key for spec in kinds} == {first.fit_key}
+    assert {fit.fit_key for spec in kinds for fit in spec.required.values()} == {first.fit_key}
     assert len({spec.fit_key for spec in kinds}) == 3
     more = planned("deepemd", variant="sampling", num_patch="3", test_num_patch="25", sfc_lr="0.1")
     assert more.fit_key == kinds[2].fit_key and more.id != kinds[2].id
-    assert first.image_size == kinds[0].image_size == 84
+    assert first.image_size == kinds[0].image_size == 48
+
+
+def test_both_stages_see_pictures_of_the_same_size(tmp_path: Path) -> None:
+    for text in ("64", "none"):
+        given = Request(overrides={"image_size": text})
+        (spec,) = planning.plan(["deepemd"], ["glyphs-5w1s"], [0], given, tmp_path)
+        (first,) = spec.required.values()
+        assert first.image_size == spec.image_size == (64 if text == "64" else 28)
 
 
 def test_imported_weights_need_no_first_stage(tmp_path: Path) -> None:
