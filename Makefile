@@ -49,6 +49,7 @@ ALL := $(MARGIN_AND_BML),protonet,nearest-mean
 OMNIGLOT := omniglot-small-5w1s,omniglot-small-5w5s
 CIFAR := cifar10-5w1s,cifar10-5w5s
 ONE_SHOT := omniglot-small-5w1s,cifar10-5w1s
+FIVE_SHOT := omniglot-small-5w5s,cifar10-5w5s
 results: $(INSTALLED)  ## the runs behind the README's numbers: results.db and reports/ (SHARED=DIR has omniglot/ and cifar10-600.zip)
 	rm -rf results.db runs
 	for method in pixels $$(echo $(ALL) | tr , ' '); do $(RUN) check $$method || exit 1; done  # its pages show it
@@ -65,6 +66,13 @@ results: $(INSTALLED)  ## the runs behind the README's numbers: results.db and r
 	for margin in -0.3 -0.05 0.0 0.1; do $(RUN) run -m neg-cosine -b cifar10-5w1s --set margin=$$margin --seeds 0-2 $(TWO); done
 	$(RUN) run -m neg-cosine -b cifar10-5w1s --backbone resnet12 --precision bf16 --set image_size=48 --set epochs=3 --set warmup_epochs=1 $(TWO)
 	$(RUN) run -m bml -b cifar10-5w1s --backbone resnet12 --precision bf16 --set image_size=48 --set epochs=3 --set decay_epochs=2,3 $(TWO)
+	$(RUN) run -m deepemd-pretrain -b $(OMNIGLOT),$(CIFAR) --seeds 0-2 $(TWO)
+	$(RUN) run -m deepemd-pretrain -b $(OMNIGLOT),$(CIFAR) --seeds 0-2 --set classifier=mean $(TWO)
+	for grad in full flow-only; do $(RUN) run -m deepemd -b $(ONE_SHOT) --seeds 0-2 --set grad=$$grad $(TWO) || exit 1; done
+	for grad in full flow-only; do $(RUN) run -m deepemd -b $(FIVE_SHOT) --episodes 600 --seeds 0-2 --set grad=$$grad $(TWO) || exit 1; done
+	$(RUN) run -m deepemd -b $(FIVE_SHOT) --episodes 600 --seeds 0-2 --set sfc_update_step=0 $(TWO)
+	for variant in grid sampling; do $(RUN) run -m deepemd -b $(ONE_SHOT) --set variant=$$variant $(TWO) || exit 1; done
+	for variant in grid sampling; do $(RUN) run -m deepemd -b $(FIVE_SHOT) --episodes 600 --set variant=$$variant $(TWO) || exit 1; done
 	$(RUN) report
 
 lock: $(INSTALLED)  ## add the digests of new standard settings to benchmarks/episodes.lock
