@@ -52,6 +52,9 @@ SOURCES = {
     "lowshot": Source(sources.write_lowshot, "lowshot", ("imagenet-lowshot",)),
     "cub": Source(sources.write_cub, "CUB_200_2011.tgz", ("cub", "cub-bbox")),
     "cifar100": Source(sources.write_cifar100, "cifar-100-python.tar.gz", ("cifar100",)),
+    "flowers": Source(sources.write_flowers, "flowers", ("flowers",)),
+    "pets": Source(sources.write_pets, "pets", ("pets",)),
+    "dogs": Source(sources.write_dogs, "dogs", ("dogs",)),
     "omniglot": Source(sources.write_omniglot, "omniglot", ("omniglot",)),
 }
 MEANS = ("-m", "nearest-mean", "--set", "epochs=1")
@@ -73,6 +76,10 @@ RUNS = {
     "cifar": [
         Run((*PROTONET, "-b", "cifarfs-5w1s,fc100-5w5s"), ("cifar100",)),
         Run((*BML, "-b", "cifarfs-5w1s"), ("cifar100",)),
+    ],
+    "fine-grained": [
+        Run((*PROTONET, "-b", "flowers-5w1s"), ("flowers",)),
+        Run((*PIXELS, "-b", "dogs-5w1s"), ("dogs",)),
     ],
     "lowshot": [Run((*MEANS, "-b", "imagenet-lowshot-n1,imagenet-lowshot-n2"), ("lowshot",))],
     "cross": [

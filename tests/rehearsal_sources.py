@@ -22,11 +22,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.io import savemat
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 N = 20  # pictures of a class: one episode of five shots and fifteen queries
 N_LARGE = 16  # where there are hundreds of classes: one shot
 _LARGE = ("tiered", "omniglot", "omniglot-small", "omniglot-small-lowshot")
+PARTS = {"train": 8, "val": 4, "trainval": 12, "test": 8}  # of N, where pictures have an official split
 _UNCUT = (
     "glyphs",
     "glyphs-lowshot",
@@ -45,6 +47,11 @@ def write_benchmarks(folder: Path) -> Path:
         if path.stem not in _UNCUT:
             n = N_LARGE if path.stem in _LARGE else N
             path.write_text(json.dumps(_cut(json.loads(path.read_text()), n)))
+    for name in ("flowers", "pets", "dogs"):
+        path = folder / f"splits/{name}.json"
+        split = json.loads(path.read_text())
+        cut = {part: dict.fromkeys(split[part], _part(split, part)) for part in PARTS if part in split}
+        path.write_text(json.dumps({**split, **cut}))
     ranks, mini = folder / "splits/mini_ranks.json", _split(folder, "mini")
     ranks.write_text(json.dumps(_cut_ranks(json.loads(ranks.read_text()))))
     tiered = _split(folder, "tiered")
@@ -105,6 +112,71 @@ def write_cub(path: Path, benchmarks: Path) -> Path:
         for k, file in enumerate(files):
             _add(archive, f"CUB_200_2011/images/{file}", photo(file[:3], k))
     return path
+
+
+def write_flowers(folder: Path, benchmarks: Path) -> Path:
+    """``102flowers.tgz``, ``imagelabels.mat`` and ``setid.mat``; numbers of a class are scattered, as in the real one."""
+    split = _split(benchmarks, "flowers")
+    rows = [
+        (c, part) for part in ("train", "val", "test") for c in split["all"] for _ in range(split[part][c])
+    ]
+    order = np.random.default_rng(3).permutation(len(rows))
+    classes = list(split["all"])
+    folder.mkdir(parents=True, exist_ok=True)
+    labels, parts = [], {"trnid": [], "valid": [], "tstid": []}
+    key = {"train": "trnid", "val": "valid", "test": "tstid"}
+    with tarfile.open(folder / "102flowers.tgz", "w:gz", compresslevel=1) as archive:
+        for number, i in enumerate(order, start=1):
+            name, part = rows[i]
+            labels.append(classes.index(name) + 1)
+            parts[key[part]].append(number)
+            _add(archive, f"jpg/image_{number:05d}.jpg", photo(name, int(i)))
+    savemat(folder / "imagelabels.mat", {"labels": np.array([labels], dtype=np.uint8)})
+    savemat(folder / "setid.mat", {k: np.array([v], dtype=np.uint16) for k, v in parts.items()})
+    return folder
+
+
+def write_pets(folder: Path, benchmarks: Path) -> Path:
+    """``images.tar.gz`` with a few pictures that no list names, and ``annotations.tar.gz``."""
+    split = _split(benchmarks, "pets")
+    folder.mkdir(parents=True, exist_ok=True)
+    lists: dict[str, list[str]] = {"trainval": [], "test": []}
+    with tarfile.open(folder / "images.tar.gz", "w:gz", compresslevel=1) as archive:
+        for c, (name, n) in enumerate(split["all"].items(), start=1):
+            for place in range(n + 1):  # one more than is listed
+                _add(archive, f"images/{name}_{place + 1}.jpg", photo(name, place))
+                if place < n:
+                    part = "trainval" if place % n < split["trainval"][name] else "test"
+                    lists[part].append(f"{name}_{place + 1} {c} {1 + name[0].islower()} {c}\n")
+            _add(archive, f"images/{name}_1.mat", b"MATLAB 5.0 MAT-file")
+    with tarfile.open(folder / "annotations.tar.gz", "w:gz", compresslevel=1) as archive:
+        for part, lines in lists.items():
+            _add(archive, f"annotations/{part}.txt", "".join(lines).encode())
+        head = "#Image CLASS-ID SPECIES BREED ID\n" * 6
+        _add(archive, "annotations/list.txt", (head + "".join(lists["trainval"] + lists["test"])).encode())
+        _add(archive, "annotations/trimaps/Abyssinian_1.png", stroke("trimap", 1))
+    return folder
+
+
+def write_dogs(folder: Path, benchmarks: Path) -> Path:
+    """``images.tar`` and ``lists.tar``, whose MATLAB files have a column of names."""
+    split = _split(benchmarks, "dogs")
+    folder.mkdir(parents=True, exist_ok=True)
+    lists: dict[str, list[tuple[str, int]]] = {"train": [], "test": []}
+    with tarfile.open(folder / "images.tar", "w") as archive:
+        for c, (name, n) in enumerate(split["all"].items(), start=1):
+            for place in range(n):
+                file = f"{name}/{name.partition('-')[0]}_{7 * place + 3}.jpg"
+                _add(archive, f"Images/{file}", photo(name, place))
+                lists["train" if place < split["train"][name] else "test"].append((file, c))
+    with tarfile.open(folder / "lists.tar", "w") as archive:
+        for part, rows in {**lists, "file": [*lists["train"], *lists["test"]]}.items():
+            files = np.empty((len(rows), 1), dtype=object)
+            files[:, 0] = [file for file, _ in rows]
+            stream = io.BytesIO()
+            savemat(stream, {"file_list": files, "labels": np.array([[c] for _, c in rows], dtype=np.uint8)})
+            _add(archive, f"{part}_list.mat", stream.getvalue())
+    return folder
 
 
 def write_cifar100(path: Path, benchmarks: Path) -> Path:
@@ -199,6 +271,11 @@ def _cut(split: Mapping[str, Any], n: int) -> dict[str, Any]:
         key: {name: min(count, n) for name, count in value.items()} if _are_counts(value) else value
         for key, value in split.items()
     }
+
+
+def _part(split: Mapping[str, Any], part: str) -> int:
+    """Pictures of a class in a part; training has validation's where there is none."""
+    return PARTS["trainval" if part == "train" and "val" not in split else part]
 
 
 def _are_counts(value: object) -> bool:

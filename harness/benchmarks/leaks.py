@@ -1,7 +1,7 @@
 """Which classes and pictures a training saw, and which of them a benchmark asks as novel.
 
 Classes are named by the source of their pictures: mini-ImageNet and tieredImageNet are both ImageNet, by WordNet id;
-CIFAR-FS and FC100 are both CIFAR-100. Across sources 43 pictures are known to be in CUB and in ImageNet.
+CIFAR-FS and FC100 are both CIFAR-100; Stanford Dogs are ImageNet's training pictures. Across sources 43 pictures are known to be in CUB and in ImageNet.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _SOURCE_OF = {
     "tiered": "imagenet",
     "imagenet-lowshot": "imagenet",
     "imagenet-lowshot-features": "imagenet",
+    "dogs": "imagenet",
     "cub-bbox": "cub",
     "omniglot-small": "omniglot",
 }
@@ -86,8 +87,10 @@ class Duplicate(NamedTuple):
 
 def sight(role: Role) -> Sight:
     """What a training on the images of a role sees."""
-    source = _SOURCE_OF.get(role.dataset, role.dataset)
-    return Sight(source, frozenset(role.classes), role.dataset == "mini")
+    source, names = _SOURCE_OF.get(role.dataset, role.dataset), role.classes
+    if role.dataset == "dogs":  # n02085620-Chihuahua
+        names = {name.partition("-")[0]: n for name, n in names.items()}
+    return Sight(source, frozenset(names), role.dataset == "mini")
 
 
 def overlap(seen: Sequence[Sight], novel: Role) -> Overlap:

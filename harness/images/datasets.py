@@ -105,6 +105,26 @@ READERS: dict[str, Reader] = {
             "no licence text; please cite Krizhevsky (2009), Learning multiple layers of features from tiny images",
         ),
         Reader(
+            "flowers",
+            "harness.images.sources.flowers",
+            "PATH holds 102flowers.tgz (or its folder jpg), imagelabels.mat and setid.mat; without --source they are downloaded",
+            "no licence text, pictures from the web: research use; please cite Nilsback and Zisserman (2008), Automated flower "
+            "classification over a large number of classes",
+        ),
+        Reader(
+            "pets",
+            "harness.images.sources.pets",
+            "PATH holds images.tar.gz and annotations.tar.gz, or their folders; without --source they are downloaded",
+            "CC BY-SA 4.0; please cite Parkhi et al. (2012), Cats and dogs",
+        ),
+        Reader(
+            "dogs",
+            "harness.images.sources.dogs",
+            "PATH holds images.tar and lists.tar, or their folders; without --source they are downloaded",
+            f"{_IMAGENET}; please cite Khosla et al. (2011), Novel dataset for fine-grained image categorization",
+            must_accept=True,
+        ),
+        Reader(
             "omniglot-runs",
             "harness.images.sources.omniglot",
             f"PATH holds all_runs.zip of {_OMNIGLOT}",

@@ -29,7 +29,7 @@ def test_two_benchmarks_are_rehearsed_from_source_to_page(tmp_path: Path) -> Non
 
 def test_splits_keep_their_classes_and_lose_images(tmp_path: Path) -> None:
     folder = sources.write_benchmarks(tmp_path / "benchmarks")
-    for name in ("mini", "tiered", "cub", "cifar_fs", "fc100", "omniglot"):
+    for name in ("mini", "tiered", "cub", "cifar_fs", "fc100", "omniglot", "flowers", "dogs"):
         real, cut = (sources._split(root, name) for root in (sources.BENCHMARKS, folder))
         for role in ("base", "validation", "novel"):
             assert list(cut.get(role, ())) == list(real.get(role, ()))
