@@ -68,3 +68,25 @@ def periodic_decay(epoch: int, *, base: float, every: int, factor: float) -> flo
     0.00025
     """
     return base * factor ** (epoch // every)
+
+
+def stepped_decay(
+    epoch: int, *, base: float, every: int, factor: float, n_warmup: int = 0, warmup: float = 0.01
+) -> float:
+    """Multiply the rate by ``factor`` after every ``every`` epochs, beginning with a constant small rate.
+
+    Args:
+        epoch: counted from 0.
+        base: rate after the warm-up, > 0 (low-shot representations: 0.1).
+        every: epochs between two changes, ≥ 1 (30).
+        factor: in (0, 1] (0.1).
+        n_warmup: epochs at ``warmup``, ≥ 0; they count as epochs of the decay.
+        warmup: > 0.
+
+    Returns:
+        The learning rate.
+
+    >>> [round(stepped_decay(e, base=0.1, every=2, factor=0.1, n_warmup=1), 4) for e in range(4)]
+    [0.01, 0.1, 0.01, 0.01]
+    """
+    return warmup if epoch < n_warmup else periodic_decay(epoch, base=base, every=every, factor=factor)
