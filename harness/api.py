@@ -17,6 +17,7 @@ from harness.backbones.drop_layers import add_drop_layers, drop_blocks
 from harness.backbones.official import backbone_names, official_names
 from harness.backbones.two_branch import TwoBranch
 from harness.images.patches import Grid, RandomCrops
+from harness.method.heads import Normalisation, Normaliser, OnFeatures
 from harness.method.hyper import hyper
 from harness.method.protocol import needs
 from harness.method.ranges import check_ranges
@@ -59,6 +60,9 @@ __all__ = [
     "Grid",
     "LabelMeans",
     "Method",
+    "Normalisation",
+    "Normaliser",
+    "OnFeatures",
     "RandomCrops",
     "Sgd",
     "Similarity",
@@ -113,6 +117,10 @@ class Method(Protocol):
         name, version: of the method; a version changes when its numbers may.
         uses_backbone: optional, default True; False builds none and passes an identity.
         transductive: optional, default False; True when predictions depend on the other queries.
+        assumes_balance: optional, default False; True when it takes the queries to have as many of every class.
+        takes: optional, of a head: "vectors" or "maps", what it is given of the fit that ``Config.features`` names
+            (``OnFeatures`` declares it), in place of an ``embed`` of its own.
+        called_by: optional name of the hyper-parameter by which labels call its fits, of what is built on them.
         untrained: optional, default False; True when every seed gives the same weights, so that one run says all.
         equivariant: optional, default False; True when renaming classes renames the columns exactly.
         protocols: optional, default {"episodic"}.

@@ -103,7 +103,8 @@ def every_method() -> list[dict[str, Any]]:
             continue
         found.append({
             "name": name, "version": cls.version, "from": target, "about": (inspect.getdoc(cls) or "").split("\n")[0],
-            "transductive": traits(cls).transductive, "protocols": sorted(traits(cls).protocols), "problem": "",
+            "transductive": traits(cls).transductive, "assumes_balance": traits(cls).assumes_balance,
+            "takes": traits(cls).takes, "protocols": sorted(traits(cls).protocols), "problem": "",
         })  # fmt: skip
     return found
 
@@ -113,18 +114,26 @@ def show_methods(rows: Sequence[dict[str, Any]]) -> None:
     from harness.cli import tables
 
     tables.show_table(
-        ("method", "version", "protocols", "from", "what it does"),
+        ("method", "version", "protocols", "queries", "from", "what it does"),
         [
             (
                 r["name"],
                 r["version"],
                 ", ".join(r.get("protocols", [])),
+                _of_queries(r),
                 r["from"],
                 r["about"] or f"DOES NOT IMPORT: {r['problem']}",
             )
             for r in rows
         ],
     )
+
+
+def _of_queries(row: dict[str, Any]) -> str:
+    """How a method uses the queries of an episode: each alone, together, or as so many of every class."""
+    if not row.get("transductive"):
+        return "" if row["problem"] else "alone"
+    return "together, balanced" if row["assumes_balance"] else "together"
 
 
 def one_method(name: str) -> dict[str, Any]:

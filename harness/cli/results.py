@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.words import AsJson, SomeBenches, WithHost, answer, progress, settings, stored, where
+from harness.cli.words import (
+    AsJson,
+    SomeBenches,
+    SomeMethods,
+    WithHost,
+    answer,
+    is_named,
+    progress,
+    settings,
+    split,
+    stored,
+    where,
+)
 
 if TYPE_CHECKING:
     from harness.report.board.pairs import Pair
@@ -60,24 +72,29 @@ def report(
 
 
 @app.command()
-def leaderboard(bench: SomeBenches = None, as_json: AsJson = False) -> None:
-    """Print the leaderboard tables of the database."""
+def leaderboard(bench: SomeBenches = None, method: SomeMethods = None, as_json: AsJson = False) -> None:
+    """Print the leaderboard tables of the database; ranks are those among all methods, whichever are shown."""
     from harness.cli import tables
     from harness.report.remembered import remembered
 
-    told = remembered(where(), ["leaderboard", *(bench or [])], lambda: _leaderboard(bench))
+    asked = ["leaderboard", *(bench or []), *(f"-m {name}" for name in method or [])]
+    told = remembered(where(), asked, lambda: _leaderboard(bench, method))
     answer(told["rows"], as_json, lambda _: tables.draw([tables.Drawn(*table) for table in told["tables"]]))
     if not told["tables"] and not as_json:
         tables.say("No runs yet. `fsbench run -m protonet -b glyphs-5w1s` makes one.")
 
 
-def _leaderboard(bench: list[str] | None) -> dict[str, Any]:
+def _leaderboard(bench: list[str] | None, method: list[str] | None) -> dict[str, Any]:
     from harness.cli import tables
     from harness.report.board.rows import row_as_json
     from harness.report.board.tables import tables as read
 
     with stored() as store:
         found = read(store, settings(bench, store))
+        if method:
+            chosen = split(method)
+            found = [table.only(lambda row: is_named(row, chosen)) for table in found]
+            found = [table for table in found if table.rows]
         rows = [row_as_json(row) for table in found for row in table.rows]
         return {"rows": rows, "tables": tables.leaderboards(found)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
@@ -14,11 +15,18 @@ import typer
 from harness.system.folders import Places, places
 
 if TYPE_CHECKING:
+    from harness.report.board.rows import Row
     from harness.store import Store
     from harness.system.progress import Progress
 
 SomeBenches = Annotated[
     list[str] | None, typer.Option("--bench", "-b", help="Only these settings (names or globs).")
+]
+SomeMethods = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method", "-m", help="Only these methods: names, globs, or like tim[softmax] and *[softmax]."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 WithHost = Annotated[
@@ -38,8 +46,18 @@ def where() -> Places:
 
 
 def split(texts: list[str]) -> list[str]:
-    """Take repeated and comma-separated words apart."""
-    return [part for text in texts for part in text.split(",") if part]
+    """Take repeated and comma-separated words apart; a comma in brackets parts nothing: ``tim[softmax(lr=1, epochs=5)]``."""
+    parts = (part for text in texts for part in re.split(r",(?![^\[(]*[\])])", text))
+    return [part for part in parts if part]
+
+
+def is_named(row: Row, patterns: list[str]) -> bool:
+    """Whether a name, a glob or a head with its features means a row."""
+    from fnmatch import fnmatchcase
+
+    names = {row.method, row.called, row.spec.whole_name}
+    globs = [p.replace("[", "[[]") if p.endswith("]") else p for p in patterns]
+    return any(fnmatchcase(name, glob) for name in names for glob in globs)
 
 
 def settings(patterns: list[str] | None, store: Store) -> list[str] | None:

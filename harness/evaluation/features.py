@@ -47,6 +47,38 @@ class Images:
         return to_float(torch.from_numpy(self._store.images(rows)).to(self._device), self._pipeline)
 
 
+class Flat:
+    """The features of another source, a vector an image."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def take(self, rows: IntArray) -> Tensor:
+        """(n,) rows → (n, D)."""
+        return self._source.take(rows).flatten(1)
+
+
+class Maps:
+    """The maps of a fitted method's ``backbone`` as what is embedded.
+
+    Raises:
+        PluginError: when it has no attribute of that name that gives (b, C, h, w).
+    """
+
+    def __init__(self, method: Any) -> None:
+        backbone = getattr(method, "backbone", None)
+        if not isinstance(backbone, torch.nn.Module):
+            raise PluginError(
+                f"{type(method).__name__} keeps no `backbone`, so no head can be given its maps; protonet and softmax do."
+            )
+
+        self._backbone = backbone
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(b, c, H, W) → (b, C, h, w)."""
+        return self._backbone(images)
+
+
 def features_of(
     method: Any, store: ImageStore, fit: FitSpec, cache: Path, device: torch.device, batch: int = EMBED_BATCH
 ) -> FeatureTable:
@@ -68,6 +100,7 @@ def features_of(
         fit.precision,
         device.type,
         *([repr(asked)] if asked else []),
+        *(["maps"] if isinstance(method, Maps) else []),
     ]
     folder = cache / "features" / hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
     inputs = Inputs(store, fit.pipeline, device, asked)

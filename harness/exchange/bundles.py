@@ -81,7 +81,8 @@ def export(
                 folder = _folder(store, places, run.pk, run.id, replicate, Path(scratch) / replicate)
                 folder = folder if with_host else _published(folder, Path(scratch) / "published" / replicate)
                 files |= _present(folder, f"runs/{run.id}-{replicate[:12]}", _RUN_FILES)
-                fits.setdefault(run.spec.fit_key, []).append(run.id)
+                for fit in run.spec.read_from:
+                    fits.setdefault(fit.fit_key, []).append(run.id)
         chosen = fits if with_fits else {}
         found = {key: _present(places.cache / "fits" / key, f"fits/{key}", _FIT_FILES) for key in chosen}
         whole = {key: part for key, part in found.items() if f"fits/{key}/fit.json" in part}
@@ -109,7 +110,7 @@ def take_in(store: Store, places: Places, bundle: Path) -> Counter[str]:
         scratch = Path(name)
         archive.extract(bundle, scratch, _ALLOWED)
         results = [(folder, _checked(bundle, folder)) for folder in sorted((scratch / "runs").glob("*"))]
-        keys = {result.spec.fit_key for _, result in results}
+        keys = {fit.fit_key for _, result in results for fit in result.spec.read_from}
         fits = [_checked_fit(bundle, folder, keys) for folder in sorted((scratch / "fits").glob("*"))]
         with _all_or_nothing() as made:
             for fit in fits:

@@ -14,7 +14,7 @@ from harness.errors import ConfigError
 from harness.evaluation.features import Images, Source, features_of
 from harness.evaluation.protocols import PROTOCOLS
 from harness.jobs.recount import restored
-from harness.method import Embeds, registry
+from harness.method import registry
 from harness.runs import RunSpec
 from harness.runs.findings import Hardness, StoredRun
 from harness.runs.keeper import Keeper
@@ -22,6 +22,7 @@ from harness.system.folders import Places
 from harness.system.process import choose_device
 from harness.system.progress import Progress
 from harness.training.build import Workplace, open_role
+from harness.training.fits import encoder_of
 
 _AT_ONCE = 64  # episodes
 
@@ -45,8 +46,8 @@ def hardness(spec: RunSpec, at: Workplace, setting: Setting, n: int) -> npt.NDAr
     episodes = setting.episodes[:n]
     assert isinstance(episodes, EpisodeList), "lists of the joint protocol are refused before"
     source: Source = Images(novel, spec.pipeline, at.device)
-    if isinstance(method, Embeds):
-        source = features_of(method, novel, spec, at.places.cache, at.device, spec.embed_batch)
+    if encoder := encoder_of(spec, method, at):
+        source = features_of(encoder.method, novel, encoder.fit, at.places.cache, at.device, spec.embed_batch)
         source.ensure(episodes.rows(), at.progress)
     parts = (episodes[i : i + _AT_ONCE] for i in range(0, len(episodes), _AT_ONCE))
     return np.concatenate([omega(source, part) for part in parts])

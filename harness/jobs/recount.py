@@ -13,12 +13,12 @@ from harness.errors import DataError
 from harness.evaluation.features import Images, Source, features_of
 from harness.evaluation.protocols import protocol_of
 from harness.jobs.run import planned_setting
-from harness.method import Embeds, registry
+from harness.method import registry
 from harness.runs import RunSpec
 from harness.seeding import numpy_generator
 from harness.training.build import Workplace, build, open_role
 from harness.training.checkpoints import Fit, Stateful
-from harness.training.fits import fitted
+from harness.training.fits import encoder_of, fitted
 
 
 def recount(spec: RunSpec, at: Workplace, chosen: IntArray) -> dict[str, IntArray]:
@@ -59,22 +59,24 @@ def restored(spec: RunSpec, at: Workplace) -> Any:
         DataError: when there is no checkpoint.
     """
     registry.load_stored(spec.method, at.places.cache, at.sources.get(spec.method.reference, ""))
-    is_kept = Fit(at.places.cache, spec.fit_key).is_done
-    if not is_kept and isinstance(build(spec, at, spec.config), Stateful):
-        raise DataError(
-            f"The checkpoint of run {spec.id} is not in {at.places.cache}/fits/{spec.fit_key}, so nothing can be "
-            "counted again. Import a bundle that was exported with --with-fits, or set FSBENCH_CACHE to where it is."
-        )
+    for fit in spec.read_from:
+        is_kept = Fit(at.places.cache, fit.fit_key).is_done
+        if not is_kept and isinstance(build(fit, at, fit.config), Stateful):
+            raise DataError(
+                f"The checkpoint of run {spec.id} is not in {at.places.cache}/fits/{fit.fit_key}, so nothing can be "
+                "counted again. Import a bundle that was exported with --with-fits, or set FSBENCH_CACHE to where it is."
+            )
     return fitted(spec.fit, at, spec.config).method
 
 
 def _anew(spec: RunSpec, method: Any, at: Workplace, scratch: Path, rows: IntArray) -> Source:
     novel = open_role(spec, "novel", at)
-    if not isinstance(method, Embeds):
+    encoder = encoder_of(spec, method, at)
+    if not encoder:
         return Images(novel, spec.pipeline, at.device)
-    table = features_of(method, novel, spec, scratch, at.device, spec.embed_batch)
+    table = features_of(encoder.method, novel, encoder.fit, scratch, at.device, spec.embed_batch)
     table.ensure(rows, at.progress)
-    return table
+    return encoder.source(table)
 
 
 def sample(run_id: str, n_episodes: int, n: int, seed: int) -> IntArray:

@@ -21,14 +21,14 @@ from harness.evaluation import partial, thumbnails
 from harness.evaluation.features import Images, Source, features_of
 from harness.evaluation.protocols import Predictions, protocol_of
 from harness.images.stores import ImageStore
-from harness.method import Embeds, about, traits
+from harness.method import about, traits
 from harness.runs import RunResult, RunSpec, badges, folders
 from harness.system import process, provenance
 from harness.system.locks import claim
 from harness.system.progress import stage
 from harness.training.build import Workplace, open_role
 from harness.training.checkpoints import IMPORTED, Stateful
-from harness.training.fits import Fitted, fitted
+from harness.training.fits import Encoder, Fitted, encoder_of, fitted
 
 log = logging.getLogger("fsbench.job")
 
@@ -42,6 +42,7 @@ class Ready(NamedTuple):
         episodes: the list, as far as it is run.
         source: features or images by row.
         seconds: by stage.
+        encoder: what embedded the images; None where the method is given images.
     """
 
     fit: Fitted
@@ -49,6 +50,7 @@ class Ready(NamedTuple):
     episodes: AnyList
     source: Source
     seconds: dict[str, float]
+    encoder: Encoder | None
 
 
 def run(spec: RunSpec, at: Workplace, episodes: range | None = None) -> RunResult | None:
@@ -112,17 +114,20 @@ def get_ready(spec: RunSpec, at: Workplace) -> Ready:
     began = time.monotonic()
     novel = open_role(spec, "novel", at)
     source: Source = Images(novel, spec.pipeline, at.device)
-    if isinstance(fit.method, Embeds):
-        table = features_of(fit.method, novel, spec, at.places.cache, at.device, spec.embed_batch)
+    encoder = encoder_of(spec, fit.method, at)
+    if encoder:
+        below = encoder.fit
+        table = features_of(encoder.method, novel, below, at.places.cache, at.device, spec.embed_batch)
         with claim(
-            folders.fit_folder(at.places.cache, spec.fit_key) / "lock", f"the features of {spec.method.name}"
+            folders.fit_folder(at.places.cache, below.fit_key) / "lock",
+            f"the features of {below.method.name}",
         ):
-            if folders.wants_new_features(at.places.runs, spec.id):
+            if not spec.encoder and folders.wants_new_features(at.places.runs, spec.id):
                 table.forget()
             table.ensure(episodes.rows(), at.progress)
-        source = table
+        source = encoder.source(table)
     seconds = {"fit": fit.record["seconds"], "embed": time.monotonic() - began}
-    return Ready(fit, novel, episodes, source, seconds)
+    return Ready(fit, novel, episodes, source, seconds, encoder)
 
 
 def planned_setting(spec: RunSpec) -> Setting:
@@ -198,7 +203,7 @@ def _result(spec: RunSpec, ready: Ready, at: Workplace, predictions: Predictions
 def _facts(spec: RunSpec, ready: Ready, at: Workplace) -> dict[str, Any]:
     """What is recorded beside the counts."""
     method, record = ready.fit
-    is_module = isinstance(method, torch.nn.Module)
+    own = traits(type(method))
     return {
         **provenance.describe(at.device),
         "seconds": ready.seconds,
@@ -206,12 +211,21 @@ def _facts(spec: RunSpec, ready: Ready, at: Workplace) -> dict[str, Any]:
         "badges": badges.badges(
             spec,
             benchmarks.named(spec.benchmark),
-            is_transductive=traits(type(method)).transductive,
-            is_untrained=traits(type(method)).untrained,
+            is_transductive=own.transductive,
+            assumes_balance=own.assumes_balance,
+            is_untrained=own.untrained,
             is_trained=isinstance(method, Stateful),
             is_imported=IMPORTED in record,
         ),
-        "parameters": sum(p.numel() for p in method.parameters()) if is_module else 0,
+        "parameters": sum(p.numel() for part in _modules(ready) for p in part.parameters()),
         "pictures": ready.novel.pictures,
         "about": about.about(type(method), spec.method, at.places.cache),
     }
+
+
+def _modules(ready: Ready) -> list[torch.nn.Module]:
+    """The networks of a run: of the method, and of what it is a head of."""
+    both = [ready.fit.method]
+    if ready.encoder and ready.encoder.method is not ready.fit.method:
+        both.append(ready.encoder.method)
+    return [part for part in both if isinstance(part, torch.nn.Module)]

@@ -25,7 +25,7 @@ from harness.system.process import choose_device, keep_freed_memory
 from harness.system.progress import Progress
 from harness.system.provenance import utc_now
 from harness.training.build import Workplace, open_role
-from harness.training.fits import fitted
+from harness.training.fits import Required, fitted
 from harness.training.validation import Validator
 
 log = logging.getLogger("fsbench.tuning")
@@ -86,7 +86,9 @@ def plan(method: str, bench: str, grid: Sequence[Mapping[str, str]], seeds: Sequ
     Raises:
         ConfigError: for a hyper-parameter or value that the method does not have, or a setting without validation classes.
     """
-    loaded, setting, images = registry.load(method), benchmarks.load(bench), planning.Images(data)
+    name, features = registry.pair_of(method)
+    loaded, setting, images = registry.load(name), benchmarks.load(bench), planning.Images(data)
+    request = planning.on_features(loaded, features, request)
     _refuse_untunable(setting)
     specs = []
     for overrides in grid:
@@ -139,7 +141,8 @@ def _episodic(spec: RunSpec, at: Workplace) -> tuple[int, int, float]:
     benchmark = benchmarks.named(spec.benchmark)
     with benchmarks.novel_closed():
         method, record = fitted(spec.fit, at, spec.config)
-        validate = Validator(spec, open_role(spec, "validation", at), benchmark.seed, at.device)
+        frozen = Required(spec, at).source if spec.encoder else None
+        validate = Validator(spec, open_role(spec, "validation", at), benchmark.seed, at.device, frozen)
         n_correct, n_query = validate.counts(method, spec.n_way, spec.shot)
     return int(n_correct.sum()), len(n_correct) * n_query, record["seconds"]
 

@@ -15,6 +15,7 @@ from harness.errors import ConfigError, nearest
 T = TypeVar("T")
 Phase = Literal["fit", "adapt"]
 Defaults = Mapping[str, Mapping[str, Any]]
+REQUIRED_BY = "required by "  # begins the origin of what another method says of a fit
 
 
 def hyper(default: T, doc: str, *, phase: Phase = "fit") -> T:
@@ -130,7 +131,7 @@ def given(
 
     Args:
         config_class, values: the configuration.
-        said: Python values by name.
+        said: Python values by name, or texts as ``--set`` has them.
         method, by: whose it is and who says so.
 
     Raises:
@@ -141,9 +142,13 @@ def given(
             f"{by} requires {method} with {', '.join(f'`{name}`' for name in unknown)}, no hyper-parameter of it."
             f"{nearest(unknown[0], values)} Known: {', '.join(sorted(values)) or 'none'}."
         )
-    origin = f"required by {by}"
+    origin, hints = f"{REQUIRED_BY}{by}", typing.get_type_hints(config_class)
+    try:
+        read = {name: parse(v, hints[name]) if isinstance(v, str) else v for name, v in said.items()}
+    except ValueError as error:
+        raise ConfigError(f"{by} requires {method} with {dict(said)}: {error}") from error
     changed = {
-        name: dataclasses.replace(values[name], value=as_json(v), origin=origin) for name, v in said.items()
+        name: dataclasses.replace(values[name], value=as_json(v), origin=origin) for name, v in read.items()
     }
     merged = {**values, **changed}
     from_json(config_class, {name: entry.value for name, entry in merged.items()})

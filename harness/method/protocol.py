@@ -6,9 +6,9 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-from harness.errors import PluginError
+from harness.errors import ConfigError, PluginError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from harness.method.support import EpisodeBatch
 
 REQUIRED = ("fit_base", "adapt", "predict")
+Takes = Literal["vectors", "maps"]
+"""What a head is given of another fit: what its ``embed`` gives, flattened, or the maps of its ``backbone``."""
 
 
 @runtime_checkable
@@ -69,12 +71,51 @@ def needs(method: str, **config: Any) -> Need:
     return Need(method, config)
 
 
+def need_of(text: str) -> Need:
+    """Read a fit as it is typed: a method, and in parentheses what is not to be at its default.
+
+    >>> need_of("representation(aux=sgm, epochs=5)").config
+    {'aux': 'sgm', 'epochs': '5'}
+
+    Raises:
+        ConfigError: for anything else in the parentheses.
+    """
+    method, is_said, rest = text.strip().partition("(")
+    if not is_said:
+        return Need(method)
+    pairs = [part.partition("=") for part in rest.removesuffix(")").split(",")]
+    if not rest.endswith(")") or not all(name.strip() and sign for name, sign, _ in pairs):
+        raise ConfigError(f"{text}: expected a method, or like softmax(epochs=5): values by name.")
+    return Need(method, {name.strip(): value.strip() for name, _, value in pairs})
+
+
+def encoder_of(cls: type[Any], config: Any) -> Need | None:
+    """The fit whose features a method is given: a head says ``takes`` and names it in ``Config.features``.
+
+    Raises:
+        PluginError: when its Config has no such field.
+    """
+    if not traits(cls).takes:
+        return None
+    if not isinstance(getattr(config, "features", None), str):
+        raise PluginError(
+            f"{cls.__name__} says what it `takes`, so its Config needs a text `features`: inherit harness.api.OnFeatures."
+        )
+    return need_of(config.features)
+
+
 def needs_of(cls: type[Any], config: Any) -> tuple[Need, ...]:
-    """The fits that a method is built on: what its static ``requires(config)`` returns.
+    """The fits that a method is built on: that of its features, then what its static ``requires(config)`` returns.
 
     Raises:
         PluginError: when it returns something else.
     """
+    encoder = encoder_of(cls, config)
+    further = (need for need in _required(cls, config) if need != encoder)
+    return (encoder, *further) if encoder else tuple(further)
+
+
+def _required(cls: type[Any], config: Any) -> tuple[Need, ...]:
     if not hasattr(cls, "requires"):
         return ()
     try:
@@ -97,6 +138,8 @@ class Traits:
 
     uses_backbone: bool
     transductive: bool
+    assumes_balance: bool
+    takes: Takes | None
     untrained: bool
     equivariant: bool
     protocols: frozenset[str]
@@ -114,6 +157,8 @@ def traits(cls: type[Any]) -> Traits:
     return Traits(
         uses_backbone=getattr(cls, "uses_backbone", True),
         transductive=getattr(cls, "transductive", False),
+        assumes_balance=getattr(cls, "assumes_balance", False),
+        takes=getattr(cls, "takes", None),
         untrained=getattr(cls, "untrained", False),
         equivariant=getattr(cls, "equivariant", False),
         protocols=frozenset([protocols] if isinstance(protocols, str) else protocols),

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from harness.errors import ConfigError, PluginError, StoreError, nearest
+from harness.method import outline
 from harness.method.protocol import REQUIRED, check_method
 from harness.system.files import save_text
 
@@ -25,6 +26,7 @@ BUILT_IN: Mapping[str, str] = {
     "bml": "methods.bml:Bml",
     "bml-global": "methods.bml:BmlGlobal",
     "bml-local": "methods.bml:BmlLocal",
+    "centroid": "methods.centroid:Centroid",
     "cosine": "methods.margin:Cosine",
     "deepemd": "methods.deepemd:DeepEmd",
     "deepemd-pretrain": "methods.deepemd:DeepEmdPretrain",
@@ -174,6 +176,27 @@ def _registered(reference: str) -> Loaded:
     return Loaded(cls, MethodReference(reference, cls.name, cls.version))
 
 
+def pair_of(typed: str) -> tuple[str, str]:
+    """Take a head and the fit whose features it is to have apart, ``tim[softmax]``; nothing behind a name of another kind.
+
+    Brackets are those of a glob unless a method's name stands in them.
+
+    >>> pair_of("tim[softmax(epochs=5)]"), pair_of("neg-[cs]*"), pair_of("protonet")
+    (('tim', 'softmax(epochs=5)'), ('neg-[cs]*', ''), ('protonet', ''))
+
+    Raises:
+        ConfigError: when a backbone stands there too, as in the label of a row.
+    """
+    head, bracket, features = typed.removesuffix("]").partition("[")
+    name = re.split(r"[(,]", features)[0].strip()
+    if not (bracket and typed.endswith("]") and (name in installed() or _is_file(name))):
+        return typed, ""
+    if "," in re.sub(r"\(.*\)", "", features):
+        backbone = features.rpartition(",")[2].strip()
+        raise ConfigError(f"{typed}: name it {head}[{features.rpartition(',')[0]}] --backbone {backbone}.")
+    return head, features
+
+
 def expand(pattern: str) -> list[str]:
     """Find the references that a name, a file or a glob over the known names means.
 
@@ -206,6 +229,12 @@ def installed() -> Mapping[str, str]:
             )
         targets[point.name] = point.value
     return targets
+
+
+@cache
+def called_by(name: str) -> str:
+    """The hyper-parameter by whose value the fits of a built-in method are called in labels; empty as a rule."""
+    return getattr(outline.read(BUILT_IN[name]), "called_by", "") if name in BUILT_IN else ""
 
 
 def _is_file(reference: str) -> bool:

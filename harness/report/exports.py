@@ -238,7 +238,7 @@ def _record(page: SettingPage, entry: Entry) -> dict[str, Any]:
 
 def _variants(found: Variants) -> dict[str, Any]:
     """A method's rows, best first, and their pairs."""
-    return {"method": found.rows[0].method, "rows": [row.label for row in found.rows], **_pairs(found.matrix)}
+    return {"method": found.rows[0].called, "rows": [row.label for row in found.rows], **_pairs(found.matrix)}
 
 
 def _pairs(matrix: Matrix) -> dict[str, list[list[Any]]]:

@@ -15,6 +15,7 @@ def badges(
     benchmark: Benchmark,
     *,
     is_transductive: bool,
+    assumes_balance: bool,
     is_untrained: bool,
     is_trained: bool,
     is_imported: bool,
@@ -25,6 +26,7 @@ def badges(
         spec: the run.
         benchmark: its benchmark.
         is_transductive: whether the method uses the queries of an episode together.
+        assumes_balance: whether it takes the queries to have as many of every class.
         is_untrained: whether it declares that seeds do not matter, as nothing is trained.
         is_trained: whether the method has weights, which something has to select.
         is_imported: whether the fit came in a bundle.
@@ -33,6 +35,7 @@ def badges(
     is_leak = leaks.UNKNOWN in spec.seen or bool(leaks.of_run(spec.seen, benchmark))
     found = {
         "transductive": is_transductive,
+        "assumes balance": assumes_balance,
         "untrained": is_untrained,
         "no validation": is_unselected,
         "imported fit": is_imported or bool(spec.weights_sha256),

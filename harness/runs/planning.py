@@ -14,9 +14,9 @@ from harness.backbones import check_name
 from harness.benchmarks import ROLES, Benchmark, Setting, leaks
 from harness.errors import ConfigError, DataError, FsbenchError, MisfitError, nearest
 from harness.images.augmentations import is_cropped
-from harness.method import Need, defaults, hyper, needs_of, recipes, registry, traits
+from harness.method import Need, defaults, encoder_of, hyper, needs_of, recipes, registry, traits
 from harness.runs.request import Request
-from harness.runs.spec import FitSpec, RunSpec, check_spec
+from harness.runs.spec import FEATURES, FitSpec, RunSpec, check_spec
 
 Spec = TypeVar("Spec", bound=FitSpec)
 
@@ -88,18 +88,18 @@ def survey(
     Raises:
         FsbenchError: for the first thing that was named and cannot be run, with what to type.
     """
-    loaded = {name: registry.load(name) for name in _unique(n for m in methods for n in registry.expand(m))}
+    loaded = {name: one for typed in methods for name, one in _asked(typed).items()}
     chosen = {s.name: s for pattern in settings for s in benchmarks.expand(pattern)}
-    named = {*filterfalse(_is_glob, methods)}
+    named = {typed for typed in methods if not _is_glob(registry.pair_of(typed)[0])}
     named |= {s.name for pattern in filterfalse(_is_glob, settings) for s in benchmarks.expand(pattern)}
     images = Images(data)
-    weights_sha256 = _weights(request, list(loaded.values()))
+    weights_sha256 = _weights(request, [one.method for one in loaded.values()])
     specs: list[RunSpec] = []
     left_out: list[LeftOut] = []
-    for name, method in loaded.items():
+    for name, (method, features) in loaded.items():
         for setting in chosen.values():
             try:
-                template = make_spec(method, setting, request, images)
+                template = make_spec(method, setting, on_features(method, features, request), images)
             except (DataError, MisfitError) as error:
                 decides = {setting.name} if isinstance(error, DataError) else {name, setting.name}
                 if decides <= named:
@@ -109,6 +109,36 @@ def survey(
             check_spec(template)
             specs += [replace(with_seed(template, seed), weights_sha256=weights_sha256) for seed in seeds]
     return Survey(specs, left_out)
+
+
+class _Asked(NamedTuple):
+    """A method as it was typed, and whose features it is to have; empty where that was not said."""
+
+    method: registry.Loaded
+    features: str
+
+
+def _asked(typed: str) -> dict[str, _Asked]:
+    """What a name, a glob or a pair like ``tim[softmax]`` or ``*[softmax]`` means; of a glob, the heads alone."""
+    pattern, features = registry.pair_of(typed)
+    found = {name: registry.load(name) for name in registry.expand(pattern)}
+    if features and _is_glob(pattern):
+        found = {name: method for name, method in found.items() if traits(method.cls).takes}
+    return {f"{name}[{features}]" if features else name: _Asked(m, features) for name, m in found.items()}
+
+
+def on_features(method: registry.Loaded, features: str, request: Request) -> Request:
+    """The request with the features that were typed in brackets.
+
+    Raises:
+        ConfigError: when the method is no head.
+    """
+    if features and not traits(method.cls).takes:
+        raise ConfigError(
+            f"{method.reference.name}[{features}]: {method.reference.name} makes its own features. "
+            "`fsbench methods` says which methods are built on those of another."
+        )
+    return replace(request, overrides={**request.overrides, FEATURES: features}) if features else request
 
 
 def _is_glob(pattern: str) -> bool:
@@ -212,6 +242,14 @@ class _Fits:
         values = _resolve(method, recipe, hyper.layers(benchmark.name, setting, backbone), overrides, given)
         config = hyper.from_json(method.cls.Config, {name: v.value for name, v in values.items()})
         image_size = getattr(config, "image_size", None) or given.image_size or benchmark.image_size
+        encoder = encoder_of(method.cls, config)
+        required = {
+            need.key: self._required(method, need, image_size, trail)
+            for need in (() if request.weights else needs_of(method.cls, config))  # imported: no training
+        }
+        if encoder and encoder.key in required:  # its images are those that the encoder is given
+            _check_encoder(method, encoder)
+            image_size, backbone = required[encoder.key].image_size, required[encoder.key].backbone
         pipeline = request.pipeline or benchmark.pipeline
         edge = 0 if request.uses_stored_crops else self._images.cut_from(benchmark, pipeline, image_size)
         return {
@@ -226,10 +264,8 @@ class _Fits:
             "data_digest": self._images.digests(benchmark, pipeline, image_size),
             "seed": 0,
             "cut_from": edge,
-            "required": {
-                need.key: self._required(method, need, image_size, trail)
-                for need in (() if request.weights else needs_of(method.cls, config))  # imported: no training
-            },
+            "required": required,
+            "encoder": encoder.key if encoder else "",
         }
 
     def _required(self, by: registry.Loaded, need: Need, image_size: int, trail: tuple[Need, ...]) -> FitSpec:
@@ -252,6 +288,15 @@ class _Fits:
         parts["config"] = {name: value for name, value in parts["config"].items() if value.phase == "fit"}
         parts["data_digest"] = {r: d for r, d in parts["data_digest"].items() if r != "novel"}
         return FitSpec(**parts, **trained_alike)
+
+
+def _check_encoder(head: registry.Loaded, encoder: Need) -> None:
+    """Refuse features that there are none of; maps need an attribute ``backbone``, which only the fit itself shows."""
+    if traits(head.cls).takes == "vectors" and not hasattr(registry.load(encoder.method).cls, "embed"):
+        raise ConfigError(
+            f"features={encoder.key}: {encoder.method} embeds nothing, so {head.reference.name} cannot be built on it. "
+            "Choose a method that trains a backbone, like softmax or protonet."
+        )
 
 
 def methods_of(specs: Iterable[FitSpec]) -> set[registry.MethodReference]:
@@ -345,7 +390,3 @@ def _n_episodes(setting: Setting, asked: int | None) -> int:
             f"--episodes {asked}: the list of {setting.name} has {setting.list_length} episodes."
         )
     return asked
-
-
-def _unique(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(names))

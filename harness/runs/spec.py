@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from harness.errors import ConfigError, RecordError
-from harness.method.hyper import ConfigValue
-from harness.method.registry import MethodReference
+from harness.method.hyper import REQUIRED_BY, ConfigValue
+from harness.method.registry import MethodReference, called_by
 from harness.system import records
 
 EMBED_BATCH = 256  # images per embedding call
+FEATURES = "features"  # the hyper-parameter of a head that names its encoder
 SCORED = "scored"  # reference of what has no method here
 Precision = Literal["fp32", "bf16", "fp16"]
 SelectionRole = Literal["validation", "novel"]
@@ -84,6 +85,7 @@ class FitSpec:
         cut_from: edge in pixels of the whole pictures that random training crops are cut from; 0: they are cut from the
             stored squares, or nothing is.
         required: the fits that this one is built on, by the need that names each (``method.needs``).
+        encoder: the need of that one whose features a head is given; empty where a method embeds images itself.
         n_way, shot: of the novel episodes that choose the weights; 0 where validation does.
     """
 
@@ -121,8 +123,32 @@ class FitSpec:
         told=lambda fits: ", ".join(_short(fit.row_key) for fit in fits.values()) or "nothing",
         later=True,
     )
+    encoder: str = part("", label="features of", told=lambda need: need or "its own", later=True)
     n_way: int = part(0)
     shot: int = part(0)
+
+    @property
+    def called(self) -> str:
+        """The method, and for a head whose features it is given: ``tim[softmax]``."""
+        return f"{self.method.name}[{self._on}]" if self.encoder else self.method.name
+
+    @property
+    def _on(self) -> str:
+        """How the fit is named whose features a head is given: the one place that decides it."""
+        fit = self.required.get(self.encoder)
+        return fit.name_below if fit else self.encoder
+
+    @property
+    def name_below(self) -> str:
+        """How a fit is named in the label of what is built on it.
+
+        That is its method, with the values that were asked of it; where the method says by which hyper-parameter its
+        fits are called (``called_by = "aux"``) and that was asked, the value alone: ``sgm``.
+        """
+        asked = {k: v.value for k, v in sorted(self.config.items()) if v.origin.startswith(REQUIRED_BY)}
+        name = str(asked.pop(called_by(self.method.name), self.called))
+        told = ", ".join(f"{key}={value}" for key, value in asked.items())
+        return f"{name}({told})" if told else name
 
     @property
     def fit_key(self) -> str:
@@ -223,15 +249,31 @@ class RunSpec(FitSpec):
         return self.fit.fit_key
 
     @property
+    def read_from(self) -> tuple[FitSpec, ...]:
+        """The fits whose checkpoints counting it again takes: its own, and that of its features."""
+        return (self.fit, *(fit for need, fit in self.required.items() if need == self.encoder))
+
+    @property
+    def training_key(self) -> str:
+        """Of the training that its numbers hang on: for a head that of its features, which all heads on it share."""
+        fit = self.required.get(self.encoder)
+        return fit.fit_key if fit else self.fit_key
+
+    @property
     def label(self) -> str:
         """Method and whatever sets its row apart from the default."""
         told = ", ".join(filter(None, (self.changed, self.recipe if self.recipe != "clean" else "")))
-        return f"{self.method.name} ({told})" if told else self.method.name
+        return f"{self.whole_name} ({told})" if told else self.whole_name
+
+    @property
+    def whole_name(self) -> str:
+        """As ``called``, with the backbone that the features come from: ``tim[softmax, conv4]``."""
+        return f"{self.method.name}[{self._on}, {self.backbone}]" if self.encoder else self.method.name
 
     @property
     def changed(self) -> str:
         """What is not the default beside recipe and backbone, ``--set`` values first; empty when nothing is."""
-        told = [f"{name}={v.value}" for name, v in sorted(self.config.items()) if v.origin == "--set"]
+        told = [f"{name}={v.value}" for name, v in sorted(self.config.items()) if _is_chosen(self, name, v)]
         for name, field in _RUN_FIELDS.items():
             if field.metadata["in_label"] and getattr(self, name) != field.default:
                 told.append(field.metadata["told"](getattr(self, name)))
@@ -289,13 +331,18 @@ def _between_rows(spec: FitSpec) -> dict[str, Any]:
     return {**found, "required": {need: _between_rows(fit) for need, fit in spec.required.items()}}
 
 
+def _is_chosen(spec: FitSpec, name: str, value: ConfigValue) -> bool:
+    """Whether a value was typed, and is not that of the encoder, which has a place of its own in every name."""
+    return value.origin == "--set" and not (spec.encoder and name == FEATURES)
+
+
 def _between_lines(spec: FitSpec, usual_size: int | None, usual_pipeline: str | None) -> dict[str, Any]:
     found = _between_rows(spec)
     for from_the_benchmark in ("data_digest", "channels"):
         del found[from_the_benchmark]
     return {
         **found,
-        "config": {k: v.value for k, v in sorted(spec.config.items()) if v.origin == "--set"},
+        "config": {k: v.value for k, v in sorted(spec.config.items()) if _is_chosen(spec, k, v)},
         "cut_from": bool(spec.cut_from),
         "image_size": None if spec.image_size == usual_size else spec.image_size,
         "pipeline": None if spec.pipeline == usual_pipeline else spec.pipeline,

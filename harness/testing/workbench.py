@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -19,16 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from harness import backbones, benchmarks
-from harness.benchmarks.episodes import EpisodeList
+from harness.benchmarks.episodes import EpisodeList, IntArray
 from harness.benchmarks.sampling import sample
 from harness.errors import PluginError
 from harness.evaluation import counting
-from harness.evaluation.features import FeatureTable, Images, Source
+from harness.evaluation.features import FeatureTable, Flat, Images, Maps, Source
 from harness.evaluation.protocols import EPISODIC, Predictions
 from harness.images.inputs import Inputs, as_input
 from harness.images.sources import glyphs
 from harness.images.stores import ImageStore
-from harness.method import Embeds, Need, defaults, hyper, needs_of, registry, traits, views_of
+from harness.method import Embeds, Need, defaults, encoder_of, hyper, needs_of, registry, traits, views_of
 from harness.method.support import EpisodeBatch, Support
 from harness.seeding import stream, torch_generator
 from harness.system.progress import Silent
@@ -109,7 +109,13 @@ class Workbench:
     @property
     def image_size(self) -> int:
         """Edge of the images in pixels: the method's own wish, or 28."""
-        return getattr(self.config, "image_size", None) or glyphs.SIDE
+        own = getattr(self.config, "image_size", None)
+        return self.below(self.encoder).image_size if self.encoder else own or glyphs.SIDE
+
+    @property
+    def encoder(self) -> Need | None:
+        """The fit whose features a head is given."""
+        return encoder_of(self.cls, self.config)
 
     @cached_property
     def fit(self) -> Fitted:
@@ -130,7 +136,7 @@ class Workbench:
     def build(self, settled: Any, backbone: str, image_size: int, channels: int, seed: int) -> Any:
         """Make the method with fresh weights, as a run does."""
         torch.manual_seed(stream(seed, "initial weights"))
-        uses = self.traits.uses_backbone
+        uses = self.traits.uses_backbone and not self.traits.takes
         method = self.cls(settled, backbones.build(backbone, image_size, channels) if uses else nn.Identity())
         if isinstance(method, nn.Module):
             method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -194,12 +200,20 @@ class Workbench:
         if need not in needs_of(self.cls, self.config):
             raise PluginError(f"ctx.require asks for {need.key}, which requires(config) does not name.")
         if need.key not in self._below:
-            self._below[need.key] = Workbench(registry.load(need.method).cls, need.config)
+            self._below[need.key] = _bench_of(registry.load(need.method), tuple(need.config.items()))
         return self._below[need.key]
 
     def _source(self, method: Any, store: ImageStore) -> Source:
+        if self.encoder:
+            below = self.below(self.encoder)
+            if self.traits.takes == "maps":
+                return below._table(Maps(below.fresh()), store)
+            return Flat(below._source(below.fresh(), store))
         if not isinstance(method, Embeds):
             return Images(store, PIPELINE, CPU)
+        return self._table(method, store)
+
+    def _table(self, method: Any, store: ImageStore) -> FeatureTable:
         inputs = Inputs(store, PIPELINE, CPU, views_of(method))
         table = FeatureTable(self.folder / f"features-{store.name}", method, inputs, EMBED_BATCH, "fp32")
         table.forget()  # of the weights an epoch ago
@@ -277,6 +291,12 @@ def _demand_copyable(method: Any) -> None:
         ) from error
 
 
+@cache
+def _bench_of(method: registry.Loaded, given: tuple[tuple[str, Any], ...]) -> Workbench:
+    """One fit below all methods that are built on it."""
+    return Workbench(method.cls, dict(given))
+
+
 class _Below:
     """Gives the small fits of the methods that one is built on."""
 
@@ -291,6 +311,10 @@ class _Below:
             raise PluginError(f"The fit of {need.key} failed: {bench.fit.error}") from bench.fit.error
         self._given.append((bench.fresh(), bench))
         return self._given[-1][0]
+
+    def source(self, head: Any, store: ImageStore, rows: IntArray) -> Source:
+        """The features of some images that a head is given."""
+        return self._bench._source(head, store)
 
     def features(self, fitted: Any, role: benchmarks.RoleName) -> BaseFeatures:
         """Its features of all images of a role."""

@@ -55,7 +55,7 @@ def build(fit: FitSpec, at: Workplace, config: Mapping[str, ConfigValue]) -> Any
     torch.manual_seed(stream(fit.seed, "initial weights"))
     backbone = (
         torch.nn.Identity()
-        if fit.backbone == "none"
+        if fit.backbone == "none" or fit.encoder  # a head is given features
         else build_backbone(fit.backbone, fit.image_size, fit.channels)
     )
     if fit.is_compiled:

@@ -13,7 +13,10 @@ from typing import Any, NamedTuple, Protocol
 import torch
 
 from harness.benchmarks import RoleName
+from harness.benchmarks.episodes import IntArray
 from harness.errors import ConfigError, PluginError, StoreError
+from harness.evaluation.features import Source
+from harness.images.stores import ImageStore
 from harness.method import Need, needs
 from harness.ops.precision import autocast
 from harness.system import process
@@ -45,6 +48,9 @@ class Requires(Protocol):
 
     def features(self, fitted: Any, role: RoleName) -> BaseFeatures:
         """Its features of all images of a role."""
+
+    def source(self, head: Any, store: ImageStore, rows: IntArray) -> Source:
+        """The features of some images that a head is given."""
 
 
 class FitContext:

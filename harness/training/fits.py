@@ -16,9 +16,11 @@ import numpy as np
 import torch
 
 from harness import benchmarks
+from harness.benchmarks.episodes import IntArray
 from harness.errors import PluginError
-from harness.evaluation.features import features_of
-from harness.method import Embeds, Need, official_weights
+from harness.evaluation.features import FeatureTable, Flat, Maps, Source, features_of
+from harness.images.stores import ImageStore
+from harness.method import Embeds, Need, official_weights, traits
 from harness.method.hyper import ConfigValue
 from harness.runs import badges
 from harness.runs.spec import FitSpec
@@ -64,6 +66,33 @@ def fitted(fit: FitSpec, at: Workplace, config: Mapping[str, ConfigValue] | None
             _make(fit, at, kept)
         kept.restore(method, at.device)
     return Fitted(_frozen(method), kept.record())
+
+
+class Encoder(NamedTuple):
+    """What embeds images for a method: itself, or the fit that it is a head of.
+
+    Attributes:
+        method: frozen, with ``embed``.
+        fit: whose key its feature tables have.
+        is_flat: whether the method is given vectors, whatever shape a feature has.
+    """
+
+    method: Any
+    fit: FitSpec
+    is_flat: bool = False
+
+    def source(self, table: Source) -> Source:
+        """The table as the method is given it."""
+        return Flat(table) if self.is_flat else table
+
+
+def encoder_of(spec: FitSpec, method: Any, at: Workplace) -> Encoder | None:
+    """What embeds images for a fitted method; None where it is given images."""
+    if spec.encoder:
+        fit = spec.required[spec.encoder]
+        below, takes = fitted(fit, at).method, traits(type(method)).takes
+        return Encoder(Maps(below), fit) if takes == "maps" else Encoder(below, fit, is_flat=True)
+    return Encoder(method, spec) if isinstance(method, Embeds) else None
 
 
 def _make(fit: FitSpec, at: Workplace, kept: Fit) -> None:
@@ -115,6 +144,7 @@ class Required:
     def __init__(self, fit: FitSpec, at: Workplace) -> None:
         self._by, self._at = fit, at
         self._given: list[tuple[Any, FitSpec]] = []
+        self._encoder: Encoder | None = None
 
     def fitted(self, need: Need) -> Any:
         """The method of a need, fitted and frozen.
@@ -133,6 +163,13 @@ class Required:
         self._given.append((method, fit))
         return method
 
+    def source(self, head: Any, store: ImageStore, rows: IntArray) -> Source:
+        """The features of some images that a head is given, embedded once whoever asks."""
+        self._encoder = self._encoder or encoder_of(self._by, head, self._at)
+        assert self._encoder, "only heads ask"
+        method, fit, _ = self._encoder
+        return self._encoder.source(self._table(method, fit, store, rows))
+
     def features(self, method: Any, role: benchmarks.RoleName) -> BaseFeatures:
         """Its features of all images of a role.
 
@@ -147,8 +184,13 @@ class Required:
         if role == "novel" or role not in fit.data_digest:
             there = ", ".join(fit.data_digest)
             raise PluginError(f"{self._by.method.name}: ctx.features of {role} images; there are {there}.")
-        at, store = self._at, open_role(fit, role, self._at)
-        with claim(Fit(at.places.cache, fit.fit_key).folder / "lock", f"the features of {fit.method.name}"):
-            table = features_of(method, store, fit, at.places.cache, at.device)
-            table.ensure(np.arange(len(store)), at.progress)
+        store = open_role(fit, role, self._at)
+        table = self._table(method, fit, store, np.arange(len(store)))
         return BaseFeatures(table.tensor, torch.from_numpy(store.label))
+
+    def _table(self, method: Any, fit: FitSpec, store: ImageStore, rows: IntArray) -> FeatureTable:
+        cache = self._at.places.cache
+        with claim(Fit(cache, fit.fit_key).folder / "lock", f"the features of {fit.method.name}"):
+            table = features_of(method, store, fit, cache, self._at.device)
+            table.ensure(rows, self._at.progress)
+        return table

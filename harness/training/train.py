@@ -42,7 +42,7 @@ def train(
     rng = torch_generator(fit.seed, "training")
     ctx = FitContext(
         kept.folder, device=at.device, rng=rng, seed=fit.seed, precision=fit.precision,
-        validate=_validator(fit, "validation", at) if "validation" in fit.data_digest else None,
+        validate=_validator(fit, "validation", at, required) if "validation" in fit.data_digest else None,
         progress=at.progress, keeps_all=fit.select_on == "novel", world=world, config=fit.values(), required=required,
     )  # fmt: skip
     if isinstance(method, torch.nn.Module):
@@ -56,14 +56,15 @@ def train(
     if not world.is_first:
         return record
     if fit.select_on == "novel":
-        novel = _validator(fit, "novel", at)
+        novel = _validator(fit, "novel", at, required)
         record["selection"] = selection.select(method, kept.folder, novel, fit.n_way, fit.shot)
     kept.finish(method, {**record, "saw": badges.saw(fit, benchmark)})
     return kept.record()
 
 
-def _validator(fit: FitSpec, role: benchmarks.RoleName, at: Workplace) -> Validator:
-    return Validator(fit, open_role(fit, role, at), benchmarks.named(fit.benchmark).seed, at.device)
+def _validator(fit: FitSpec, role: benchmarks.RoleName, at: Workplace, required: Requires) -> Validator:
+    frozen = required.source if fit.encoder else None
+    return Validator(fit, open_role(fit, role, at), benchmarks.named(fit.benchmark).seed, at.device, frozen)
 
 
 def _whole(store: ImageStore, edge: int, progress: Progress) -> WholePictures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,21 @@ N_QUERY = 15
 
 
 class Validator:
-    """Scores a method on validation episodes, embedding only the images they touch."""
+    """Scores a method on validation episodes, embedding only the images they touch.
 
-    def __init__(self, fit: FitSpec, store: ImageStore, benchmark_seed: int, device: torch.device) -> None:
-        self._fit, self._store, self._device = fit, store, device
+    Args:
+        fit: whose training it is.
+        store: the validation images.
+        benchmark_seed: from which the episodes come.
+        device: where the method lives.
+        frozen: for a head, (head, images, rows) → the features that it is given.
+    """
+
+    def __init__(
+        self, fit: FitSpec, store: ImageStore, benchmark_seed: int, device: torch.device,
+        frozen: Callable[[Any, ImageStore, IntArray], Source] | None = None,
+    ) -> None:  # fmt: skip
+        self._fit, self._store, self._device, self._frozen = fit, store, device, frozen
         self._seed = stream(benchmark_seed, "validation")
         self._lists: dict[tuple[int, int], EpisodeList] = {}
 
@@ -39,12 +51,7 @@ class Validator:
     def counts(self, method: Any, way: int, shot: int) -> tuple[IntArray, int]:
         """Correct predictions of each validation episode, (E,) int64, and the queries of one."""
         episodes = self._episodes(way, shot)
-        source = (
-            self._embedded(method, episodes.rows())
-            if isinstance(method, Embeds)
-            else Images(self._store, self._fit.pipeline, self._device)
-        )
-        given = EPISODIC.predict(method, episodes, source, self._fit.seed)
+        given = EPISODIC.predict(method, episodes, self._source(method, episodes.rows()), self._fit.seed)
         return counting.n_correct(given, episodes.query_label), episodes.n_query
 
     def _episodes(self, way: int, shot: int) -> EpisodeList:
@@ -58,6 +65,13 @@ class Validator:
                 counts, min(way, len(counts)), n_shot, n_query, N_EPISODES, self._seed
             )
         return self._lists[way, shot]
+
+    def _source(self, method: Any, rows: IntArray) -> Source:
+        if self._frozen:
+            return self._frozen(method, self._store, rows)
+        if isinstance(method, Embeds):
+            return self._embedded(method, rows)
+        return Images(self._store, self._fit.pipeline, self._device)
 
     def _embedded(self, method: Embeds, rows: IntArray) -> Source:
         inputs = Inputs(self._store, self._fit.pipeline, self._device, views_of(method))

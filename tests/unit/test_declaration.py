@@ -45,6 +45,7 @@ OTHER: dict[str, Any] = {  # for each field a value that the made-up run does no
     "world_size": 2,
     "cut_from": 56,
     "required": {"pre": SPEC.fit},
+    "encoder": "pre",
     "setting": "glyphs-20w1s",
     "n_way": 4,
     "shot": 2,

@@ -47,7 +47,7 @@ def judge(pooled: Sequence[Pooled], n_ranked: int, prior: stats.Prior) -> Judged
     short = sorted((row for row in pooled if row.n_episodes < n_ranked), key=_best_first)
     by_method: dict[str, list[Pooled]] = {}
     for row in sorted(full, key=_plainest_first):
-        by_method.setdefault(row.method, []).append(row)
+        by_method.setdefault(row.called, []).append(row)
     heads = sorted((rows[0] for rows in by_method.values()), key=_best_first)
     groups = [sorted(rows, key=_best_first) for _, rows in sorted(by_method.items()) if len(rows) > 1]
     ranking = _judged_together(heads, prior)
@@ -104,7 +104,7 @@ def _row(
     interval = undefined_interval(
         evidence.mean, "training", evidence.n_trainings, "one episode has no spread"
     )
-    is_variant = found is not ranking and row.method in {head.method for head in heads}
+    is_variant = found is not ranking and row.called in {head.called for head in heads}
     return Row(
         **{name: getattr(row, name) for name in Pooled.__dataclass_fields__},
         interval=told.headline.interval(m, evidence.n_trainings) if told else interval,
@@ -113,7 +113,7 @@ def _row(
         rank=(int(ranks.low[m]), int(ranks.high[m])) if ranks else None,
         marks=tuple(_marks(row, prior)),
         same_as=same_as,
-        variant_of=row.method if is_variant and row.n_episodes == heads[0].n_episodes else "",
+        variant_of=row.called if is_variant and row.n_episodes == heads[0].n_episodes else "",
     )
 
 

@@ -105,7 +105,8 @@ def _rows(found: Sequence[Table], name: str) -> dict[tuple[str, str], Row]:
     """The row of each (setting, images) that a name means."""
     chosen: dict[tuple[str, str], Row] = {}
     for table in found:
-        rows = [row for row in table.rows if row.method == name]
+        rows = [row for row in table.rows if name in (row.called, row.spec.whole_name)]
+        rows = rows or [row for row in table.rows if row.method == name]
         rows = rows or _of_file(table, name)
         rows = rows or [row for row in table.rows if any(run.id.startswith(name) for run in row.runs)]
         plain = [row for row in rows if not row.config] if len(rows) > 1 else rows
@@ -117,7 +118,7 @@ def _rows(found: Sequence[Table], name: str) -> dict[tuple[str, str], Row]:
         if rows:
             chosen[table.setting, table.note] = plain[0]
     if not chosen:
-        known = {row.method for table in found for row in table.rows}
+        known = {row.called for table in found for row in table.rows}
         raise ConfigError(
             f"`{name}` is neither a method nor a run in this database.{nearest(name, known)} "
             f"Methods with runs: {', '.join(sorted(known)) or 'none'}."

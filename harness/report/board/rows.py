@@ -82,6 +82,11 @@ class Pooled:
         return tuple(run.spec.seed for run in self.runs)
 
     @property
+    def called(self) -> str:
+        """The method, and for a head whose features it is given: what its rows are found by, like ``tim[softmax]``."""
+        return self.spec.called
+
+    @property
     def label(self) -> str:
         """Method and whatever sets this row apart from its default."""
         return self.spec.label
@@ -99,7 +104,7 @@ class Pooled:
     @cached_property
     def evidence(self) -> stats.Row:
         """What the error model sees of it; rows with a common fit key share that training."""
-        fits = [run.spec.fit_key for run in self.runs]
+        fits = [run.spec.training_key for run in self.runs]
         return stats.summarise(self.key, self.accuracy, self.n_answers, fits, self.is_trained)
 
     @cached_property
@@ -160,7 +165,7 @@ class Row(Pooled):
 def row_as_json(row: Row) -> dict[str, Any]:
     """A row as JSON types, in the words that the terminal and the exports share; accuracies are fractions."""
     return {
-        "setting": row.setting, "metric": row.metric, "method": row.method, "backbone": row.backbone, "recipe": row.recipe,
+        "setting": row.setting, "metric": row.metric, "method": row.called, "backbone": row.backbone, "recipe": row.recipe,
         "config": row.config, "accuracy": row.mean, "low_95": row.interval.low, "high_95": row.interval.high,
         "interval_note": row.interval.note, "episodes_half_width_95": row.sampler.half_width, "seed_sd": row.seed_sd,
         "rank_low": row.rank[0] if row.rank else None, "rank_high": row.rank[1] if row.rank else None,

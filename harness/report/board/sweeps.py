@@ -46,7 +46,7 @@ def sweeps(rows: Sequence[Row]) -> tuple[Sweep, ...]:
                 groups.setdefault((name, _without(row.spec, name).row_key), {})[value] = row
     found = [
         Sweep(
-            method=next(iter(by_value.values())).method,
+            method=next(iter(by_value.values())).called,
             backbone=next(iter(by_value.values())).backbone,
             name=name,
             points=tuple(Point(value, row, _validation(row)) for value, row in sorted(by_value.items())),

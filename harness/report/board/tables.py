@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from harness import stats
@@ -48,6 +48,11 @@ class Table:
     def rows(self) -> tuple[Row, ...]:
         """Headline rows best first, then variants, then rows with fewer episodes."""
         return self.judged.rows
+
+    def only(self, is_meant: Callable[[Row], bool]) -> Table:
+        """The same with some of its rows, judged as before."""
+        rows = tuple(row for row in self.judged.rows if is_meant(row))
+        return replace(self, judged=replace(self.judged, rows=rows), failed=())
 
     @property
     def ranked(self) -> tuple[Row, ...]:

@@ -1,0 +1,70 @@
+"""Nearest class mean on the features of any fit: SimpleShot's three (Wang et al. 2019, arXiv:1911.04623).
+
+A class is the mean of its support features, a query goes to the nearest mean in Euclidean distance. What is averaged
+are the features as they are (UN), of unit length (L2N), or centred on the mean of all base images and then of unit
+length (CL2N); the means are not brought to unit length again, so that from two shots on the rule is not that of the
+cosine (``nearest-mean`` has that one). Beside the rows of methods that train a backbone this is the plain readout of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from harness.api import (
+    Backbone,
+    BaseSet,
+    EpisodeBatch,
+    FitContext,
+    Normalisation,
+    Normaliser,
+    OnFeatures,
+    Support,
+    class_means,
+    hyper,
+)
+
+
+class Centroid(nn.Module):
+    """Nearest class mean on the features of another fit."""
+
+    @dataclass(frozen=True)
+    class Config(OnFeatures):
+        """Hyper-parameters."""
+
+        normalise: Normalisation = hyper("cl2n", "of features: un, l2n or cl2n (§3.1)", phase="adapt")
+
+    name: ClassVar[str] = "centroid"
+    version: ClassVar[str] = "1"
+    takes: ClassVar[str] = "vectors"
+    equivariant: ClassVar[bool] = True
+    reference: ClassVar[str] = """@misc{wang2019simpleshot,
+      title={SimpleShot: Revisiting Nearest-Neighbor Classification for Few-Shot Learning},
+      author={Wang, Yan and Chao, Wei-Lun and Weinberger, Kilian Q. and van der Maaten, Laurens},
+      year={2019},
+      eprint={1911.04623},
+      archivePrefix={arXiv},
+    }"""
+
+    def __init__(self, config: Config, backbone: Backbone) -> None:
+        super().__init__()
+        self.config, self.normalise = config, Normaliser(config.normalise)
+
+    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
+        """Keep the mean base feature."""
+        self.normalise.settle(ctx, self.config.features)
+
+    def adapt(self, support: Support) -> Tensor:
+        """Class means: (n_way, D)."""
+        return class_means(self.normalise(support.by_class()))
+
+    def predict(self, state: Tensor, query: Tensor) -> Tensor:
+        """Minus the Euclidean distances to the means: (..., n_query, n_way)."""
+        return -torch.cdist(self.normalise(query), state)
+
+    def predict_batch(self, batch: EpisodeBatch) -> Tensor:
+        """Do both for many episodes: (E, n_query, n_way)."""
+        return self.predict(class_means(self.normalise(batch.support)), batch.query)
