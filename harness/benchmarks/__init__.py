@@ -19,6 +19,7 @@ from harness.benchmarks.settings import (
     novel_closed,
     roles_of,
     standard_names,
+    unbalanced_names,
     user_folder,
 )
 
@@ -38,5 +39,6 @@ __all__ = [
     "novel_closed",
     "roles_of",
     "standard_names",
+    "unbalanced_names",
     "user_folder",
 ]

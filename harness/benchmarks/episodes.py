@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -40,12 +40,15 @@ class Episode:
 
 @dataclass(frozen=True)
 class EpisodeList(Sequence[Episode]):
-    """A fixed list of balanced episodes, held as three arrays.
+    """A fixed list of episodes with equally many support images of each class, held as three arrays.
+
+    A class may have fewer queries than there are places for; the places left over are at its end and hold -1. In a
+    balanced list every place is taken.
 
     Attributes:
         classes: (E, W) int64, the class of the store behind each label.
         support: (E, W, S) int64 rows of the store.
-        query: (E, W, Q) int64 rows of the store, where Q is the number of queries per class.
+        query: (E, W, Q) int64 rows of the store, where Q is the number of places for queries of a class; -1 where empty.
 
     Any prefix of a list is the list of that length: ``episodes[:600]`` is the 600-episode list.
     """
@@ -71,17 +74,22 @@ class EpisodeList(Sequence[Episode]):
 
     @property
     def n_query(self) -> int:
-        """Queries per episode (all classes together)."""
+        """Places for queries per episode, all classes together; in balanced lists all are taken."""
         return int(self.query.shape[1] * self.query.shape[2])
 
     @property
+    def n_asked(self) -> IntArray:
+        """(E,) int64: the queries of each episode, at most ``n_query``."""
+        return np.count_nonzero(self.query >= 0, axis=(1, 2))
+
+    @property
     def query_label(self) -> IntArray:
-        """(n_query,) int64: the label of each query, class-major, the same in every episode."""
-        return np.repeat(np.arange(self.n_way), self.query.shape[2])
+        """(E, n_query) int64: the label of each query, class-major; -1 at a place without one."""
+        return label_queries(self.query, np.arange(self.n_way))
 
     @property
     def predicted_shape(self) -> tuple[int, ...]:
-        """Shape of one episode's predictions: a label per query."""
+        """Shape of one episode's predictions: a label for each place; 0 at a place without a query."""
         return (self.n_query,)
 
     @property
@@ -100,13 +108,14 @@ class EpisodeList(Sequence[Episode]):
         if isinstance(index, slice):
             return EpisodeList(self.classes[index], self.support[index], self.query[index])
         i = range(len(self))[index]
+        label, row = np.nonzero(self.query[i] >= 0)
         return Episode(
             index=i,
             n_way=self.n_way,
             support=self.support[i].ravel(),
             support_label=np.repeat(np.arange(self.n_way), self.shot),
-            query=self.query[i].ravel(),
-            query_label=self.query_label,
+            query=self.query[i][label, row],
+            query_label=label,
             classes=self.classes[i],
         )
 
@@ -115,7 +124,25 @@ class EpisodeList(Sequence[Episode]):
 
     def rows(self) -> IntArray:
         """Every row of the store that the list touches, sorted, each once."""
-        return np.union1d(self.support, self.query)
+        found = np.union1d(self.support, self.query)
+        return found[found >= 0]
+
+
+def label_queries(query: npt.NDArray[np.integer[Any]], label: IntArray) -> IntArray:
+    """What is right at each place for a query.
+
+    Args:
+        query: (E, W, Q) int rows, -1 at a place without a query.
+        label: (W,) int64, the label of each class.
+
+    Returns:
+        (E, W·Q) int64, class-major, -1 at a place without a query; read-only and of one row's memory where none is.
+    """
+    places = np.repeat(label, query.shape[2])  # (W·Q,)
+    flat = query.reshape(len(query), len(places))
+    if flat.min(initial=0) >= 0:
+        return np.broadcast_to(places, flat.shape)
+    return np.where(flat >= 0, places, -1)
 
 
 @dataclass(frozen=True)

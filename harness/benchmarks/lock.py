@@ -12,7 +12,8 @@ HEADER = (
 
 def main() -> None:
     """Draw the lists that are not locked yet and write their digests beside the old ones."""
-    built_in = [s for b in settings.every() if b.folder == settings.FOLDER for s in b.settings()]
+    own = [b for b in settings.every() if b.folder == settings.FOLDER]
+    built_in = [s for b in own for s in (*b.settings(), *b.unbalanced())]
     digests = {setting.name: setting.episodes.digest for setting in built_in}
     lines = [
         f"{name} {digest}\n" for name, digest in sorted({**settings.locked_digests(), **digests}.items())

@@ -6,6 +6,8 @@ Fisher–Yates shuffle. The queries of a class are drawn before its support, ima
 
 * the first n of N episodes are the n-episode list,
 * the 1-shot support is the first image of the 5-shot support and their queries are identical.
+
+Unbalanced lists (``unbalanced``, ``all_remaining``) ask other queries of the episodes of a balanced list.
 """
 
 from __future__ import annotations
@@ -16,12 +18,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from harness.benchmarks import marginals
 from harness.benchmarks.episodes import EpisodeList, IntArray
 from harness.errors import DataError
 
 LIST_LENGTH = 10_000
 _STREAM = 0x6673_6265_6E63_6801  # "fsbench" and the version of this rule
+_UNBALANCED = 0x6673_6265_6E63_6802  # another stream: counts of queries, and those beyond the balanced list's
 _CHUNK = 1_000
+_MOST_DRAWS = 50  # of the counts of one episode
+_MOST_REFUSED = 0.1  # of all draws: beyond it the list would no longer be a Dirichlet's
 Words = npt.NDArray[np.uint64]
 
 
@@ -52,6 +58,106 @@ def sample(
         for start in range(0, n_episodes, _CHUNK)
     ]
     return EpisodeList(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def unbalanced(
+    balanced: EpisodeList, counts: Sequence[int] | IntArray, n_query: int, alpha: int, seed: int
+) -> EpisodeList:
+    """Ask queries of unequal numbers of the classes of a balanced list, by the Dirichlet rule of ``marginals``.
+
+    Classes and support are those of the balanced list. Of its queries a class has the first ones, and where it has more
+    than there are, images that the episode shows nowhere else. Counts that a class cannot serve are drawn again.
+
+    Args:
+        balanced: E episodes of W ways.
+        counts: (C,) images per class.
+        n_query: mean queries per class: each episode has W · n_query, ≥ 1.
+        alpha: concentration of every class, a whole number ≥ 1.
+        seed: the benchmark's seed, in [0, 2**63).
+
+    Raises:
+        DataError: when more than a tenth of the draws ask more of a class than it has.
+    """
+    counts = np.asarray(counts, dtype=np.int64)
+    available = counts[balanced.classes] - balanced.shot  # (E, W)
+    wanted = _wanted(available, balanced.n_way * n_query, alpha, seed)
+    n_places = int(wanted.max())
+    query = np.full((*wanted.shape, n_places), -1, dtype=np.int64)
+    n_kept = min(n_places, balanced.query.shape[2])
+    query[:, :, :n_kept] = balanced.query[:, :, :n_kept]
+    if n_places > n_kept:
+        query[:, :, n_kept:] = _further(balanced, counts, wanted - n_kept, seed)
+    query[np.arange(n_places) >= wanted[:, :, None]] = -1
+    return EpisodeList(balanced.classes, balanced.support, query)
+
+
+def all_remaining(balanced: EpisodeList, counts: Sequence[int] | IntArray) -> EpisodeList:
+    """Ask every image of the classes of a balanced list that is not support, in the order of rows.
+
+    Args:
+        balanced: its classes and support stay.
+        counts: (C,) images per class.
+    """
+    counts = np.asarray(counts, dtype=np.int64)
+    first_row = np.cumsum(counts) - counts
+    position = np.broadcast_to(
+        np.arange(counts.max() - balanced.shot), (*balanced.classes.shape, counts.max() - balanced.shot)
+    )
+    support = balanced.support - first_row[balanced.classes][:, :, None]
+    rows = _passing_over(position, support)  # (E, W, Q) positions within each class
+    rows = np.where(
+        rows < counts[balanced.classes][:, :, None], rows + first_row[balanced.classes][:, :, None], -1
+    )
+    return EpisodeList(balanced.classes, balanced.support, rows)
+
+
+def _wanted(available: IntArray, n_query: int, alpha: int, seed: int) -> IntArray:
+    """(E, W) queries of each class, at most those available; drawn until they are."""
+    n_episodes, way = available.shape
+    wanted, missing, n_drawn = np.empty_like(available), np.arange(n_episodes), 0
+    for draw in range(_MOST_DRAWS):
+        words = np.empty((len(missing), way * alpha - 1), dtype=np.uint64)
+        for i, episode in enumerate(missing.tolist()):
+            source = np.random.Philox(key=[_UNBALANCED, seed], counter=[0, draw, episode, 0])
+            words[i] = source.random_raw(words.shape[1])
+        found = marginals.to_counts(marginals.from_words(words, way, alpha), n_query)
+        wanted[missing], n_drawn = found, n_drawn + len(missing)
+        missing = missing[(found > available[missing]).any(axis=1)]
+        if not len(missing):
+            break
+    if len(missing) or n_drawn * (1 - _MOST_REFUSED) > n_episodes:
+        raise DataError(
+            f"{n_query} queries of {way} classes by a Dirichlet({alpha}) rule ask more of a class than its images beside the "
+            f"support (as few as {int(available.min())}) in over {_MOST_REFUSED:.0%} of draws. Choose fewer queries, like "
+            f"-q{max(1, int(available.min()) // way)}."
+        )
+    return wanted
+
+
+def _further(balanced: EpisodeList, counts: IntArray, n_more: IntArray, seed: int) -> IntArray:
+    """(E, W, M) rows of images that an episode does not show yet, M the most that a class wants; wrong beyond its own."""
+    n_episodes, way = n_more.shape
+    n_most = int(n_more.max())
+    words = np.empty((n_episodes, way * n_most), dtype=np.uint64)
+    for episode in range(n_episodes):
+        source = np.random.Philox(key=[_UNBALANCED, seed], counter=[0, 0, episode, 1])
+        words[episode] = source.random_raw(words.shape[1])
+    first_row = (np.cumsum(counts) - counts)[balanced.classes]  # (E, W)
+    shown = np.concatenate([balanced.query, balanced.support], axis=2) - first_row[:, :, None]
+    n_hidden = counts[balanced.classes] - shown.shape[2]
+    slot = np.tile(np.arange(1, way + 1), n_episodes)
+    spare = _Spare(seed, np.repeat(np.arange(n_episodes), way), slot, _UNBALANCED)
+    by_class = words.reshape(n_episodes, n_most, way).transpose(0, 2, 1)  # one word per image and class
+    drawn = _partial_shuffle(by_class.reshape(-1, n_most), n_hidden.ravel(), spare)
+    return _passing_over(drawn.reshape(n_episodes, way, n_most), shown) + first_row[:, :, None]
+
+
+def _passing_over(position: IntArray, taken: IntArray) -> IntArray:
+    """(…, k) positions among the numbers that are not taken → the numbers themselves; taken (…, t) are distinct."""
+    found = position.copy()
+    for t in np.moveaxis(np.sort(taken, axis=-1), -1, 0):
+        found += found >= t[..., None]
+    return found
 
 
 def one_per_group(counts: Sequence[int] | IntArray, groups: Sequence[str], shot: int) -> EpisodeList:
@@ -154,12 +260,12 @@ def _draw(
 class _Spare:
     """Words for the (practically unseen) case that rejection asks for more: a block per episode, slot and draw."""
 
-    def __init__(self, seed: int, episode: IntArray, slot: IntArray) -> None:
-        self.seed, self.episode, self.slot = seed, episode, slot
+    def __init__(self, seed: int, episode: IntArray, slot: IntArray, key: int = _STREAM) -> None:
+        self.seed, self.episode, self.slot, self.key = seed, episode, slot, key
 
     def stream(self, row: int, draw: int) -> Iterator[int]:
         counter = [0, 1 + draw, int(self.episode[row]), int(self.slot[row])]
-        source = np.random.Philox(key=[_STREAM, self.seed], counter=counter)
+        source = np.random.Philox(key=[self.key, self.seed], counter=counter)
         while True:
             yield int(source.random_raw())
 
@@ -199,19 +305,19 @@ def _partial_shuffle(words: Words, n: IntArray, spare: _Spare) -> IntArray:
     """First k places of a Fisher–Yates shuffle of range(n), row by row, in memory independent of n.
 
     Args:
-        words: (r, k) uint64, k ≤ n.
+        words: (r, k) uint64.
         n: (r,) int64.
         spare: further words.
 
     Returns:
-        (r, k) int64, distinct in each row.
+        (r, k) int64; the first n of each row are distinct, what follows them means nothing.
     """
     k = words.shape[1]
     drawn = np.empty((len(words), k), dtype=np.int64)
     moved_from = np.empty_like(drawn)  # place that step t wrote to
     moved_to = np.empty_like(drawn)  # what it put there
     for t in range(k):
-        place = t + bounded(words[:, t], n - t, spare, t)
+        place = t + bounded(words[:, t], np.maximum(n - t, 1), spare, t)
         here = np.full(len(words), t, dtype=np.int64)  # what stands at place t now
         there = place.copy()  # what stands at the drawn place now
         for s in range(t):

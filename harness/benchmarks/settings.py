@@ -35,6 +35,9 @@ ROLES: tuple[RoleName, ...] = ("base", "validation", "novel")
 _AMBIGUOUS = FOLDER / "ambiguous.toml"
 _closed: list[bool] = []  # not a context variable: threads started by a method must meet it too
 _SETTING = re.compile(r"(?P<stem>.+)-(?P<way>\d+)w(?P<shot>\d+)s(?P<rest>(-[a-z0-9]+)*)")
+_DIRICHLET = re.compile(r"dir(?P<alpha>[1-9])")
+_ALL = "qall"
+_N_ALL = 1_000  # episodes of a list that asks all images: each has hundreds of queries
 _JOINT_SETTING = re.compile(r"(?P<key>.+)-n(?P<shot>\d+)")
 
 
@@ -49,6 +52,8 @@ class Benchmark:
         image_size, channels, pipeline, backbone: defaults of the benchmark; channels 0 takes what the set has.
         seed: of the episode lists.
         n_query, n_episodes: per class; the field's standard count.
+        n_query_dirichlet: mean queries per class of the unbalanced lists ("-dir2"); None for ``n_query``. Smaller where
+            classes have few images.
         standard: the settings listed by ``fsbench benchmarks``, like "5w1s".
         fixed_episodes: "sampled", or "groups" where published episodes are the groups of the novel set.
         protocol: "episodic", or "joint": base and novel classes are asked together, and a setting is named by n.
@@ -70,6 +75,7 @@ class Benchmark:
     standard: tuple[str, ...]
     variant: str = ""
     fixed_episodes: Literal["sampled", "groups"] = "sampled"
+    n_query_dirichlet: int | None = None
     protocol: str = "episodic"
     joint: JointClasses | None = None
     folder: Path = FOLDER
@@ -80,10 +86,29 @@ class Benchmark:
         return f"{self.name}-{self.variant}" if self.variant else self.name
 
     def setting(
-        self, way: int, shot: int, n_query: int | None = None, list_seed: int | None = None
+        self,
+        way: int,
+        shot: int,
+        n_query: int | None = None,
+        list_seed: int | None = None,
+        marginal: str = "",
     ) -> Setting:
         """One way × shot of this benchmark."""
-        return Setting(self, way, shot, n_query or self.n_query, list_seed)
+        return Setting(
+            self, way, shot, n_query or self.usual_queries(way, shot, marginal), list_seed, marginal
+        )
+
+    def usual_queries(self, way: int, shot: int, marginal: str) -> int:
+        """Queries per class unless a setting says otherwise; where all images are asked, those of the largest class."""
+        if marginal == _ALL:
+            return int(self.roles["novel"].counts.max()) - shot
+        return (self.n_query_dirichlet if marginal else None) or self.n_query
+
+    def unbalanced(self) -> tuple[Setting, ...]:
+        """The standard settings with queries by the Dirichlet(2) rule; none where episodes are published or joint."""
+        if self.joint or self.fixed_episodes == "groups":
+            return ()
+        return tuple(self.setting(s.way, s.shot, marginal="dir2") for s in self.settings())
 
     def settings(self) -> tuple[Setting, ...]:
         """The standard settings."""
@@ -141,6 +166,8 @@ class Setting:
         way, shot: classes per episode, support images per class.
         n_query: queries per class.
         list_seed: seed of another evaluation list ("-e3"); None for the benchmark's own.
+        marginal: "" for equally many queries of each class; "dir2" for numbers of them by the Dirichlet(2) rule of
+            Veilleux et al.; "qall" for all images that are not support. Support and classes are the same in all three.
     """
 
     benchmark: Benchmark
@@ -148,6 +175,7 @@ class Setting:
     shot: int
     n_query: int
     list_seed: int | None = None
+    marginal: str = ""
 
     @property
     def name(self) -> str:
@@ -155,8 +183,9 @@ class Setting:
         b = self.benchmark
         if b.joint:
             return f"{b.key}-n{self.shot}"
-        parts = [b.name, f"{self.way}w{self.shot}s", b.variant]
-        parts += [f"q{self.n_query}" if self.n_query != b.n_query else ""]
+        usual = b.usual_queries(self.way, self.shot, self.marginal)
+        parts = [b.name, f"{self.way}w{self.shot}s", b.variant, self.marginal]
+        parts += [f"q{self.n_query}" if self.n_query != usual else ""]
         parts += [f"e{self.list_seed}" if self.list_seed is not None else ""]
         return "-".join(p for p in parts if p)
 
@@ -170,8 +199,14 @@ class Setting:
         """Episodes in the whole list."""
         if self.benchmark.joint:
             return N_EXPERIMENTS
-        is_grouped = self.benchmark.fixed_episodes == "groups"
-        return len(self.benchmark.roles["novel"].counts) // self.way if is_grouped else sampling.LIST_LENGTH
+        if self.benchmark.fixed_episodes == "groups":
+            return len(self.benchmark.roles["novel"].counts) // self.way
+        return _N_ALL if self.marginal == _ALL else sampling.LIST_LENGTH
+
+    @property
+    def balanced(self) -> Setting:
+        """The benchmark's own setting with equally many queries of each class: the one with the same support."""
+        return self.benchmark.setting(self.way, self.shot, list_seed=self.list_seed)
 
     @property
     def digest(self) -> str:
@@ -199,14 +234,29 @@ class Setting:
         b, novel = self.benchmark, self.benchmark.roles["novel"]
         if b.joint:
             return b.joint.experiments(self.shot, b.seed)
+        if self.marginal:
+            return self._unbalanced()
         if b.fixed_episodes == "groups":
             groups = [name.rpartition("/")[0] for name in novel.classes]
             drawn = sampling.one_per_group(novel.counts, groups, self.shot)
             if drawn.n_way != self.way or drawn.query.shape[2] != self.n_query:
                 raise DataError(f"{b.key} has published episodes: {b.standard[0]} is its only setting.")
             return drawn
-        seed = b.seed if self.list_seed is None else b.seed + 1_000_003 * (self.list_seed + 1)
-        return sampling.sample(novel.counts, self.way, self.shot, self.n_query, self.list_length, seed)
+        return sampling.sample(novel.counts, self.way, self.shot, self.n_query, self.list_length, self._seed)
+
+    def _unbalanced(self) -> AnyList:
+        b, counts = self.benchmark, self.benchmark.roles["novel"].counts
+        if b.fixed_episodes == "groups":
+            raise DataError(f"{b.key} has published episodes: {b.standard[0]} is its only setting.")
+        balanced = sampling.sample(counts, self.way, self.shot, b.n_query, self.list_length, self._seed)
+        if self.marginal == _ALL:
+            return sampling.all_remaining(balanced, counts)
+        return sampling.unbalanced(balanced, counts, self.n_query, int(self.marginal[3:]), self._seed)
+
+    @property
+    def _seed(self) -> int:
+        seed = self.benchmark.seed
+        return seed if self.list_seed is None else seed + 1_000_003 * (self.list_seed + 1)
 
 
 def named(key: str) -> Benchmark:
@@ -234,9 +284,11 @@ def load(name: str) -> Setting:
     table = {(b.name, b.variant): b for b in every()}
     if match:
         query = list_seed = None
-        variant = []
+        variant, marginal = [], ""
         for part in filter(None, match["rest"].split("-")):
-            if re.fullmatch(r"q\d+", part):
+            if _DIRICHLET.fullmatch(part) or part == _ALL:
+                marginal = part
+            elif re.fullmatch(r"q\d+", part):
                 query = int(part[1:])
             elif re.fullmatch(r"e\d+", part):
                 list_seed = int(part[1:])
@@ -248,7 +300,8 @@ def load(name: str) -> Setting:
                 f"`{name}`: {benchmark.key} asks all classes jointly; its settings are {_names(benchmark)}."
             )
         if benchmark:
-            return benchmark.setting(int(match["way"]), int(match["shot"]), query, list_seed)
+            n_query = None if marginal == _ALL else query
+            return benchmark.setting(int(match["way"]), int(match["shot"]), n_query, list_seed, marginal)
         if match["stem"] in ambiguous():
             raise ConfigError(f"`{name}` is not one setting: {ambiguous()[match['stem']]}")
     if found := _JOINT_SETTING.fullmatch(name):
@@ -277,7 +330,9 @@ def _names(benchmark: Benchmark) -> str:
 
 
 def expand(pattern: str) -> list[Setting]:
-    """Find the settings that a name or a glob over the standard names means.
+    """Find the settings that a name or a glob means: over the standard names, or over those of the unbalanced lists.
+
+    A glob that ends in "-dir2" means the latter.
 
     Raises:
         ConfigError: when nothing matches.
@@ -286,7 +341,8 @@ def expand(pattern: str) -> list[Setting]:
         return [load(pattern)]
     import fnmatch
 
-    found = [name for name in standard_names() if fnmatch.fnmatchcase(name, pattern)]
+    known = unbalanced_names() if pattern.endswith("-dir2") else standard_names()
+    found = [name for name in known if fnmatch.fnmatchcase(name, pattern)]
     if not found:
         raise ConfigError(f"No setting matches `{pattern}`. `fsbench benchmarks` lists them all.")
     return [load(name) for name in found]
@@ -295,6 +351,11 @@ def expand(pattern: str) -> list[Setting]:
 def standard_names() -> list[str]:
     """Names of all standard settings, sorted by benchmark."""
     return [setting.name for benchmark in every() for setting in benchmark.settings()]
+
+
+def unbalanced_names() -> list[str]:
+    """Names of the standard settings with queries by the Dirichlet(2) rule."""
+    return [setting.name for benchmark in every() for setting in benchmark.unbalanced()]
 
 
 @contextmanager

@@ -231,7 +231,7 @@ def episode_list(name: str, n: int | None) -> dict[str, Any]:
         "setting": setting.name, "digest": setting.digest, "list_length": setting.list_length, "n_way": setting.way, "shot": setting.shot,
         "n_query": setting.n_query, "classes": list(role.classes), "rotations": role.rotations, "counts": role.counts.tolist(),
         "episodes": [
-            {"classes": e.tolist(), "support": s.tolist(), "query": q.tolist()}
+            {"classes": e.tolist(), "support": s.tolist(), "query": [rows[rows >= 0].tolist() for rows in q]}
             for e, s, q in zip(chosen.classes, chosen.support, chosen.query, strict=True)
         ],
     }  # fmt: skip

@@ -28,7 +28,7 @@ def n_correct(predictions: npt.NDArray[np.int64], label: npt.NDArray[np.int64]) 
 
     Args:
         predictions: (E, Q) int in [0, W).
-        label: (Q,) or (E, Q) int, the true labels.
+        label: (Q,) or (E, Q) int, the true labels; -1 at a place without a query, where nothing is right.
 
     Returns:
         (E,) int64 in [0, Q].

@@ -113,15 +113,14 @@ class Episodic(Protocol):
         if wanted := traits(type(method)).episode_batch:
             return wanted
         image = source.take(asked.support[0, 0, :1])
-        n_images = asked.n_way * asked.shot + asked.n_query
+        n_images = asked.n_way * asked.shot + int(asked.n_asked.max())
         return max(1, min(AT_ONCE, GATHERED_BYTES // (n_images * image.nbytes)))
 
     def counts(self, asked: EpisodeList, predictions: Predictions) -> dict[str, Counts]:
-        """The "top1" of each episode."""
-        n_query = np.full(len(asked), asked.n_query, dtype=np.int64)
+        """The "top1" of each episode: hits of its own queries, however many they are."""
         dtype: type[np.unsignedinteger[Any]] = counting.smallest_dtype(asked.n_way)
         n_correct = counting.n_correct(predictions, asked.query_label)
-        return {"top1": Counts(n_correct, n_query, predictions.astype(dtype))}
+        return {"top1": Counts(n_correct, asked.n_asked, predictions.astype(dtype))}
 
     def table(self, asked: EpisodeList, names: tuple[str, ...], groups: tuple[str, ...]) -> EpisodeTable:
         """Classes, support and queries of every episode."""
@@ -129,30 +128,42 @@ class Episodic(Protocol):
         return EpisodeTable(classes, support, query, names, groups)
 
     def _predict(self, method: Any, asked: EpisodeList, source: Source, seed: int, first: int) -> Predictions:
-        from harness.evaluation.scores import check_scores, check_unchanged
-
-        n = len(asked)
-        order = query_order(asked.n_query, range(first, first + n))
+        """Episodes of as many queries go to the method together; which class has how many does not show."""
+        n, n_asked = len(asked), asked.n_asked
+        order = query_order(
+            asked.n_query, range(first, first + n), asked.query_label < 0
+        )  # empty places last
         rows = np.take_along_axis(asked.query.reshape(n, -1), order, axis=1)
-        support = source.take(asked.support.ravel()).unflatten(0, asked.support.shape)  # (E, W, S, *F)
-        query = source.take(rows.ravel()).unflatten(0, rows.shape)  # (E, n_query, *F)
-        versions = support._version, query._version
-        rng = Generators(seed, first, n)
-        if isinstance(method, Batched):
-            scores = method.predict_batch(EpisodeBatch(support, query, rng))  # (E, n_query, W)
-            where = f"{type(method).__name__}.predict_batch for episodes from {first}"
-            check_scores(scores, (*rows.shape, asked.n_way), where)
-        else:
-            scores = self._loop(method, support, query, rng, first)
-        check_unchanged(method, support, versions[0], "support")
-        check_unchanged(method, query, versions[1], "query")
-        predictions = np.empty(rows.shape, dtype=np.int64)
-        np.put_along_axis(predictions, order, counting.predicted(scores), axis=1)
+        predictions = np.zeros(rows.shape, dtype=np.int64)
+        for n_query in np.unique(n_asked).tolist():
+            here = np.flatnonzero(n_asked == n_query)
+            given = self._alike(method, asked.support[here], rows[here, :n_query], source, seed, first + here)
+            predictions[here[:, None], order[here, :n_query]] = given
         return predictions
 
+    def _alike(
+        self, method: Any, support_rows: IntArray, rows: IntArray, source: Source, seed: int, episodes: IntArray
+    ) -> Predictions:  # fmt: skip
+        """(E, n_query) labels of episodes with as many queries, in the order in which they are shown."""
+        from harness.evaluation.scores import check_scores, check_unchanged
+
+        support = source.take(support_rows.ravel()).unflatten(0, support_rows.shape)  # (E, W, S, *F)
+        query = source.take(rows.ravel()).unflatten(0, rows.shape)  # (E, n_query, *F)
+        versions = support._version, query._version
+        rng = Generators(seed, episodes)
+        if isinstance(method, Batched):
+            scores = method.predict_batch(EpisodeBatch(support, query, rng))  # (E, n_query, W)
+            where = f"{type(method).__name__}.predict_batch for episodes from {episodes[0]}"
+            check_scores(scores, (*rows.shape, support.shape[1]), where)
+        else:
+            scores = self._loop(method, support, query, rng, episodes)
+        check_unchanged(method, support, versions[0], "support")
+        check_unchanged(method, query, versions[1], "query")
+        return counting.predicted(scores)
+
     def _loop(
-        self, method: Any, support: Tensor, query: Tensor, rng: Sequence[torch.Generator], first: int
-    ) -> Tensor:
+        self, method: Any, support: Tensor, query: Tensor, rng: Sequence[torch.Generator], episodes: IntArray
+    ) -> Tensor:  # fmt: skip
         """(E, n_query, W) scores, episode by episode."""
         import torch
 
@@ -164,7 +175,7 @@ class Episodic(Protocol):
         for i in range(len(support)):
             given = Support(support[i].flatten(0, 1), label.clone(), n_way, rng[i])
             scores = method.predict(method.adapt(given), query[i])
-            where = f"{type(method).__name__}.predict for episode {first + i}"
+            where = f"{type(method).__name__}.predict for episode {episodes[i]}"
             check_scores(scores, (query.shape[1], n_way), where)
             found.append(scores)
         return torch.stack(found)
@@ -250,26 +261,27 @@ def protocol_with(metrics: Collection[str]) -> Protocol:
 
 
 class Generators(Sequence["torch.Generator"]):
-    """One CPU generator per episode, made when asked: seeded by (run seed, episode)."""
+    """One CPU generator per episode, made when asked: seeded by (run seed, position of the episode in the whole list)."""
 
-    def __init__(self, seed: int, first: int, n: int) -> None:
-        self._seed, self._first, self._n = seed, first, n
+    def __init__(self, seed: int, episodes: IntArray) -> None:
+        self._seed, self._episodes = seed, episodes
 
     def __len__(self) -> int:
-        return self._n
+        return len(self._episodes)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self._n))]
-        return torch_generator(self._seed, "episode", self._first + range(self._n)[index])
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return torch_generator(self._seed, "episode", int(self._episodes[index]))
 
 
-def query_order(n_query: int, episodes: range) -> IntArray:
+def query_order(n_query: int, episodes: range, is_empty: npt.NDArray[np.bool_] | None = None) -> IntArray:
     """In which order the queries of consecutive episodes are shown, from the episode's index alone.
 
     Args:
-        n_query: queries of an episode.
+        n_query: places for queries of an episode.
         episodes: positions in the whole list.
+        is_empty: (E, n_query) places without a query, which come last; None where there is none.
 
     Returns:
         (E, n_query) int64, a permutation per episode.
@@ -277,7 +289,9 @@ def query_order(n_query: int, episodes: range) -> IntArray:
     blocks = -(-n_query // 4)  # Philox gives four words a block, and each episode owns as many
     philox = np.random.Philox(key=[_ORDER_STREAM, 0], counter=[episodes.start * blocks, 0, 0, 0])
     keys = philox.random_raw(len(episodes) * blocks * 4).reshape(len(episodes), -1)[:, :n_query]
-    return np.argsort(keys, axis=1)
+    if is_empty is None or not is_empty.any():
+        return np.argsort(keys, axis=1)
+    return np.argsort(np.where(is_empty, np.iinfo(np.uint64).max, keys), axis=1, kind="stable")
 
 
 def make_support(experiment: JointList, source: Source, seed: int, index: int) -> Support:

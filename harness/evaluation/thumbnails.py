@@ -73,7 +73,7 @@ def _wrong(i: int, episodes: EpisodeTable, counts: Counts) -> Iterator[npt.NDArr
     assert counts.predictions is not None, "episodic runs keep their predictions"
     given = counts.predictions[i].reshape(episodes.query.shape[1:])  # (W, Q)
     for label, (rows, labels) in enumerate(zip(episodes.query[i], given, strict=True)):
-        yield rows[labels != label][:MAX_WRONG]
+        yield rows[(labels != label) & (rows >= 0)][:MAX_WRONG]
 
 
 def _png(pixels: npt.NDArray[np.uint8]) -> str:

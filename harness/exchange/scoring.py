@@ -18,7 +18,7 @@ import numpy as np
 
 from harness import benchmarks
 from harness.benchmarks import Setting
-from harness.benchmarks.episodes import EpisodeList
+from harness.benchmarks.episodes import EpisodeList, IntArray
 from harness.errors import ConfigError, DataError, visible
 from harness.evaluation.counting import smallest_dtype
 from harness.evaluation.protocols import protocol_of
@@ -64,7 +64,7 @@ def score(file: Path, setting_name: str, name: str, seed: int, places: Places) -
     setting = benchmarks.load(setting_name)
     listed = _listed(setting)
     reported = read(file)
-    problems = find_problems(reported, setting)
+    problems = find_problems(reported, setting, listed)
     if problems:
         raise DataError(
             f"{file} does not answer {setting.name}: {'; '.join(problems)}. `fsbench score --help` says more."
@@ -74,11 +74,13 @@ def score(file: Path, setting_name: str, name: str, seed: int, places: Places) -
     protocol = protocol_of(episodes)
     table = protocol.table(episodes, tuple(novel.class_names), tuple(novel.groups))
     counts = (
-        _counts(reported) if reported.predictions is None else protocol.counts(episodes, reported.predictions)
+        _counts(reported)
+        if reported.predictions is None
+        else protocol.counts(episodes, _in_places(reported.predictions, episodes))
     )
     spec = _spec(setting, name, seed, len(episodes), novel.digest)
     result = RunResult(spec, "done", counts, table, _facts(file, reported, ()))
-    return Scored(result, order_warning(counts["top1"], setting.way))
+    return Scored(result, order_warning(counts["top1"], setting.way, is_balanced=not setting.marginal))
 
 
 def score_external(file: Path, setting_name: str, name: str, seed: int) -> Scored:
@@ -121,24 +123,44 @@ def score_external(file: Path, setting_name: str, name: str, seed: int) -> Score
     return Scored(result, order_warning(counts["top1"], way))
 
 
-def find_problems(reported: Reported, setting: Setting) -> list[str]:
-    """Everything in which a file is not an answer to a setting."""
-    n_query, problems = setting.way * setting.n_query, []
+def find_problems(reported: Reported, setting: Setting, listed: EpisodeList) -> list[str]:
+    """Everything in which a file is not an answer to a setting and its list."""
+    problems = []
     if reported.digest != setting.digest:
         problems.append(
             f"it answers the list {visible(reported.digest[:12]) or '(none)'}…, and the setting's is {setting.digest[:12]}…"
         )
-    if not 1 <= reported.n_episodes <= setting.list_length or _queries(reported) != n_query:
+    asked = listed.n_asked[: reported.n_episodes]
+    most = int(asked.max(initial=0)) or setting.way * setting.n_query
+    if reported.predictions is None and reported.n_query is not None and reported.n_episodes <= len(asked):
+        fits = np.array_equal(reported.n_query, asked)
+    else:
+        fits = _queries(reported) == most and not np.any(asked != most)
+    if not 1 <= reported.n_episodes <= setting.list_length or not fits:
         given = reported.predictions if reported.predictions is not None else reported.n_correct
         assert given is not None
         shape = given.shape if reported.predictions is not None else (len(given), _queries(reported))
+        is_uneven = bool(np.any(asked != most))
         problems.append(
-            f"predictions have shape {shape}, expected (episodes, {n_query}) with 1 to {setting.list_length:,} episodes"
+            f"predictions have shape {shape}, expected "
+            + (
+                f"`n_correct` and `n_query` by episode, since episodes have {asked.min():,} to {most:,} queries, of 1 to"
+                if is_uneven
+                else f"(episodes, {most}) with 1 to"
+            )
+            + f" {setting.list_length:,} episodes"
         )
     return [*problems, *_value_problems(reported, setting.way)]
 
 
-def order_warning(counts: Counts, way: int) -> str:
+def _in_places(predictions: IntArray, episodes: EpisodeList) -> IntArray:
+    """Labels of the queries in order (E, n) → at their places in the list (E, n_query), 0 at the others."""
+    found = np.zeros((len(episodes), episodes.n_query), dtype=np.int64)
+    found[episodes.query_label >= 0] = predictions.ravel()
+    return found
+
+
+def order_warning(counts: Counts, way: int, *, is_balanced: bool = True) -> str:
     """What to ask where accuracy does not differ from chance: an order mistake looks so; empty where it is above."""
     n, chance = int(counts.n_query.sum()), 1 / way
     found = int(counts.n_correct.sum())
@@ -148,7 +170,7 @@ def order_warning(counts: Counts, way: int) -> str:
         f"accuracy, {100 * found / n:.2f} %, is not above chance, {100 * chance:.2f} %. Queries are asked in the order of the "
         "export: all of label 0, then all of label 1, and so on; label 0 is the first of the episode's `classes`."
     )
-    if counts.predictions is not None:
+    if counts.predictions is not None and is_balanced:
         turned = counts.predictions.reshape(
             len(counts.predictions), -1, way
         )  # one query of each label, again and again

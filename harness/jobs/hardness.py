@@ -62,7 +62,10 @@ def omega(source: Source, episodes: EpisodeList) -> npt.NDArray[np.float64]:
     """
     n, way, shot = episodes.support.shape
     support = _unit(source, episodes.support).unflatten(0, (n, way, shot))  # (E, W, S, D)
-    query = _unit(source, episodes.query).unflatten(0, (n, episodes.n_query))  # (E, n_query, D)
+    rows = np.where(
+        episodes.query < 0, episodes.support[:, :, :1], episodes.query
+    )  # any image where there is no query
+    query = _unit(source, rows).unflatten(0, (n, episodes.n_query))  # (E, n_query, D)
     centres = functional.normalize(support.mean(dim=2), dim=-1)  # (E, W, D)
     probability = torch.einsum("eqd,ewd->eqw", query, centres).softmax(dim=-1)
     return stats.episode_hardness(probability.cpu().numpy(), episodes.query_label)

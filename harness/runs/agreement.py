@@ -80,13 +80,17 @@ def _list_problems(spec: RunSpec, table: EpisodeTable) -> Iterator[str]:
         return
     n_asked = min(spec.n_way, table.classes.shape[1]) if table.is_joint else spec.n_way
     n_drawn = table.support.shape[1] if table.is_joint else n_asked  # base classes have no drawn support
-    shapes = {"classes": (n_asked,), "support": (n_drawn, spec.shot), "query": (n_asked, spec.n_query)}
+    is_uneven = bool(np.any(table.query == -1)) and not table.is_joint
+    n_places = table.query.shape[2] if is_uneven else spec.n_query
+    shapes = {"classes": (n_asked,), "support": (n_drawn, spec.shot), "query": (n_asked, n_places)}
     for name, last in shapes.items():
-        array = getattr(table, name)
+        array, least = getattr(table, name), -1 if is_uneven and name == "query" else 0
         if array.shape != (spec.n_episodes, *last):
             yield f"its episode list has {name} of shape {array.shape}"
-        elif array.size and (array.min() < 0 or array.max() >= 2**31):
+        elif array.size and (array.min() < least or array.max() >= 2**31):
             yield f"its episode list has {name} outside of what can be"
+    if is_uneven:
+        yield from _uneven_problems(spec, table.query)
     n_classes = len(table.class_names)
     if (
         len(table.class_groups) != n_classes
@@ -103,6 +107,16 @@ def _list_problems(spec: RunSpec, table: EpisodeTable) -> Iterator[str]:
     named = (*table.class_names, *table.class_groups)
     if not all(isinstance(name, str) and len(name) <= 300 and is_plain(name) for name in named):
         yield "a class has a name with control characters, or of more than 300 characters"
+
+
+def _uneven_problems(spec: RunSpec, query: Any) -> Iterator[str]:
+    """What is wrong with queries of unequal numbers."""
+    is_asked = query >= 0  # (E, W, Q)
+    n_asked = is_asked.sum(axis=(1, 2))
+    if np.any(np.diff(is_asked.astype(np.int8), axis=2) > 0):
+        yield "its episode list has places without a query before queries"
+    if np.any(n_asked < 1) or np.any(n_asked > spec.n_way * spec.n_query):
+        yield f"its episodes have {n_asked.min()} to {n_asked.max()} queries, its specification {spec.n_query} a class"
 
 
 def _metric_problems(result: RunResult) -> Iterator[str]:
@@ -139,26 +153,26 @@ def _count_problems(spec: RunSpec, name: str, counts: Counts) -> Iterator[str]:
 
 
 def _wrong_counts(spec: RunSpec, table: EpisodeTable | None, counts: Mapping[str, Counts]) -> Iterator[str]:
-    """Compare n_query with the specification and n_correct with the predictions."""
+    """Compare n_query with the episodes, or the specification, and n_correct with the predictions."""
     is_joint = table is not None and table.is_joint
-    truth = (
-        table.query_label if table is not None and is_joint else np.arange(spec.n_way).repeat(spec.n_query)
-    )
+    bare = np.arange(spec.n_way).repeat(spec.n_query)
+    truth = table.query_label if table is not None else np.broadcast_to(bare, (spec.n_episodes, len(bare)))
     for name, found in counts.items():
         top, _, group = name.partition("/")
         asked = _asked(table, spec, group) if table is not None and is_joint else slice(None)
-        n_asked = len(truth[asked])
+        n_asked = (truth[:, asked] >= 0).sum(axis=1)
+        told = " to ".join(dict.fromkeys((str(n_asked.min()), str(n_asked.max()))))
         if is_joint or not group:
             if np.any(found.n_query != n_asked):
-                yield f"{name} counts other than {n_asked} queries an episode"
+                yield f"{name} counts other than {told} queries an episode"
         elif np.any(found.n_query > n_asked):
-            yield f"{name} counts more than {n_asked} queries an episode"
+            yield f"{name} counts more than {told} queries an episode"
         labels = counts[f"{top}/all"].predictions if is_joint else found.predictions
         if labels is None or (group and not is_joint):
             continue
-        if labels.shape[1] != len(truth):
-            yield f"{name} has predictions of shape {labels.shape} for {len(truth)} queries an episode"
-        elif np.any((labels[:, asked] == truth[asked]).sum(axis=1) != found.n_correct):
+        if labels.shape[1] != truth.shape[1]:
+            yield f"{name} has predictions of shape {labels.shape} for {truth.shape[1]} queries an episode"
+        elif np.any((labels[:, asked] == truth[:, asked]).sum(axis=1) != found.n_correct):
             yield f"{name} does not have the counts that its predictions give"
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from harness.benchmarks.episodes import label_queries
 from harness.errors import RecordError, StoreError, visible
 from harness.runs.schema import FORMAT as FORMAT
 from harness.runs.schema import HEADER, LARGEST_JSON
@@ -34,7 +35,7 @@ class Counts:
 
     Attributes:
         n_correct, n_query: (E,) int64.
-        predictions: (E, n_query) predicted label per query, uint8 (uint16 when n_way > 256), for top-5 the true
+        predictions: (E, n_query) predicted label per place for a query (0 where a list has none there), uint8 (uint16 when n_way > 256), for top-5 the true
             one where it is among the five; None where the metric has none of its own.
     """
 
@@ -54,7 +55,7 @@ class EpisodeTable:
     Attributes:
         classes: (E, W) int32, index into ``class_names``.
         support: (E, W, S) int32 rows of the novel ImageStore.
-        query: (E, W, Q) int32 rows of the novel ImageStore.
+        query: (E, W, Q) int32 rows of the novel ImageStore; -1 at a place without a query.
         class_names: of the novel classes; ``class_groups`` their superclass, alphabet, … or "".
     """
 
@@ -71,10 +72,9 @@ class EpisodeTable:
 
     @property
     def query_label(self) -> npt.NDArray[np.int64]:
-        """(n_query,) int64: the label that is right for each query of an episode, class-major."""
-        n_query = self.query.shape[2]
+        """(E, W·Q) int64: the label that is right at each place for a query, class-major; -1 at a place without one."""
         labels = self.classes[0] if self.is_joint else np.arange(self.classes.shape[1])
-        return np.repeat(labels.astype(np.int64), n_query)
+        return label_queries(self.query, labels.astype(np.int64))
 
     @property
     def class_of_label(self) -> npt.NDArray[np.int32]:

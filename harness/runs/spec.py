@@ -209,7 +209,8 @@ class RunSpec(FitSpec):
 
     Attributes:
         setting: benchmark × way × shot.
-        n_way, shot, n_query, n_episodes: of the evaluation; ``n_query`` per class.
+        n_way, shot, n_query, n_episodes: of the evaluation; ``n_query`` per class, in unbalanced lists on average, and where all
+            images are asked those of the largest class.
         episode_digest: sha256 of the setting's full list, of which the first ``n_episodes`` are run.
         embed_batch: images per embedding call (fixed, since it may move the last bit).
     """

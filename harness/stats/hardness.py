@@ -19,7 +19,7 @@ def episode_hardness(probability: npt.ArrayLike, label: npt.ArrayLike) -> FloatA
 
     Args:
         probability: (E, n_query, W) strictly between 0 and 1, rows summing to 1.
-        label: (n_query,) int in [0, W), true labels, the same in every episode.
+        label: (n_query,) or (E, n_query) int in [0, W), true labels; -1 at a place without a query.
 
     Returns:
         (E,) float64 in nats, higher is harder; 0 where the true class has even odds.
@@ -32,18 +32,23 @@ def episode_hardness(probability: npt.ArrayLike, label: npt.ArrayLike) -> FloatA
     """
     p = finite_array(probability, "probabilities", 0.0, 1.0)
     true = np.asarray(label)
-    if p.ndim != 3 or true.shape != p.shape[1:2]:
+    if p.ndim != 3 or true.shape not in (p.shape[1:2], p.shape[:2]):
         raise ValueError(f"probabilities must be (E, n_query, W) for {true.shape} labels, found {p.shape}")
-    if not np.issubdtype(true.dtype, np.integer) or true.min() < 0 or true.max() >= p.shape[2]:
+    if not np.issubdtype(true.dtype, np.integer) or true.min() < -1 or true.max() >= p.shape[2]:
         raise ValueError(f"labels must be integers in [0, {p.shape[2]})")
     if np.abs(p.sum(axis=2) - 1).max() > 1e-3:
         raise ValueError("probabilities of a query must sum to 1; give the softmax, not the scores")
-    is_true = true[:, None] == np.arange(p.shape[2])  # (n_query, W)
-    of_true = p[:, is_true]  # (E, n_query)
-    of_others = np.where(is_true, 0.0, p).sum(axis=2)  # more exact than 1 - p where p nears 1
+    true = np.broadcast_to(true, p.shape[:2])  # (E, n_query)
+    is_true = true[:, :, None] == np.arange(p.shape[2])  # (E, n_query, W)
+    asked = true >= 0
+    if not asked.any(axis=1).all():
+        raise ValueError("an episode without queries has no hardness")
+    of_true, of_others = (
+        np.where(asked, np.where(of, p, 0.0).sum(axis=2), 0.5) for of in (is_true, ~is_true)
+    )  # the latter is more exact than 1 - p where p nears 1
     if not (of_true.min() > 0 and of_others.min() > 0):
         raise ValueError("a probability of exactly 0 or 1 has infinite odds; keep more digits of the softmax")
-    return np.asarray(np.log(of_others / of_true).mean(axis=1))
+    return np.asarray(np.log(of_others / of_true).mean(axis=1, where=asked))
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def class_accuracy(prediction: npt.ArrayLike, label: npt.ArrayLike, classes: npt
 
     Args:
         prediction: (E, n_query) int in [0, W), predicted labels.
-        label: (n_query,) int in [0, W), true labels, the same in every episode.
+        label: (n_query,) or (E, n_query) int in [0, W), true labels; -1 at a place without a query.
         classes: (E, W) int, the class behind each label.
 
     Raises:
@@ -60,7 +60,7 @@ def confusion(prediction: npt.ArrayLike, label: npt.ArrayLike, classes: npt.Arra
 
     Args:
         prediction: (E, n_query) int in [0, W), predicted labels.
-        label: (n_query,) int in [0, W), true labels, the same in every episode.
+        label: (n_query,) or (E, n_query) int in [0, W), true labels; -1 at a place without a query.
         classes: (E, W) int, the class behind each label.
 
     Raises:
@@ -76,9 +76,11 @@ def confusion(prediction: npt.ArrayLike, label: npt.ArrayLike, classes: npt.Arra
         )
     class_id, position = np.unique(of_label, return_inverse=True)
     position, n = position.reshape(of_label.shape), len(class_id)
-    row = position[:, true]  # (E, n_query)
-    column = np.take_along_axis(position, predicted, axis=1)  # (E, n_query)
-    return Confusion(class_id, np.bincount((row * n + column).ravel(), minlength=n * n).reshape(n, n))
+    row, column = (
+        np.take_along_axis(position, labels, axis=1) for labels in (true, predicted)
+    )  # (E, n_query)
+    pairs = (row * n + column)[true >= 0]
+    return Confusion(class_id, np.bincount(pairs, minlength=n * n).reshape(n, n))
 
 
 class WorstEpisodes(NamedTuple):
@@ -141,7 +143,7 @@ def error_overlap(a: npt.ArrayLike, b: npt.ArrayLike, label: npt.ArrayLike) -> E
     Args:
         a: (E, n_query) int, predicted labels of the first method.
         b: (E, n_query) int, those of the second on the same episodes.
-        label: (n_query,) int, true labels.
+        label: (n_query,) or (E, n_query) int, true labels; -1 at a place without a query.
 
     Raises:
         ValueError: when shapes do not fit.
@@ -150,6 +152,8 @@ def error_overlap(a: npt.ArrayLike, b: npt.ArrayLike, label: npt.ArrayLike) -> E
     second, _ = _labels(b, label)
     if first.shape != second.shape:
         raise ValueError(f"both methods need the same queries, found {first.shape} and {second.shape}")
+    asked = true >= 0
+    first, second, true = first[asked], second[asked], true[asked]
     wrong_a, wrong_b = first != true, second != true
     n, n_a, n_b = first.size, int(wrong_a.sum()), int(wrong_b.sum())
     both = int((wrong_a & wrong_b).sum())
@@ -170,13 +174,15 @@ def error_overlap(a: npt.ArrayLike, b: npt.ArrayLike, label: npt.ArrayLike) -> E
 
 
 def _labels(prediction: npt.ArrayLike, label: npt.ArrayLike) -> tuple[IntArray, IntArray]:
-    """Check (E, n_query) predictions and (n_query,) true labels, both non-negative integers."""
+    """Check (E, n_query) predictions and true labels for each or for all episodes; both become (E, n_query)."""
     predicted, true = np.asarray(prediction), np.asarray(label)
-    if predicted.ndim != 2 or predicted.shape[1:] != true.shape or not predicted.size:
+    if predicted.ndim != 2 or true.shape not in (predicted.shape, predicted.shape[1:]) or not predicted.size:
         raise ValueError(
-            f"predictions must have shape (episodes, {true.size}) to fit the labels, found {predicted.shape}"
+            f"predictions must have shape (episodes, {true.shape[-1]}) to fit the labels {true.shape}, found {predicted.shape}"
         )
-    for name, array in (("predictions", predicted), ("labels", true)):
-        if not np.issubdtype(array.dtype, np.integer) or array.min() < 0:
+    for name, array, least in (("predictions", predicted, 0), ("labels", true, -1)):
+        if not np.issubdtype(array.dtype, np.integer) or array.min() < least:
             raise ValueError(f"{name} must be non-negative integers, found {array.dtype}")
-    return predicted.astype(np.int64), true.astype(np.int64)
+    if true.max() < 0:
+        raise ValueError("no place has a query")
+    return predicted.astype(np.int64), np.broadcast_to(true.astype(np.int64), predicted.shape)

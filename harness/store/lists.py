@@ -74,7 +74,9 @@ def _table(connection: Connection, row: Row[Any]) -> EpisodeTable:
         class_groups=tuple(visible(c.class_group) for c in classes),
     )
     n, n_way = row.n_stored, row.n_way
-    if table.query.shape != (n, n_way, row.n_query) or table.support.shape[::2] != (n, row.shot):
+    is_uneven = table.query.min(initial=0) < 0  # places without a query
+    n_places = table.query.shape[2] if is_uneven else row.n_query
+    if table.query.shape != (n, n_way, n_places) or table.support.shape[::2] != (n, row.shot):
         raise ValueError(f"its images have the shapes {table.support.shape} and {table.query.shape}")
     if table.support.shape[1] > n_way or not (
         0 <= table.classes.min(initial=0) <= table.classes.max(initial=0) < len(classes)
@@ -123,7 +125,8 @@ def _stored(table: EpisodeTable) -> dict[str, Any]:
 
 def _narrow(rows: IntArray) -> IntArray:
     """The same row numbers in the fewest bytes each."""
-    return rows.astype(np.min_scalar_type(int(rows.max(initial=0))))
+    ends = (np.min_scalar_type(int(end)) for end in (rows.min(initial=0), rows.max(initial=0)))
+    return rows.astype(np.result_type(*ends))
 
 
 def _insert_classes(connection: Connection, pk: int, table: EpisodeTable, first: int) -> None:

@@ -123,7 +123,8 @@ episode_list = Table(
     Column("stored_sha256", Text, nullable=False),
     # rows of the novel images: (n_stored, n_way, shot); jointly of the novel classes alone, the last of n_way
     Column("support", PackedArray, nullable=False),
-    Column("query", PackedArray, nullable=False),  # (n_stored, n_way, n_query)
+    # (n_stored, n_way, n_query); in lists with unequal numbers of queries the most of any class, -1 where it has fewer
+    Column("query", PackedArray, nullable=False),
 )
 
 episode_class = Table(

@@ -18,7 +18,16 @@ from harness.evaluation import counting
 from harness.evaluation.scores import check_scores
 from harness.method import Batched, Embeds
 from harness.testing.promise import NotChecked, demand, demand_close, p_of_mean
-from harness.testing.workbench import SEED, Problem, Workbench, batch_of, batch_scores, scores, steady
+from harness.testing.workbench import (
+    N_QUERY,
+    SEED,
+    Problem,
+    Workbench,
+    batch_of,
+    batch_scores,
+    scores,
+    steady,
+)
 from harness.training.checkpoints import Stateful
 
 # A method beats chance clearly or not at all; a fair one is not to be refused by luck, whichever of many it is.
@@ -86,8 +95,7 @@ def beats_chance(bench: Workbench) -> str:
 
 @torch.no_grad()
 def queries_may_be_permuted(bench: Workbench) -> str:
-    """Permuting the queries permutes their scores."""
-    _demand_inductive(bench)
+    """Permuting the queries permutes their scores, transductive or not."""
     method, problem = bench.fresh(), bench.problem(shot=3)
     order = torch.arange(len(problem.query)).flip(0).roll(3)
     with steady():
@@ -95,6 +103,27 @@ def queries_may_be_permuted(bench: Workbench) -> str:
         straight = method.predict(state, problem.query.clone())
         permuted = method.predict(state, problem.query[order])
     demand_close(permuted, straight[order], "Scores of permuted queries are not the permuted scores")
+    return ""
+
+
+@torch.no_grad()
+def queries_may_be_uneven(bench: Workbench) -> str:
+    """Classes may have unequal numbers of queries, or none, and an episode a single one."""
+    method, problem = bench.fresh(), bench.problem()
+    for n, told in (
+        (1, "a single query"),
+        (N_QUERY + 2, f"{N_QUERY} queries of one class, 2 of another and no more"),
+    ):
+        few = dataclasses.replace(problem, query=problem.query[:n])
+        try:
+            _check_scores(bench, few)
+        except Exception as error:
+            raise PluginError(f"An episode of {told} fails: {type(error).__name__}: {error}") from error
+        if isinstance(method, Batched):
+            loop, batch = scores(bench.fresh(), few), batch_scores(bench.fresh(), [few, few])
+            demand_close(
+                batch, torch.stack([loop, loop]), f"predict_batch and the loop have other scores of {told}"
+            )
     return ""
 
 

@@ -18,6 +18,7 @@ PROMISES = (
     Promise(episode_promises.inputs_are_not_changed, (_SCORES,), _EPISODIC),
     Promise(episode_promises.beats_chance, ("inputs_are_not_changed",), _EPISODIC),
     Promise(episode_promises.queries_may_be_permuted, (_SCORES,), _EPISODIC),
+    Promise(episode_promises.queries_may_be_uneven, (_SCORES,), _EPISODIC),
     Promise(episode_promises.queries_are_independent, ("queries_may_be_permuted",), _EPISODIC),
     Promise(fitting_promises.embed_is_independent, ("features_are_well_formed",)),
     Promise(episode_promises.same_rng_same_scores, (_SCORES,), _EPISODIC),

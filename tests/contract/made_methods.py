@@ -262,6 +262,11 @@ class DependsOnTheOrder(Sound):
         return super().predict(state, query) * (1 + torch.arange(len(query))[:, None] / len(query))
 
 
+class ExpectsAsManyOfEachClass(SoundTransductive):
+    def predict(self, state: Any, query: Tensor) -> Tensor:
+        return super().predict(state, query.unflatten(0, (len(state), -1)).flatten(0, 1))
+
+
 class CentresQueries(Sound):
     def predict(self, state: Any, query: Tensor) -> Tensor:
         return super().predict(state, query - query.mean(0))
@@ -436,6 +441,7 @@ BAD = {
     ],
     "beats_chance": [(Blind, "is 0.200, chance 0.2, p = 1"), (Guesses, "accuracy of 60 episodes")],
     "queries_may_be_permuted": [(DependsOnTheOrder, "differ by up to")],
+    "queries_may_be_uneven": [(ExpectsAsManyOfEachClass, "An episode of a single query fails")],
     "queries_are_independent": [(CentresQueries, "one at a time")],
     "embed_is_independent": [(CentresImages, "one at a time")],
     "same_rng_same_scores": [(OwnEntropy, "Two calls")],

@@ -293,5 +293,5 @@ def test_what_is_stored_explains_itself() -> None:
         assert labels is not None
         right = labels == table.query_label
         assert (right.sum(axis=1) == counts[f"{top}/all"].n_correct).all()
-        novel = table.query_label >= found.n_base
+        novel = table.query_label[0] >= found.n_base
         assert (right[:, novel].sum(axis=1) == counts[f"{top}/novel"].n_correct).all()

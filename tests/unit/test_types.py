@@ -59,7 +59,7 @@ def test_by_class_refuses_a_label_beyond_the_ways() -> None:
 def test_a_list_knows_its_shape() -> None:
     episodes = make_list(4, way=3, shot=2, n_query=5)
     assert (len(episodes), episodes.n_way, episodes.shot, episodes.n_query) == (4, 3, 2, 15)
-    assert episodes.query_label.tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    assert episodes.query_label.tolist() == [[0] * 5 + [1] * 5 + [2] * 5] * 4
 
 
 def test_an_episode_is_flat_and_class_major() -> None:

@@ -55,7 +55,7 @@ def by_class(store: Store, run_id: str) -> list[ClassLine]:
         )
     episodes = store.episode_list(run.spec.episode_digest)
     classes = episodes.class_of_label[: len(labels)]
-    pairs = stats.confusion(labels, episodes.query_label, classes)
+    pairs = stats.confusion(labels, episodes.query_label[: len(labels)], classes)
     together = _meetings(classes, pairs.class_id)
     wrong = np.where(together > 0, pairs.counts / np.maximum(together, 1), 0.0)
     np.fill_diagonal(wrong, 0.0)

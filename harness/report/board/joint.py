@@ -73,7 +73,7 @@ def class_table(store: Store, run: StoredRun) -> dict[str, FloatArray] | None:
     found = {}
     for k, given in labels.items():
         assert given is not None
-        right = given == episodes.query_label  # (X, A·Q)
+        right = given == episodes.query_label[: len(given)]  # (X, A·Q)
         by_class = right.reshape(len(given), episodes.classes.shape[1], -1).mean(axis=2)  # (X, A)
         for group in GROUPS:
             found[f"top{k}/{group}"] = by_class[:, members(episodes, group)]

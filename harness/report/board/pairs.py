@@ -190,4 +190,4 @@ def _overlap(store: Store, a: Row, b: Row) -> stats.ErrorOverlap | None:
         return None
     n = min(len(first), len(second))
     truth = store.episode_list(a.spec.episode_digest).query_label
-    return stats.error_overlap(first[:n], second[:n], truth)
+    return stats.error_overlap(first[:n], second[:n], truth[:n])

@@ -10,6 +10,7 @@ import numpy as np
 from harness.report.board import across
 from harness.report.board.labels import told_apart
 from harness.report.board.lines import lines
+from harness.report.board.rows import Row
 from harness.report.pages.setting_page import Entry, SettingPage
 from harness.runs import RunSpec
 from harness.store import StoredRun
@@ -47,14 +48,44 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Shift:
+    """One line under equal and under unequal numbers of queries, on the same support.
+
+    Attributes:
+        line: the method.
+        setting: the balanced one.
+        balanced, unbalanced: its rows in both.
+    """
+
+    line: Line
+    setting: str
+    balanced: Row
+    unbalanced: Row
+
+    @property
+    def change(self) -> float:
+        """What inequality costs or gives: the difference of the means, a fraction."""
+        return self.unbalanced.mean - self.balanced.mean
+
+
+@dataclass(frozen=True)
 class Family:
-    """A benchmark: its settings are the columns, its methods the lines."""
+    """A benchmark: its settings are the columns, its methods the lines.
+
+    Attributes:
+        name, title, about: of the benchmark.
+        pages: of its settings, in the order of columns.
+        lines: its methods, the best first.
+        shifts: the lines that were asked with equal and with unequal numbers of queries, by setting, the best first under
+            unequal ones.
+    """
 
     name: str
     title: str
     about: str
     pages: tuple[SettingPage, ...]
     lines: tuple[Line, ...]
+    shifts: tuple[Shift, ...]
 
 
 @dataclass(frozen=True)
@@ -87,7 +118,21 @@ def _family(name: str, pages: Sequence[SettingPage]) -> Family:
         _line(spec, text, cells, len(pages)) for spec, text, cells in zip(specs, apart, found, strict=True)
     ]
     made.sort(key=lambda line: (_order(line), line.label, line.backbone))
-    return Family(name, pages[0].title, pages[0].about, tuple(pages), tuple(made))
+    return Family(name, pages[0].title, pages[0].about, tuple(pages), tuple(made), _shifts(pages, made))
+
+
+def _shifts(pages: Sequence[SettingPage], made: Sequence[Line]) -> tuple[Shift, ...]:
+    found = []
+    column = {page.table.name: i for i, page in enumerate(pages)}
+    for name, unbalanced in column.items():
+        balanced = column.get(name.replace("-dir2", "", 1)) if "-dir2" in name else None
+        if balanced is None:
+            continue
+        for line in made:
+            before, after = line.cells[balanced], line.cells[unbalanced]
+            if isinstance(before, Entry) and isinstance(after, Entry):
+                found.append(Shift(line, pages[balanced].table.setting, before.row, after.row))
+    return tuple(sorted(found, key=lambda shift: (shift.setting, -shift.unbalanced.mean)))
 
 
 def _line(spec: RunSpec, apart: str, cells: dict[int, Entry | StoredRun], n_columns: int) -> Line:

@@ -52,7 +52,7 @@ def of_episode(
     Args:
         i: number of the episode.
         episodes: the list, with classes, support and query rows.
-        predictions: (E, W·Q) labels, queries in class order; None where the run kept none.
+        predictions: (E, W·Q) labels, places in class order; None where the run kept none.
         thumbnails: base64 of a PNG by image row (as text); anything else is left out.
     """
     names = [episodes.class_names[c] for c in episodes.classes[i]]
@@ -60,7 +60,8 @@ def of_episode(
     for label, name in enumerate(names):
         support = tuple(filter(None, (_source(row, thumbnails) for row in episodes.support[i, label])))
         given = _given(i, label, episodes, predictions)
-        pairs = zip(episodes.query[i, label], given, strict=True)
+        rows = episodes.query[i, label]
+        pairs = zip(rows[rows >= 0], given, strict=True)
         wrong = [(_source(row, thumbnails), names[k]) for row, k in pairs if k != label]
         pictured = tuple(WrongQuery(source, predicted) for source, predicted in wrong if source)
         found.append(ClassPictures(name, support, pictured, len(wrong), len(given)))
@@ -69,10 +70,10 @@ def of_episode(
 
 def _given(i: int, label: int, episodes: EpisodeTable, predictions: npt.NDArray[Any] | None) -> list[int]:
     """The predicted labels of a class's queries; the true one where none were kept."""
-    n_query = episodes.query.shape[2]
+    asked, n_places = episodes.query[i, label] >= 0, episodes.query.shape[2]
     if predictions is None:
-        return [label] * n_query
-    return [int(k) for k in predictions[i, label * n_query : (label + 1) * n_query]]
+        return [label] * int(asked.sum())
+    return [int(k) for k in predictions[i, label * n_places : (label + 1) * n_places][asked]]
 
 
 def _source(row: np.int32, thumbnails: Mapping[str, Any]) -> str:

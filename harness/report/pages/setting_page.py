@@ -279,7 +279,9 @@ def class_counts(store: Store, row: Row, episodes: EpisodeTable | None) -> Class
     if episodes is None:
         return None
     n_classes, n_way = len(episodes.class_names), episodes.classes.shape[1]
-    truth = episodes.query_label.reshape(n_way, -1)  # (W, Q): queries are ordered by class
+    truth = episodes.query_label.reshape(
+        len(episodes.classes), n_way, -1
+    )  # (E, W, Q): places are ordered by class
     asked = members(episodes, row.metric.partition("/")[2] or "all")
     n_correct, n_query = np.zeros(n_classes, np.int64), np.zeros(n_classes, np.int64)
     for run in row.runs:
@@ -287,10 +289,11 @@ def class_counts(store: Store, row: Row, episodes: EpisodeTable | None) -> Class
         if labels is None or labels.shape[1] % n_way or len(labels) > len(episodes.classes):
             return None
         by_label = labels.reshape(len(labels), n_way, -1)[:, asked]  # (E, W, Q)
-        correct = (by_label == truth[asked].astype(labels.dtype)).sum(axis=2)  # (E, W)
+        true = truth[: len(labels), asked]
+        correct, n_asked = ((by_label == true).sum(axis=2), (true >= 0).sum(axis=2))  # (E, W) each
         classes = episodes.classes[: len(labels), asked].ravel()
         n_correct += np.bincount(classes, correct.ravel(), n_classes).astype(np.int64)
-        n_query += np.bincount(classes, minlength=n_classes) * by_label.shape[2]
+        n_query += np.bincount(classes, n_asked.ravel(), n_classes).astype(np.int64)
     return ClassCounts(n_correct, n_query)
 
 
