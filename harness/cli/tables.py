@@ -7,7 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import visible
-from harness.report.formats import duration, flat, last_line, p_value, percent, rank_text, span, told_of
+from harness.report.formats import (
+    duration,
+    flat,
+    images_text,
+    last_line,
+    p_value,
+    percent,
+    rank_text,
+    span,
+    told_of,
+)
 
 if TYPE_CHECKING:
     from harness.report.board.by_class import ClassLine
@@ -127,7 +137,7 @@ def _columns(row: Row) -> Cells:
     numbers: Cells = ("accuracy %", "95%", "± over episodes", "rank", "episodes")
     if row.several:
         numbers = (*row.several, "95%", "rank", row.unit)
-    return ("method", "backbone", *numbers, "seeds", "fit", "badges", "run")
+    return ("method", "backbone", *numbers, "seeds", "images", "fit", "badges", "run")
 
 
 def leaderboard_cells(row: Row, apart: str = "") -> Cells:
@@ -139,7 +149,7 @@ def leaderboard_cells(row: Row, apart: str = "") -> Cells:
         numbers = (*map(percent, row.several.values()), told[0], told[2])
     return (
         label, row.backbone, *numbers, f"{row.n_episodes:,}", ",".join(map(str, row.seeds)),
-        duration(row.seconds["fit"] or 0.0), ", ".join(told_of(row)), row.runs[0].id,
+        images_text(row.budget), duration(row.seconds["fit"] or 0.0), ", ".join(told_of(row)), row.runs[0].id,
     )  # fmt: skip
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import time
 import traceback
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
@@ -22,12 +24,13 @@ from harness.evaluation.features import Images, Source, features_of
 from harness.evaluation.protocols import Predictions, protocol_of
 from harness.images.stores import ImageStore
 from harness.method import about, traits
-from harness.runs import RunResult, RunSpec, badges, folders
+from harness.runs import RunResult, RunSpec, badges, folders, planning
+from harness.runs.budget import Budget, Spent
 from harness.system import process, provenance
 from harness.system.locks import claim
 from harness.system.progress import stage
 from harness.training.build import Workplace, open_role
-from harness.training.checkpoints import IMPORTED, Stateful
+from harness.training.checkpoints import IMPORTED, Fit, Stateful
 from harness.training.fits import Encoder, Fitted, encoder_of, fitted
 
 log = logging.getLogger("fsbench.job")
@@ -208,6 +211,8 @@ def _facts(spec: RunSpec, ready: Ready, at: Workplace) -> dict[str, Any]:
         **provenance.describe(at.device),
         "seconds": ready.seconds,
         "selection": record["selection"],
+        "budget": asdict(_budget(spec, record, at)),
+        "warnings": record.get("warnings", []),
         "badges": badges.badges(
             spec,
             benchmarks.named(spec.benchmark),
@@ -229,3 +234,10 @@ def _modules(ready: Ready) -> list[torch.nn.Module]:
     if ready.encoder and ready.encoder.method is not ready.fit.method:
         both.append(ready.encoder.method)
     return [part for part in both if isinstance(part, torch.nn.Module)]
+
+
+def _budget(spec: RunSpec, record: Mapping[str, Any], at: Workplace) -> Budget:
+    """What its training took, and every fit below it once."""
+    below = [Fit(at.places.cache, fit.fit_key) for fit in planning.built_on([spec])]
+    told = [fit.record() if fit.is_done else {} for fit in below]  # a bundle may bring a fit without them
+    return Budget(Spent.of_records([record]), Spent.of_records(told))

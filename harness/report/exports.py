@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.errors import ConfigError, nearest, visible
 from harness.report.board.rows import Row, row_as_json
-from harness.report.formats import percent, rank_text, span, told_of
+from harness.report.formats import images_text, percent, rank_text, span, told_of
 from harness.report.pages.index_page import Cell, Family, Line
 from harness.report.pages.method_page import MethodPage
 from harness.report.pages.setting_page import Entry, Matrix, PairCell, SettingPage, Variants
@@ -22,7 +22,8 @@ from harness.report.pages.setting_page import Entry, Matrix, PairCell, SettingPa
 FIELDS = (
     "setting", "note", "metric", "method", "config", "recipe", "backbone", "image_size", "accuracy", "low_95", "high_95",
     "episodes_half_width_95", "class_low", "class_high", "rank_low", "rank_high", "variant_of", "same_as", "marks",
-    "worst_10", "seed_sd", "episodes", "queries_per_class", "seeds", "badges", "fit_seconds", "runs",
+    "worst_10", "seed_sd", "episodes", "queries_per_class", "seeds", "badges", "fit_seconds", "train_images",
+    "train_steps", "train_flop", "below_images", "below_steps", "below_seconds", "below_flop", "runs",
 )  # fmt: skip
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -101,6 +102,7 @@ def as_markdown(pages: Sequence[SettingPage]) -> str:
             "rank",
             "episodes",
             "seeds",
+            "training images",
             "badges and marks",
             *more,
         )
@@ -110,11 +112,11 @@ def as_markdown(pages: Sequence[SettingPage]) -> str:
             rows.append((
                 markdown(row.label), markdown(row.backbone), f"**{mean}**" if row.is_top else mean, span(row.interval),
                 percent(row.sampler.half_width), rank_text(row), f"{row.n_episodes:,}", str(len(row.seeds)),
-                markdown(", ".join(told_of(row))),
+                images_text(row.budget), markdown(", ".join(told_of(row))),
                 *_several(row, more),
             ))  # fmt: skip
         parts.append(
-            f"### {markdown(page.table.name)}\n\n{_pipes(head, 'llrrrrrrl' + 'r' * len(more), rows)}"
+            f"### {markdown(page.table.name)}\n\n{_pipes(head, 'llrrrrrrrl' + 'r' * len(more), rows)}"
         )
     return "\n".join(parts)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from harness.runs.findings import StoredRun
 
 if TYPE_CHECKING:
+    from harness.runs.budget import Budget
     from harness.stats import Interval
 
 
@@ -99,6 +100,20 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes}:{int(seconds) % 60:02d} min"
     return f"{minutes // 60}:{minutes % 60:02d} h"
+
+
+def images_text(budget: Budget) -> str:
+    """Training images seen, and those of the fits below; a dash where they were not recorded.
+
+    >>> from harness.runs.budget import Budget, Spent
+    >>> none, some = Spent(0, 0, 0.0, 0), Spent(100_000, 1563, 50.0, None)
+    >>> images_text(Budget(some, none)), images_text(Budget(none, some))
+    ('100,000', '0 + 100,000')
+    """
+    own, below = (
+        "–" if spent.images is None else f"{spent.images:,.0f}" for spent in (budget.own, budget.below)
+    )
+    return own if budget.below.images == 0 or own == below else f"{own} + {below}"
 
 
 def p_value(p: float) -> str:

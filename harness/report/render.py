@@ -161,7 +161,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        percent=formats.percent, duration=formats.duration, rank=formats.rank_text, span=formats.span, slug=slug, run_file=run_file,
+        percent=formats.percent, duration=formats.duration, images=formats.images_text, rank=formats.rank_text, span=formats.span, slug=slug, run_file=run_file,
         method_file=method_file, p_value=formats.p_short, last_line=formats.last_line, paragraphs=formats.paragraphs,
         polyline=polyline, flat=formats.flat,
     )  # fmt: skip

@@ -6,7 +6,20 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from harness.system.records import Shape, anything, flag, listed, mapping, number, one_of, record, text, whole
+from harness.system.records import (
+    Shape,
+    anything,
+    either,
+    flag,
+    listed,
+    mapping,
+    nothing,
+    number,
+    one_of,
+    record,
+    text,
+    whole,
+)
 
 FORMAT = 1  # of run.json
 LARGEST_JSON = 32 << 20  # bytes of a record; thumbnails make most of it
@@ -45,6 +58,7 @@ _ABOUT = record(
     },
     lambda _: anything(),
 )
+_SPENT = mapping(either(nothing, number(0, 1e30)), 10)
 PROVENANCE = record(
     {},
     {
@@ -63,6 +77,8 @@ PROVENANCE = record(
         "deterministic": flag,
         "cpus": _COUNT,
         "selection": mapping(anything()),
+        "budget": record({}, {"own": _SPENT, "below": _SPENT}),
+        "warnings": listed(text(1_000), 100),
         "about": _ABOUT,
         "thumbnails": mapping(text(100_000, pattern="[A-Za-z0-9+/=]*"), 100_000),
         "pictures": text(),

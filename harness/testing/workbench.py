@@ -191,7 +191,7 @@ class Workbench:
             )  # fmt: skip
             if isinstance(method, nn.Module):
                 method.train()
-            with closing(BaseSet(store, PIPELINE, CPU, rng)) as base:
+            with closing(ctx), closing(BaseSet(store, PIPELINE, CPU, rng)) as base:
                 method.fit_base(base, ctx)
         ready(method)
 

@@ -94,8 +94,8 @@ class BaseSet:
         for rows in order.split(size):
             own = self._world.own(len(rows))
             if own:  # batch statistics of one image are undefined
+                self._tick(len(rows) * _n_crops(views))
                 yield take(rows, own=own), self._label[rows[own]].to(self._device)
-                self._tick(len(rows))
 
     def n_batches(self, size: int) -> int:
         """Batches of one pass."""
@@ -132,8 +132,8 @@ class BaseSet:
             classes = torch.randperm(self.n_classes, generator=self._rng)[:way]
             rows = torch.stack([self._draw(c, need) for c in classes.tolist()])  # (W, S + Q)
             images = take(rows.flatten()).unflatten(0, (way, need))
+            self._tick(rows.numel() * _n_crops(views))
             yield TrainingEpisode(images, classes.to(self._device), shot)
-            self._tick(len(rows.flatten()))
 
     def all_images(self, size: int = 256, *, views: View | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Go once through all images in order, as ``batches`` does; for statistics of the base features."""
@@ -162,3 +162,7 @@ class BaseSet:
         edges = None if extents is None else torch.from_numpy(extents[rows.numpy()])
         x = augmented(pixels, self._pipeline, self._store.shape[0], self._rng, extents=edges)[own]
         return normalise(x, self._pipeline).contiguous(memory_format=torch.channels_last)
+
+
+def _n_crops(views: View | None) -> int:
+    return views.n_crops if views else 1

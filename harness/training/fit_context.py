@@ -22,6 +22,7 @@ from harness.ops.precision import autocast
 from harness.system import process
 from harness.system.progress import Progress, stage
 from harness.training.checkpoints import FORMAT, Stateful, kept_state, load_tensors, save_tensors
+from harness.training.effort import Effort
 from harness.training.processes import ALONE, World
 
 log = logging.getLogger("fsbench.fit")
@@ -65,8 +66,10 @@ class FitContext:
     def __init__(self, folder: Path, *, device: torch.device, rng: torch.Generator, seed: int,
                  precision: str, validate: Callable[[Any, int, int], float] | None,
                  progress: Progress, keeps_all: bool = False, world: World = ALONE,
-                 config: Mapping[str, Any] = MappingProxyType({}), required: Requires | None = None) -> None:  # fmt: skip
+                 config: Mapping[str, Any] = MappingProxyType({}), required: Requires | None = None,
+                 is_compiled: bool = False) -> None:  # fmt: skip
         self._required = required
+        self._effort, self._warnings = Effort(world.size, counts_flop=not is_compiled), list[str]()
         self._config = config
         self._world = world
         self.device, self.rng, self.seed = device, rng, seed
@@ -129,6 +132,7 @@ class FitContext:
         self._scaler.update()
         optimiser.zero_grad(set_to_none=True)
         self._n_steps += 1
+        self._effort.step()
 
     def log(self, step: int, **scalars: float) -> None:
         """Record a point of the training curves; a NaN stops the training with the last good checkpoint kept.
@@ -169,6 +173,7 @@ class FitContext:
             for epoch in range(first, n):
                 self._epoch, self._n_steps = epoch, 0
                 yield epoch
+                self._effort.pause()
                 self._look_at_losses()
                 self._world.settle(state, self.rng)
                 if self._world.is_first:
@@ -177,8 +182,14 @@ class FitContext:
         if self._best:
             state["model"].load_state_dict(self._best["state"])
 
+    def warn(self, sentence: str) -> None:
+        """Say what is suspicious about a training that went to its end; the row and the page of the run show it."""
+        log.warning("%s", sentence)
+        self._warnings.append(sentence)
+
     def tick(self, n_images: int) -> None:
-        """Count trained images, to show how fast it goes."""
+        """Count trained images, for the record and to show how fast it goes."""
+        self._effort.images += n_images
         self._n_images += n_images
         elapsed = time.monotonic() - self._speed_since
         if elapsed > 1.0:
@@ -200,6 +211,7 @@ class FitContext:
         Raises:
             PluginError: when the benchmark has no validation classes (see ``has_validation``).
         """
+        self._effort.pause()
         self._look_at_losses()
         validate = self._validate
         if validate is None:
@@ -236,9 +248,20 @@ class FitContext:
         return score
 
     def record(self) -> dict[str, Any]:
-        """What is kept of a finished training: seconds, curves and selection, as JSON types."""
+        """What is kept of a finished training: seconds, curves, selection, effort and warnings, as JSON types."""
         selection = {"validation_accuracy": self._best["score"]} if self._best else {}
-        return {"seconds": self._seconds(), "curves": self._curves, "selection": selection}
+        told = {"warnings": self._warnings} if self._warnings else {}
+        return {
+            "seconds": self._seconds(),
+            "curves": self._curves,
+            "selection": selection,
+            "effort": self._effort.record(),
+            **told,
+        }
+
+    def close(self) -> None:
+        """Leave nothing switched on, however the training ended."""
+        self._effort.pause()
 
     def _look_at_losses(self) -> None:
         """Stop at the first loss that is not finite; not at every step, because each look waits for the GPU."""
@@ -275,6 +298,7 @@ class FitContext:
                 "kept": self._kept,
                 "scaler": self._scaler.state_dict(),
                 "curves": self._curves,
+                "effort": self._effort.state(),
                 "seconds": self._seconds(),
             },
         )
@@ -284,13 +308,14 @@ class FitContext:
         if not path.exists():
             return 0
         saved = load_tensors(path, self.device)
-        if saved["format"] != FORMAT or set(saved["state"]) != set(state):
+        if saved["format"] != FORMAT or set(saved["state"]) != set(state) or "effort" not in saved:
             raise StoreError(f"{path} is a checkpoint of another version. Delete it, or run with --force.")
         for name, part in state.items():
             part.load_state_dict(saved["state"][name])
         self._restore_random(saved["random"])
         self._kept = saved.get("kept", 0)
         self._scaler.load_state_dict(saved.get("scaler", {}))
+        self._effort.restore(saved["effort"])
         self._best, self._curves, self._earlier_seconds = saved["best"], saved["curves"], saved["seconds"]
         log.info("training resumes after epoch %d", saved["epoch"])
         return int(saved["epoch"])

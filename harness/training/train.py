@@ -44,10 +44,11 @@ def train(
         kept.folder, device=at.device, rng=rng, seed=fit.seed, precision=fit.precision,
         validate=_validator(fit, "validation", at, required) if "validation" in fit.data_digest else None,
         progress=at.progress, keeps_all=fit.select_on == "novel", world=world, config=fit.values(), required=required,
+        is_compiled=fit.is_compiled,
     )  # fmt: skip
     if isinstance(method, torch.nn.Module):
         method.train()
-    with benchmarks.novel_closed():
+    with benchmarks.novel_closed(), closing(ctx):
         store = open_role(fit, "base", at)
         whole = _whole(store, fit.cut_from, at.progress) if fit.cut_from else None
         with closing(BaseSet(store, fit.pipeline, at.device, rng, ctx.tick, world, whole)) as base:

@@ -55,7 +55,7 @@ class Clock:
         self._device, self._ticks = device, list[tuple[float, int]]()
 
     def tick(self, n_images: int) -> None:
-        """Note the time at which the work on a batch ended."""
+        """Note the time at which a batch is given, when the work on the one before has ended."""
         if self._device.type == "cuda":
             torch.cuda.synchronize()
         self._ticks.append((time.perf_counter(), n_images))

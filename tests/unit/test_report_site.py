@@ -239,7 +239,7 @@ def test_exports_agree_with_each_other(database: Path) -> None:
         assert (f"\\mathbf{{{percent}}}" in texts["tex"]) == is_top
     assert texts["tex"].count(r"\toprule") == 1 and r"\textless{}script\textgreater{}" in texts["tex"]
     lines = [line for line in texts["md"].splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {10}
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {11}
 
 
 def test_a_row_has_the_same_words_and_values_in_the_terminal_and_in_the_exports(database: Path) -> None:

@@ -120,6 +120,8 @@ def _row(
 def _marks(row: Pooled, prior: stats.Prior) -> Iterable[str]:
     """What must be known beside the interval of a row."""
     evidence = row.evidence
+    if any(run.provenance.get("warnings") for run in row.runs):
+        yield "its training warns"
     if not evidence.is_trained:
         yield from () if "untrained" in row.badges else ("untrained",)
         return

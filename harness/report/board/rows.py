@@ -15,6 +15,7 @@ from harness.errors import FsbenchError
 from harness.evaluation.protocols import Protocol, protocol_with
 from harness.report.board import joint
 from harness.runs import RunSpec
+from harness.runs.budget import Budget, Spent
 from harness.runs.findings import Family, config_text, family_of
 from harness.store import Store, StoredRun
 
@@ -114,6 +115,12 @@ class Pooled:
         known = {k: [lap[k] for lap in laps if lap.get(k)] for k in ("fit", "embed", "evaluate")}
         return {k: float(np.mean(values)) if values else None for k, values in known.items()}
 
+    @cached_property
+    def budget(self) -> Budget:
+        """What one training of it takes, means over the seeds, and what the fits below it take."""
+        told = [Budget.from_json(run.provenance.get("budget", {})) for run in self.runs]
+        return Budget(Spent.mean(one.own for one in told), Spent.mean(one.below for one in told))
+
     def cut(self, n: int) -> Self:
         """Keep the first n episodes."""
         return replace(self, accuracy=self.accuracy[:, :n])
@@ -171,7 +178,9 @@ def row_as_json(row: Row) -> dict[str, Any]:
         "rank_low": row.rank[0] if row.rank else None, "rank_high": row.rank[1] if row.rank else None,
         "variant_of": row.variant_of, "same_as": row.same_as, "marks": list(row.marks), "episodes": row.n_episodes,
         "seeds": list(row.seeds), "badges": list(row.badges),
-        **{f"{stage}_seconds": seconds for stage, seconds in row.seconds.items()}, "runs": [run.id for run in row.runs],
+        **{f"{stage}_seconds": seconds for stage, seconds in row.seconds.items()},
+        **{f"train_{what}": value for what, value in vars(row.budget.own).items() if what != "seconds"},
+        **{f"below_{what}": value for what, value in vars(row.budget.below).items()}, "runs": [run.id for run in row.runs],
         **({"metrics": dict(row.several)} if row.several else {}),
     }  # fmt: skip
 

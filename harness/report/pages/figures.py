@@ -24,6 +24,7 @@ MAX_CLASSES = 20
 MAX_SHOWN = 5  # rows told apart in the picture of classes
 MAX_NUMBERED = 12  # points of a front beyond which their numbers would cover each other
 MAX_SWEEPS = 8
+LOGARITHMIC = ("training images seen", "training, GFLOP")
 
 
 def forest(page: SettingPage) -> Markup:
@@ -48,6 +49,8 @@ def forest(page: SettingPage) -> Markup:
 def costs(page: SettingPage) -> Markup | None:
     """Accuracy against what it costs, each with its Pareto front; None when no two rows recorded any cost."""
     kinds: list[tuple[str, Callable[[Cost], float | None], Callable[[float], str]]] = [
+        ("training images seen", lambda c: c.images, lambda v: f"{v:,.0f} images"),
+        ("training, GFLOP", lambda c: c.flop and c.flop / 1e9, lambda v: f"{v:,.3g} GFLOP"),
         ("training, seconds", lambda c: c.fit_seconds, duration),
         ("evaluation, ms per episode", lambda c: c.episode_ms, lambda v: f"{v:.3g} ms"),
         ("parameters, millions", lambda c: c.parameters and c.parameters / 1e6, lambda v: f"{v:.3g} M"),
@@ -285,7 +288,7 @@ def _cost_panel(
     )
     for k, (i, entry, value) in enumerate(known):
         colour = SERIES[0] if k in front else MUTED
-        gid = re.sub(r"[^a-z]", "", name)[:8] + str(i)
+        gid = re.sub(r"[^a-z]", "", name.lower()) + str(i)
         axes.plot([value], [gain[k]], "o", ms=6, color=colour, mfc=colour if k in front else "none", gid=gid)
         if k in front and len(front) <= MAX_NUMBERED:
             axes.annotate(
@@ -294,14 +297,14 @@ def _cost_panel(
         tips[gid] = (
             f"{i + 1}. {entry.row.label}, {entry.row.backbone}: {percent(entry.row.mean)}%, {write(value)}"
         )
-    _perhaps_logarithmic(axes, cost)
+    _perhaps_logarithmic(axes, cost, always=name in LOGARITHMIC)
     axes.margins(x=0.15, y=0.12)
     axes.set_xlabel(name)
 
 
-def _perhaps_logarithmic(axes: Any, values: Sequence[float]) -> None:
-    """Make the axis of positive values logarithmic where they span much."""
-    if max(values) > 20 * min(values):
+def _perhaps_logarithmic(axes: Any, values: Sequence[float], always: bool = False) -> None:
+    """Make the axis of positive values logarithmic where they span much, or always."""
+    if always or max(values) > 20 * min(values):
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter("")
     else:

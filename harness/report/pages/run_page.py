@@ -21,7 +21,15 @@ from harness.store import Store, StoredRun
 N_EXTREMES = 5
 N_BINS = 20
 N_POINTS = 60  # of a drawn training curve
-SHOWN_APART = ("badges", "seconds", "packages", "about", "thumbnails", "device_type")  # of the provenance
+SHOWN_APART = (
+    "badges",
+    "seconds",
+    "packages",
+    "about",
+    "thumbnails",
+    "device_type",
+    "warnings",
+)  # of the provenance
 N_NAMES = 10  # classes of an episode that are named
 
 

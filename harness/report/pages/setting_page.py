@@ -32,12 +32,15 @@ class Cost:
     """What a row costs, means over its seeds; None where a run did not record it.
 
     Attributes:
-        fit_seconds: training.
+        images, flop: of its training and of the fits below it.
+        fit_seconds: its own training.
         episode_ms: evaluation, milliseconds per episode, features at hand.
         parameters: number of weights.
         peak_bytes: memory, of the GPU where one was used.
     """
 
+    images: float | None
+    flop: float | None
     fit_seconds: float | None
     episode_ms: float | None
     parameters: float | None
@@ -298,13 +301,15 @@ def class_counts(store: Store, row: Row, episodes: EpisodeTable | None) -> Class
 
 
 def _cost(row: Row) -> Cost:
-    facts = [run.provenance for run in row.runs]
+    facts, spent = [run.provenance for run in row.runs], row.budget.own.and_below(row.budget.below)
 
     def mean(values: list[float | None]) -> float | None:
         known = [value for value in values if value]
         return float(np.mean(known)) if known else None
 
     return Cost(
+        images=spent.images,
+        flop=spent.flop,
         fit_seconds=row.seconds["fit"],
         episode_ms=mean([
             1000 * f.get("seconds", {}).get("evaluate", 0.0) / run.spec.n_episodes
