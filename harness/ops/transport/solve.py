@@ -111,22 +111,20 @@ def transport(
     )
     if solver == "qpth":
         problem = _checked(cost, a, b)
-        return _by_flow(problem, quadratic(*problem.unit, form, l2_strength))
+        unit = problem.unit
+        return _by_flow(problem, quadratic(unit.cost.double(), unit.a, unit.b, form, l2_strength))
     with torch.no_grad():
         problem = _checked(cost, a, b)
         if solver == "sinkhorn":
             unit = Unit(*(x.to(problem.dtype) for x in problem.unit))
             solution = sinkhorn(unit.cost, unit.a, unit.b, regularisation, n_iterations)
         else:
-            unit = Unit(*(x.cpu().contiguous() for x in problem.unit))
-            solution = _on_the_host(unit, HOST[solver], n_threads or torch.get_num_threads())
-    return _by_value(
-        problem, *(x.to(cost.device, torch.float64) for x in solution), has_duals=solver != "opencv"
-    )
+            solution = _on_the_host(problem.unit, HOST[solver], n_threads or torch.get_num_threads())
+    return _by_value(problem, *(x.to(cost.device, torch.float64) for x in solution), solver=solver)
 
 
 class Unit(NamedTuple):
-    """Problems of unit mass, float64: cost (B, N, M), a (B, N), b (B, M)."""
+    """Problems of unit mass: cost (B, N, M) as it was asked, a (B, N) and b (B, M) float64."""
 
     cost: Tensor
     a: Tensor
@@ -141,7 +139,7 @@ class Problem(NamedTuple):
     b: Tensor
     unit: Unit
     total: Tensor
-    """(B, 1, 1) float64 mass of each problem."""
+    """(B,) float64 mass of each problem."""
     dtype: torch.dtype
     """Of the answer."""
 
@@ -151,49 +149,65 @@ class _Value(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, cost: Tensor, a: Tensor, b: Tensor, flow: Tensor, u: Tensor | None, v: Tensor | None
+        ctx: Any,
+        cost: Tensor,
+        a: Tensor,
+        b: Tensor,
+        value: Tensor,
+        flow: Tensor,
+        u: Tensor | None,
+        v: Tensor | None,
     ) -> Tensor:
         ctx.save_for_backward(flow, u, v)
-        return (cost * flow).sum(dim=(1, 2))  # (B,)
+        return value
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         flow, u, v = ctx.saved_tensors
         each = gradient[:, None]  # (B, 1)
         of_masses = (None, None) if u is None else (each * u, each * v)
-        return each[:, :, None] * flow, *of_masses, None, None, None
+        return each[:, :, None] * flow, *of_masses, None, None, None, None
 
 
-def _by_value(problem: Problem, flow: Tensor, u: Tensor, v: Tensor, *, has_duals: bool) -> Transport:
+def _by_value(problem: Problem, flow: Tensor, u: Tensor, v: Tensor, *, solver: Solver) -> Transport:
     """The solution with the gradient of the optimal value; ``flow`` is ours to change."""
-    flow *= problem.total
-    duals = (u, v) if has_duals else (None, None)
-    value: Tensor = _Value.apply(problem.cost, problem.a, problem.b, flow, *duals)  # type: ignore[no-untyped-call]
+    unit, total = problem.unit, problem.total
+    if solver in ("exact", "pot"):  # equal at the optimum, and N + M products for N·M
+        value = (unit.a * u).sum(1) + (unit.b * v).sum(1)  # (B,)
+    else:
+        value = (unit.cost.detach() * flow).sum(dim=(1, 2))
+    value, flow = value * total, flow.mul_(total[:, None, None])
+    duals = (None, None) if solver == "opencv" else (u, v)
+    value = _Value.apply(problem.cost, problem.a, problem.b, value, flow, *duals)  # type: ignore[no-untyped-call]
     answer = (None if x is None else x.to(problem.dtype) for x in duals)
     return Transport(value.to(problem.dtype), flow.to(problem.dtype), *answer)
 
 
 def _by_flow(problem: Problem, flow: Tensor) -> Transport:
     """The solution with the gradient through the flow itself."""
-    flow = flow * problem.total
+    flow = flow * problem.total[:, None, None]
     value = (problem.unit.cost * flow).sum(dim=(1, 2))  # (B,)
     return Transport(value.to(problem.dtype), flow.to(problem.dtype), None, None)
 
 
 def _on_the_host(unit: Unit, solve: Callable[..., None], n_threads: int) -> tuple[Tensor, Tensor, Tensor]:
     """Share the problems out over Python threads; the solvers leave the interpreter lock."""
-    flow, u, v = (torch.empty_like(x) for x in unit)
-    arrays = [x.numpy() for x in (*unit, flow, u, v)]
-    n_problems = len(flow)
+    cost, n_problems = unit.cost.detach(), len(unit.cost)
+    a, b = unit.a.cpu().contiguous(), unit.b.cpu().contiguous()
+    flow, u, v = (torch.empty(shape, dtype=torch.float64) for shape in (cost.shape, a.shape, b.shape))
     n_parts = max(1, min(n_threads, n_problems, flow.numel() // CELLS_PER_THREAD))
     ends = [n_problems * part // n_parts for part in range(n_parts + 1)]
-    parts = [[x[start:end] for x in arrays] for start, end in pairwise(ends)]
+
+    def solve_part(start: int, end: int) -> None:
+        costs = cost[start:end].cpu().double().contiguous()
+        solve(costs.numpy(), *(x[start:end].numpy() for x in (a, b, flow, u, v)))
+
     if n_parts == 1:
-        solve(*parts[0])
+        solve_part(0, n_problems)
         return flow, u, v
     with ThreadPoolExecutor(n_parts - 1) as threads:
-        others = [threads.submit(solve, *part) for part in parts[1:]]
-        solve(*parts[0])
+        others = [threads.submit(solve_part, *part) for part in pairwise(ends[1:])]
+        solve_part(*ends[:2])
         for other in others:
             other.result()
     return flow, u, v
@@ -222,19 +236,19 @@ def _checked(cost: Tensor, a: Tensor, b: Tensor) -> Problem:
     dtype = torch.float32
     for x in (cost, a, b):
         dtype = torch.promote_types(dtype, x.dtype)
-    exact_cost, rows, columns = (x.double() for x in (cost, a, b))
-    total, other = rows.sum(1, keepdim=True), columns.sum(1, keepdim=True)  # (B, 1)
-    _check_numbers(*(x.detach() for x in (exact_cost, rows, columns, total, other)))
+    rows, columns = a.double(), b.double()
+    total, other = rows.detach().sum(1), columns.detach().sum(1)  # (B,)
+    _check_numbers(cost.detach(), rows.detach(), columns.detach(), total, other)
     # The optimum grows with the masses, so the divisors are constants for the gradient.
-    unit = Unit(exact_cost, rows / total.detach(), columns / other.detach())
-    return Problem(cost, a, b, unit, total.detach()[:, :, None], dtype)
+    unit = Unit(cost, rows / total[:, None], columns / other[:, None])
+    return Problem(cost, a, b, unit, total, dtype)
 
 
 def _check_numbers(cost: Tensor, a: Tensor, b: Tensor, total: Tensor, other: Tensor) -> None:
     """Refuse what has no solution; a comparison with NaN is false."""
     if len(cost) == 0:
         return
-    low, high = cost.aminmax()
+    low, high = (x.double() for x in cost.aminmax())
     is_fine = (low > -LARGEST_COST) & (high < LARGEST_COST) & (a.amin() >= 0) & (b.amin() >= 0)
     is_fine &= (total.amin() > 0) & ((total - other).abs() <= BALANCE * total).all() & total.amax().isfinite()
     if not is_fine:
@@ -244,11 +258,13 @@ def _check_numbers(cost: Tensor, a: Tensor, b: Tensor, total: Tensor, other: Ten
 def _faults(cost: Tensor, a: Tensor, b: Tensor, total: Tensor, other: Tensor) -> str:
     """All that is wrong with the problems, in words."""
     is_bad = {
-        f"costs that are no numbers below {LARGEST_COST:g}": ~(cost.abs().amax((1, 2)) < LARGEST_COST),
+        f"costs that are no numbers below {LARGEST_COST:g}": ~(
+            cost.abs().amax((1, 2)).double() < LARGEST_COST
+        ),
         "row masses a that are negative or no numbers": ~((a.amin(1) >= 0) & a.sum(1).isfinite()),
         "column masses b that are negative or no numbers": ~((b.amin(1) >= 0) & b.sum(1).isfinite()),
-        "a total mass of zero": (total <= 0)[:, 0],
-        "totals of a and b that differ": ((total - other).abs() > BALANCE * total)[:, 0],
+        "a total mass of zero": total <= 0,
+        "totals of a and b that differ": (total - other).abs() > BALANCE * total,
     }
     found = []
     for what, bad in is_bad.items():
