@@ -21,6 +21,7 @@ from harness.method.heads import Normalisation, Normaliser, OnFeatures
 from harness.method.hyper import hyper
 from harness.method.protocol import needs
 from harness.method.ranges import check_ranges
+from harness.method.recipe import Conditions
 from harness.method.support import BaseSupport, EpisodeBatch, Support
 from harness.ops.binocular import (
     dense_cross_entropy,
@@ -54,6 +55,7 @@ __all__ = [
     "Backbone",
     "BaseSet",
     "BaseSupport",
+    "Conditions",
     "Conv4",
     "EpisodeBatch",
     "FitContext",
@@ -113,7 +115,8 @@ class Method(Protocol):
     Class attributes beside the three functions:
         Config: frozen dataclass of hyper-parameters (``harness.api.hyper`` declares one).
         DEFAULTS: optional, values by benchmark, setting or "backbone/setting".
-        RECIPES: optional, further DEFAULTS by recipe name ("as-published").
+        RECIPES: optional, by name ("as-published") further DEFAULTS, in which the entry "conditions" says what else the
+            numbers rest on (``harness.api.Conditions``: pipeline, augmentation, selection, queries, episodes, …).
         name, version: of the method; a version changes when its numbers may.
         uses_backbone: optional, default True; False builds none and passes an identity.
         transductive: optional, default False; True when predictions depend on the other queries.

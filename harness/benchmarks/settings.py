@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -168,6 +168,7 @@ class Setting:
         list_seed: seed of another evaluation list ("-e3"); None for the benchmark's own.
         marginal: "" for equally many queries of each class; "dir2" for numbers of them by the Dirichlet(2) rule of
             Veilleux et al.; "qall" for all images that are not support. Support and classes are the same in all three.
+        is_query_typed: whether the name said how many queries ("-q15", "-qall").
     """
 
     benchmark: Benchmark
@@ -176,6 +177,7 @@ class Setting:
     n_query: int
     list_seed: int | None = None
     marginal: str = ""
+    is_query_typed: bool = field(default=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -301,13 +303,14 @@ def load(name: str) -> Setting:
             )
         if benchmark:
             n_query = None if marginal == _ALL else query
-            return benchmark.setting(int(match["way"]), int(match["shot"]), n_query, list_seed, marginal)
+            found = benchmark.setting(int(match["way"]), int(match["shot"]), n_query, list_seed, marginal)
+            return replace(found, is_query_typed=bool(query is not None or marginal))
         if match["stem"] in ambiguous():
             raise ConfigError(f"`{name}` is not one setting: {ambiguous()[match['stem']]}")
-    if found := _JOINT_SETTING.fullmatch(name):
-        joint = next((b for b in every() if b.joint and b.key == found["key"]), None)
+    if jointly := _JOINT_SETTING.fullmatch(name):
+        joint = next((b for b in every() if b.joint and b.key == jointly["key"]), None)
         if joint:
-            return _at(joint, int(found["shot"]))
+            return _at(joint, int(jointly["shot"]))
     known = standard_names()
     raise ConfigError(
         f"`{name}` is not a setting.{nearest(name, known)} A setting is BENCHMARK-<way>w<shot>s, like "
@@ -327,6 +330,16 @@ def _at(benchmark: Benchmark, n: int) -> Setting:
 
 def _names(benchmark: Benchmark) -> str:
     return ", ".join(setting.name for setting in benchmark.settings())
+
+
+def with_queries(name: str, n_query: int) -> str:
+    """The name of an episodic setting that also says how many queries a class has.
+
+    >>> with_queries("mini-5w1s", 15), with_queries("mini-5w1s-q16", 16), with_queries("glyphs-lowshot-n1", 5)
+    ('mini-5w1s-q15', 'mini-5w1s-q16', 'glyphs-lowshot-n1')
+    """
+    match = _SETTING.fullmatch(name)
+    return name if match is None or load(name).is_query_typed else f"{name}-q{n_query}"
 
 
 def expand(pattern: str) -> list[Setting]:

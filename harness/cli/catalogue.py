@@ -141,6 +141,7 @@ def one_method(name: str) -> dict[str, Any]:
     import dataclasses
 
     from harness.method import about, defaults, recipes, registry
+    from harness.runs.against_clean import declared_against_clean
 
     loaded = registry.load(name)
     cls = loaded.cls
@@ -156,7 +157,11 @@ def one_method(name: str) -> dict[str, Any]:
     ]
     return {
         "name": cls.name, "version": cls.version, "about": about.description(cls),
-        "config": fields, "defaults": {k: dict(v) for k, v in defaults(cls).items()}, "recipes": sorted(recipes(cls)),
+        "config": fields, "defaults": {k: dict(v) for k, v in defaults(cls).items()},
+        "recipes": {
+            recipe: {key: declared_against_clean(cls, declared, key) for key in declared.keys}
+            for recipe, declared in recipes(cls).items()
+        },
     }  # fmt: skip
 
 
@@ -172,6 +177,10 @@ def show_method(found: dict[str, Any]) -> None:
     for key, values in found["defaults"].items():
         sys.stdout.write(f"on {key}: {', '.join(f'{k}={v}' for k, v in values.items())}\n")
     sys.stdout.write(f"recipes: {', '.join(found['recipes'])}\n")
+    for recipe, keys in found["recipes"].items():
+        for key, values in keys.items():
+            told = ", ".join(f"{d['name']} {d['used']} (clean: {d['clean']})" for d in values)
+            sys.stdout.write(f"{recipe} on {key}: {told or 'as clean'}\n")
 
 
 def every_setting(where: Places) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from harness.runs.findings import StoredRun
 
 Cells = Sequence[str]
+NOT_LISTED = ("badges", "about", "recipe", "thumbnails")  # of the provenance: shown elsewhere, or too long
 
 
 def show_table(columns: Cells, rows: Iterable[Cells], *, title: str = "", right: Sequence[int] = ()) -> None:
@@ -214,6 +215,7 @@ def run_details(
     run: StoredRun, accuracy: Mapping[str, float], class_means: Mapping[str, float] | None = None
 ) -> None:
     """Print all that is known of one run."""
+    from harness.images.augmentations import crops_told
     from harness.report.board.rows import partial_badge, standard_episodes
 
     spec = run.spec
@@ -223,7 +225,8 @@ def run_details(
         "setting": f"{spec.setting}, {spec.n_query} queries a class, {spec.n_episodes:,} episodes",
         "accuracy %": ", ".join(f"{name} {percent(value)}" for name, value in accuracy.items()) or "–",
         "backbone": f"{spec.backbone}, {spec.image_size}×{spec.image_size}×{spec.channels}, pipeline {spec.pipeline}, {spec.precision}"
-        + (f", training crops of whole pictures at {spec.cut_from} pixels" if spec.cut_from else ""),
+        + (f", augmentation {spec.augmentation}" if spec.augmentation else "")
+        + (f", training crops from {crops_told(spec.cut_from)}" if spec.cut_from else ""),
         "recipe, seed": f"{spec.recipe}, {spec.seed}",
         **{f"built on {need}": f"fit {fit.fit_key}" for need, fit in spec.required.items()},
         "episodes": spec.episode_digest[:16],
@@ -242,12 +245,14 @@ def run_details(
     if len(run.replicates) > 1:
         facts["replicates"] = ", ".join(digest[:12] for digest in run.replicates)
     show_table(("", ""), list(facts.items()))
+    if differs := [(d["name"], d["clean"], d["used"]) for d in run.provenance.get("recipe", [])]:
+        show_table(("what differs", "clean", spec.recipe), differs)
     config = [
         (name, str(entry.value), entry.origin, entry.phase) for name, entry in sorted(spec.config.items())
     ]
     if config:
         show_table(("hyper-parameter", "value", "from", "phase"), config)
-    known = sorted((k, v) for k, v in run.provenance.items() if k not in ("badges", "about", "thumbnails"))
+    known = sorted((k, v) for k, v in run.provenance.items() if k not in NOT_LISTED)
     show_table(("provenance", ""), [(k, flat(v)) for k, v in known])
     if run.traceback:
         say(run.traceback.rstrip())

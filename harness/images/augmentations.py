@@ -7,6 +7,19 @@ from typing import Literal
 
 from harness.errors import ConfigError, nearest
 
+ORIGINALS = -1  # in place of the edge of a map: training crops are cut from pictures at their own size
+
+
+def crops_told(cut_from: int) -> str:
+    """What random training crops are cut from, in words.
+
+    >>> crops_told(0), crops_told(168), crops_told(ORIGINALS)
+    ('stored squares', 'pictures of 168 pixels', 'originals')
+    """
+    if cut_from == ORIGINALS:
+        return "originals"
+    return f"pictures of {cut_from} pixels" if cut_from else "stored squares"
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -29,7 +42,7 @@ class Augmentation:
     flip: bool = False
 
 
-_NONE = Augmentation("none")
+PLAIN = Augmentation("none")
 _RESIZED = Augmentation("resized-flip", "resized", flip=True)
 _RESIZED_JITTER = Augmentation("resized-jitter-flip", "resized", jitter=0.4, flip=True)
 _PADDED_8 = Augmentation("padded8-jitter-flip", "window", 8, 0.4, flip=True)
@@ -37,14 +50,14 @@ _PADDED_4 = Augmentation("padded4-jitter-flip", "window", 4, 0.4, flip=True)
 _WINDOW = Augmentation("window-jitter-flip", "window", 0, 0.4, flip=True)  # of an image stored larger
 
 AUGMENTATIONS: dict[str, Augmentation] = {
-    a.name: a for a in (_NONE, _RESIZED, _RESIZED_JITTER, _PADDED_8, _PADDED_4, _WINDOW)
+    a.name: a for a in (PLAIN, _RESIZED, _RESIZED_JITTER, _PADDED_8, _PADDED_4, _WINDOW)
 }
 TRAINING: dict[str, Augmentation] = {  # what each family trains with, by the name of its pipeline
-    "area": _NONE,
-    "features": _NONE,
-    "snell": _NONE,
-    "stored": _NONE,
-    "tadam": _NONE,  # not published
+    "area": PLAIN,
+    "features": PLAIN,
+    "snell": PLAIN,
+    "stored": PLAIN,
+    "tadam": PLAIN,  # not published
     "metaoptnet": _PADDED_8,
     "metaoptnet-cifar": _PADDED_4,
     "rfs-resize": _PADDED_8,  # published for the family's other pipelines
@@ -84,11 +97,14 @@ def augmentation(name: str) -> Augmentation:
     return known[name]
 
 
-def is_cropped(pipeline: str) -> bool:
-    """Whether training pictures of a pipeline are cut from larger ones, not from padded squares of the final size.
+def is_cropped(name: str) -> bool:
+    """Whether training pictures are cut from larger ones, not from padded squares of the final size.
 
-    >>> is_cropped("feat"), is_cropped("metaoptnet")
-    (True, False)
+    Args:
+        name: of an augmentation, or of the pipeline that it goes with.
+
+    >>> is_cropped("feat"), is_cropped("metaoptnet"), is_cropped("resized-flip")
+    (True, False, True)
     """
-    how = TRAINING.get(pipeline, _NONE)
+    how = {**TRAINING, **AUGMENTATIONS}.get(name, PLAIN)
     return how.crop == "resized" or (how.crop == "window" and how.padding == 0)

@@ -259,16 +259,21 @@ class ImageStore:
         digest.update(np.ascontiguousarray(content).tobytes())
         return digest.hexdigest()
 
-    def whole_edge(self, size: int, view: str) -> int:
+    def whole_edge(self, size: int, view: str, how: str = "") -> int:
         """Edge of the whole pictures that random training crops of this size are cut from, in pixels.
 
         For crops that are resized, twice the size, or the longest edge of a picture of the set where that is less:
         they are as sharp as those of the originals but where they are smaller than half of a picture. For windows,
         what the pipeline resizes to before it crops. 0 where there are no originals.
+
+        Args:
+            size: of the crops in pixels.
+            view: name of the pipeline.
+            how: name of the augmentation; that of the pipeline by default.
         """
         if self.prepared is None or not self.prepared.manifest.has_originals:
             return 0
-        if augmentation(view).crop == "window":
+        if augmentation(how or view).crop == "window":
             return pipeline(view).geometry.edge(size)
         return min(2 * size, int(self.prepared.extents.max()))
 

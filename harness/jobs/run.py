@@ -23,8 +23,9 @@ from harness.evaluation import partial, thumbnails
 from harness.evaluation.features import Images, Source, features_of
 from harness.evaluation.protocols import Predictions, protocol_of
 from harness.images.stores import ImageStore
-from harness.method import about, traits
+from harness.method import CLEAN, about, traits
 from harness.runs import RunResult, RunSpec, badges, folders, planning
+from harness.runs.against_clean import against_clean
 from harness.runs.budget import Budget, Spent
 from harness.system import process, provenance
 from harness.system.locks import claim
@@ -225,6 +226,7 @@ def _facts(spec: RunSpec, ready: Ready, at: Workplace) -> dict[str, Any]:
         "parameters": sum(p.numel() for part in _modules(ready) for p in part.parameters()),
         "pictures": ready.novel.pictures,
         "about": about.about(type(method), spec.method, at.places.cache),
+        **({"recipe": against_clean(spec, type(method))} if spec.recipe != CLEAN else {}),
     }
 
 

@@ -15,16 +15,21 @@ from harness.method.protocol import (
     need_of,
     needs,
     needs_of,
-    recipes,
     traits,
     views_of,
 )
+from harness.method.recipe import CLEAN, Conditions, CropsFrom, Recipe, SelectionRole, recipes
 
 __all__ = [
+    "CLEAN",
     "REQUIRED",
     "Batched",
+    "Conditions",
+    "CropsFrom",
     "Embeds",
     "Need",
+    "Recipe",
+    "SelectionRole",
     "Traits",
     "check_method",
     "defaults",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -46,12 +47,13 @@ class ConfigValue:
 
 
 def layers(benchmark: str, setting: str, backbone: str) -> tuple[str, ...]:
-    """Name the DEFAULTS keys that apply to a run, the strongest last.
+    """Name the DEFAULTS keys that apply to a run, the strongest last; other queries are no other setting here.
 
-    >>> layers("mini", "mini-5w1s", "conv4")
-    ('mini', 'mini-5w1s', 'conv4/mini', 'conv4/mini-5w1s')
+    >>> layers("mini", "mini-5w1s-q16", "conv4")
+    ('mini', 'mini-5w1s', 'mini-5w1s-q16', 'conv4/mini', 'conv4/mini-5w1s', 'conv4/mini-5w1s-q16')
     """
-    return (benchmark, setting, f"{backbone}/{benchmark}", f"{backbone}/{setting}")
+    names = dict.fromkeys((benchmark, re.sub(r"-q\d+", "", setting), setting))
+    return (*names, *(f"{backbone}/{name}" for name in names))
 
 
 def resolve(
@@ -71,7 +73,7 @@ def resolve(
         keys: from ``layers``, the strongest last.
         overrides: texts of ``--set key=value``, parsed by each field's type.
         method: name used in messages.
-        recipe: name of the last table, told in the origin of what it changes; empty for the method's own.
+        recipe: name of the tables after the first, told in the origin of what they change.
 
     Returns:
         Every field of ``config_class``, with where its value came from.
@@ -85,7 +87,7 @@ def resolve(
     origins = dict.fromkeys(fields, "default")
     problems: list[str] = []
     for i, table in enumerate(defaults, 1):
-        told = f" ({recipe})" if recipe and i == len(defaults) else ""
+        told = f" ({recipe})" if recipe and i > 1 else ""
         for key in keys:
             for name, value in table.get(key, {}).items():
                 if name in fields:

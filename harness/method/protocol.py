@@ -171,11 +171,6 @@ def defaults(cls: type[Any]) -> Mapping[str, Mapping[str, Any]]:
     return getattr(cls, "DEFAULTS", {})
 
 
-def recipes(cls: type[Any]) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
-    """Read a method's recipes; "clean" always exists and adds nothing."""
-    return {"clean": {}, **getattr(cls, "RECIPES", {})}
-
-
 def check_method(cls: type[Any], where: str) -> None:
     """Refuse a class that is not a method, naming everything that is missing at once.
 

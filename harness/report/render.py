@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import visible
+from harness.images.augmentations import crops_told
 from harness.report import exports, formats, site
 from harness.report.board.rows import headline_metric
 from harness.report.board.tables import each_table, stored_runs
@@ -163,7 +164,7 @@ def _environment() -> Environment:
     made.filters.update(
         percent=formats.percent, duration=formats.duration, images=formats.images_text, rank=formats.rank_text, span=formats.span, slug=slug, run_file=run_file,
         method_file=method_file, p_value=formats.p_short, last_line=formats.last_line, paragraphs=formats.paragraphs,
-        polyline=polyline, flat=formats.flat,
+        polyline=polyline, flat=formats.flat, crops=crops_told,
     )  # fmt: skip
     return made
 

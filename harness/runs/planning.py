@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import filterfalse
@@ -13,20 +14,33 @@ from harness import benchmarks
 from harness.backbones import check_name
 from harness.benchmarks import ROLES, Benchmark, Setting, leaks
 from harness.errors import ConfigError, DataError, FsbenchError, MisfitError, nearest
-from harness.images.augmentations import is_cropped
-from harness.method import Need, defaults, encoder_of, hyper, needs_of, recipes, registry, traits
-from harness.runs.request import Request
+from harness.images.augmentations import augmentation, is_cropped
+from harness.method import (
+    CLEAN,
+    Conditions,
+    Need,
+    Recipe,
+    defaults,
+    encoder_of,
+    hyper,
+    needs_of,
+    recipes,
+    registry,
+    traits,
+)
+from harness.runs.request import FAMILY, Request
 from harness.runs.spec import FEATURES, FitSpec, RunSpec, check_spec
 
 Spec = TypeVar("Spec", bound=FitSpec)
 
 
 class Given(NamedTuple):
-    """What a method says of a fit that it needs: hyper-parameters, and the image size it has itself."""
+    """What a method says of a fit that it needs: hyper-parameters, and the image size and conditions it has itself."""
 
     config: Mapping[str, Any] = MappingProxyType({})
     by: str = ""
     image_size: int | None = None
+    conditions: Conditions | None = None
 
 
 NOTHING_GIVEN = Given()
@@ -151,7 +165,7 @@ class Images:
     def __init__(self, data: Path) -> None:
         self._data = data
         self._known: dict[tuple[str, str, int], dict[str, str]] = {}
-        self._edges: dict[tuple[str, str, int], int] = {}
+        self._edges: dict[tuple[str, str, int, str], int] = {}
 
     def digests(self, benchmark: Benchmark, pipeline: str, image_size: int) -> dict[str, str]:
         """Role → digest of its images, as the pipeline gives them.
@@ -168,14 +182,14 @@ class Images:
             }
         return self._known[key]
 
-    def cut_from(self, benchmark: Benchmark, pipeline: str, image_size: int) -> int:
-        """Edge of the whole pictures that random training crops are cut from; 0 where nothing is, or from the squares."""
-        if not is_cropped(pipeline):
+    def cut_from(self, benchmark: Benchmark, pipeline: str, image_size: int, augmentation: str) -> int:
+        """Edge of the map of whole pictures that random training crops are cut from; 0 where nothing is cut."""
+        if not is_cropped(augmentation):
             return 0
-        key = benchmark.key, pipeline, image_size
+        key = benchmark.key, pipeline, image_size, augmentation
         if key not in self._edges:
             base = benchmark.open("base", self._data, pipeline, image_size)
-            self._edges[key] = base.whole_edge(image_size, pipeline)
+            self._edges[key] = base.whole_edge(image_size, pipeline, augmentation)
         return self._edges[key]
 
     def channels(self, benchmark: Benchmark, pipeline: str, image_size: int) -> int:
@@ -188,7 +202,8 @@ def make_spec(method: registry.Loaded, setting: Setting, request: Request, image
 
     Raises:
         ConfigError: unknown recipe or hyper-parameter, an episode count beyond the list, or fits that cannot be had.
-        MisfitError: a protocol that the method does not speak, or novel classes that were seen in training.
+        MisfitError: a protocol that the method does not speak, novel classes that were seen in training, or a recipe
+            that says nothing of the setting or what the setting cannot give.
         DataError: when the images are not prepared.
     """
     benchmark = setting.benchmark
@@ -198,14 +213,18 @@ def make_spec(method: registry.Loaded, setting: Setting, request: Request, image
             f"{benchmark.key} is {benchmark.protocol}. `fsbench methods` shows which methods fit."
         )
     _refuse_leak(setting, request)
-    fit = _Fits(benchmark, request, images).parts(method, setting.name, request.overrides)
+    fits = _Fits(benchmark, request, images)
+    said = fits.conditions(method, setting.name)
+    setting = _with_queries(setting, said, request)
+    fit = fits.parts(method, setting.name, request.overrides, said)
     return RunSpec(
         **{**fit, **request.as_fields()},
         setting=setting.name,
+        select_on=said.select_on or "validation",
         n_way=setting.way,
         shot=setting.shot,
         n_query=setting.n_query,
-        n_episodes=_n_episodes(setting, request.n_episodes),
+        n_episodes=_n_episodes(setting, said.n_episodes, request),
         episode_digest=setting.digest,
     )
 
@@ -222,9 +241,32 @@ class _Fits:
     def __init__(self, benchmark: Benchmark, request: Request, images: Images) -> None:
         self._benchmark, self._request, self._images = benchmark, request, images
 
+    def conditions(self, method: registry.Loaded, setting: str) -> Conditions:
+        """What was typed, and beneath it what the recipe says.
+
+        Raises:
+            ConfigError: when the method has no such recipe.
+            MisfitError: when the recipe does not speak of the setting.
+        """
+        recipe, keys = _recipe(method, self._request.recipe), self._keys(method, setting)
+        if self._request.recipe != CLEAN and not set(keys) & set(recipe.keys):
+            raise MisfitError(
+                f"The recipe `{self._request.recipe}` of {method.reference.name} says nothing of {setting}. It speaks of "
+                f"{', '.join(recipe.keys)}."
+            )
+        return self._request.conditions.over(recipe.conditions_of(keys))
+
+    def _keys(self, method: registry.Loaded, setting: str) -> tuple[str, ...]:
+        return hyper.layers(self._benchmark.name, setting, self._backbone(method))
+
+    def _backbone(self, method: registry.Loaded) -> str:
+        chosen = self._request.backbone or self._benchmark.backbone
+        check_name(chosen)
+        return chosen if traits(method.cls).uses_backbone else "none"
+
     def parts(
-        self, method: registry.Loaded, setting: str, overrides: Mapping[str, str], *, given: Given = NOTHING_GIVEN,
-        trail: tuple[Need, ...] = (),
+        self, method: registry.Loaded, setting: str, overrides: Mapping[str, str], said: Conditions, *,
+        given: Given = NOTHING_GIVEN, trail: tuple[Need, ...] = (),
     ) -> dict[str, Any]:  # fmt: skip
         """What a specification of a training holds, with seed 0.
 
@@ -232,26 +274,31 @@ class _Fits:
             method: whose training.
             setting: whose values of DEFAULTS apply beside the benchmark's; empty for none.
             overrides: texts of ``--set``.
+            said: the conditions, typed and of the recipe.
             given: what the method that needs this fit says of it.
             trail: the needs that led here.
         """
-        benchmark, request, own = self._benchmark, self._request, traits(method.cls)
-        check_name(request.backbone or benchmark.backbone)
-        backbone = (request.backbone or benchmark.backbone) if own.uses_backbone else "none"
-        recipe = request.recipe if not trail or request.recipe in recipes(method.cls) else "clean"
-        values = _resolve(method, recipe, hyper.layers(benchmark.name, setting, backbone), overrides, given)
+        benchmark, request = self._benchmark, self._request
+        keys, recipe = self._keys(method, setting), request.recipe
+        if trail and not set(keys) & set(recipes(method.cls).get(recipe, Recipe()).keys):
+            recipe = CLEAN  # a fit that others are built on, of which the recipe says nothing
+        values = _resolve(method, recipe, keys, overrides, given, said)
         config = hyper.from_json(method.cls.Config, {name: v.value for name, v in values.items()})
-        image_size = getattr(config, "image_size", None) or given.image_size or benchmark.image_size
-        encoder = encoder_of(method.cls, config)
+        image_size = (
+            getattr(config, "image_size", None) or given.image_size or said.image_size or benchmark.image_size
+        )
+        backbone, encoder = self._backbone(method), encoder_of(method.cls, config)
         required = {
-            need.key: self._required(method, need, image_size, trail)
+            need.key: self._required(method, need, image_size, said, trail)
             for need in (() if request.weights else needs_of(method.cls, config))  # imported: no training
         }
         if encoder and encoder.key in required:  # its images are those that the encoder is given
             _check_encoder(method, encoder)
             image_size, backbone = required[encoder.key].image_size, required[encoder.key].backbone
-        pipeline = request.pipeline or benchmark.pipeline
-        edge = 0 if request.uses_stored_crops else self._images.cut_from(benchmark, pipeline, image_size)
+        pipeline = said.pipeline or benchmark.pipeline
+        how = "" if said.augmentation == FAMILY else said.augmentation or ""
+        channels = benchmark.channels or self._images.channels(benchmark, pipeline, image_size)
+        _refuse_channels(benchmark, pipeline, how, channels)
         return {
             "method": method.reference,
             "benchmark": benchmark.key,
@@ -259,16 +306,25 @@ class _Fits:
             "recipe": recipe,
             "backbone": backbone,
             "image_size": image_size,
-            "channels": benchmark.channels or self._images.channels(benchmark, pipeline, image_size),
+            "channels": channels,
             "pipeline": pipeline,
+            "augmentation": how,
             "data_digest": self._images.digests(benchmark, pipeline, image_size),
             "seed": 0,
-            "cut_from": edge,
+            "cut_from": self._cut_from(said, pipeline, image_size, how),
             "required": required,
             "encoder": encoder.key if encoder else "",
         }
 
-    def _required(self, by: registry.Loaded, need: Need, image_size: int, trail: tuple[Need, ...]) -> FitSpec:
+    def _cut_from(self, said: Conditions, pipeline: str, image_size: int, how: str) -> int:
+        """What training crops are cut from, as ``FitSpec.cut_from`` says it."""
+        if said.crops_from == "stored":
+            return 0
+        return self._images.cut_from(self._benchmark, pipeline, image_size, how or pipeline)
+
+    def _required(
+        self, by: registry.Loaded, need: Need, image_size: int, said: Conditions, trail: tuple[Need, ...]
+    ) -> FitSpec:
         if need in trail:
             circle = " ← ".join(n.method for n in (*trail[trail.index(need) :], need))
             raise ConfigError(
@@ -281,7 +337,7 @@ class _Fits:
                 f"{by.reference.name} requires the fit of a method that is not here. {error}"
             ) from error
         given = Given(need.config, by.reference.name, image_size)
-        parts = self.parts(method, "", {}, given=given, trail=(*trail, need))
+        parts = self.parts(method, "", {}, said, given=given, trail=(*trail, need))
         trained_alike = {
             name: getattr(self._request, name) for name in ("precision", "is_compiled", "world_size")
         }
@@ -368,25 +424,64 @@ def _refuse_leak(setting: Setting, request: Request) -> None:
         )
 
 
-def _resolve(
-    method: registry.Loaded, recipe: str, keys: Sequence[str], overrides: Mapping[str, str], given: Given
-) -> dict[str, hyper.ConfigValue]:
-    known, name = recipes(method.cls), method.reference.name
-    if recipe not in known:
+def _recipe(method: registry.Loaded, name: str) -> Recipe:
+    known = recipes(method.cls)
+    if name not in known:
         raise ConfigError(
-            f"`{recipe}` is not a recipe of {name}.{nearest(recipe, known)} Known: {', '.join(known)}."
+            f"`{name}` is not a recipe of {method.reference.name}.{nearest(name, known)} Known: {', '.join(known)}."
         )
-    layered = [defaults(method.cls), known[recipe]]
-    told = "" if recipe == "clean" else recipe
-    values = hyper.resolve(method.cls.Config, layered, keys, overrides, method=name, recipe=told)
-    return hyper.given(method.cls.Config, values, given.config, by=given.by, method=name)
+    return known[name]
 
 
-def _n_episodes(setting: Setting, asked: int | None) -> int:
+def _resolve(
+    method: registry.Loaded, recipe: str, keys: Sequence[str], overrides: Mapping[str, str], given: Given,
+    said: Conditions,
+) -> dict[str, hyper.ConfigValue]:  # fmt: skip
+    name, config = method.reference.name, method.cls.Config
+    layered = [defaults(method.cls), _recipe(method, recipe).hyperparameters]
+    if said.image_size and "image_size" in {f.name for f in dataclasses.fields(config)}:
+        layered.append({keys[0]: {"image_size": said.image_size}})
+    told = "" if recipe == CLEAN else recipe
+    values = hyper.resolve(config, layered, keys, overrides, method=name, recipe=told)
+    return hyper.given(config, values, given.config, by=given.by, method=name)
+
+
+def _with_queries(setting: Setting, said: Conditions, request: Request) -> Setting:
+    """The setting with the queries of a recipe, unless its name said how many."""
+    if said.n_query in (None, setting.n_query) or setting.is_query_typed:
+        return setting
+    benchmark = setting.benchmark
+    if benchmark.joint or benchmark.fixed_episodes != "sampled":
+        raise MisfitError(
+            f"The recipe `{request.recipe}` asks {said.n_query} queries of a class; {setting.name} has published lists "
+            f"with {setting.n_query}."
+        )
+    return benchmark.setting(setting.way, setting.shot, said.n_query, setting.list_seed)
+
+
+def _refuse_channels(benchmark: Benchmark, pipeline_name: str, how: str, channels: int) -> None:
+    """Refuse a pipeline or an augmentation of colours where there is none.
+
+    Raises:
+        ConfigError: an unknown name.
+        MisfitError: another number of channels.
+    """
+    from harness.images.pipelines import pipeline  # with Pillow, which commands that only read do without
+
+    n_normalised, jitters = len(pipeline(pipeline_name).mean), bool(how and augmentation(how).jitter)
+    if n_normalised not in (0, channels) or (jitters and channels != 3):
+        asked = f"augmentation `{how}`" if jitters and channels != 3 else f"pipeline `{pipeline_name}`"
+        raise MisfitError(
+            f"The {asked} is for colours; the images of {benchmark.key} have {channels} channels."
+        )
+
+
+def _n_episodes(setting: Setting, asked: int | None, request: Request) -> int:
     if asked is None:
         return setting.n_episodes
     if not 1 <= asked <= setting.list_length:
-        raise ConfigError(
-            f"--episodes {asked}: the list of {setting.name} has {setting.list_length} episodes."
-        )
+        is_typed = request.n_episodes is not None
+        who = "--episodes" if is_typed else f"The recipe `{request.recipe}` asks for episodes:"
+        kind = ConfigError if is_typed else MisfitError
+        raise kind(f"{who} {asked}: the list of {setting.name} has {setting.list_length} episodes.")
     return asked

@@ -11,13 +11,16 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, cast, get_args
 
+from harness.benchmarks.settings import with_queries
 from harness.errors import ConfigError, FsbenchError, nearest
-from harness.images.augmentations import is_cropped
-from harness.runs.spec import Precision, RunSpec, SelectionRole
+from harness.images.augmentations import ORIGINALS, is_cropped
+from harness.method.recipe import CLEAN, Conditions, CropsFrom, SelectionRole
+from harness.runs.spec import Precision, RunSpec
 
 WEIGHTS_FILE = "FILE"  # stands for a file whose name no specification holds
+FAMILY = "family"  # the augmentation of the pipeline's family, typed over that of a recipe
 
 
 class Usual(NamedTuple):
@@ -63,6 +66,18 @@ def option(word: str, help: str, *, sets: str = "", default: Any = None, choices
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def _is_clean(spec: RunSpec) -> bool:
+    """Whether what is not typed is the benchmark's; else it is all typed, since a recipe may be changed."""
+    return spec.recipe == CLEAN
+
+
+def _crops_from(spec: RunSpec) -> str | None:
+    if not is_cropped(spec.augmentation or spec.pipeline):
+        return None
+    known = {0: "stored", ORIGINALS: "originals"}
+    return known.get(spec.cut_from, None if _is_clean(spec) else "map")
+
+
 def _given(spec: RunSpec, _: Usual) -> dict[str, str]:
     return {name: _written(v.value) for name, v in sorted(spec.config.items()) if v.origin == "--set"}
 
@@ -92,14 +107,25 @@ class Request:
         "Another backbone than the benchmark's.",
         back=lambda spec, usual: None if spec.backbone in ("none", usual.backbone) else spec.backbone,
     )
-    recipe: str = option("--recipe", "clean, or as-published where a method has it.", sets="recipe")
+    recipe: str = option(
+        "--recipe",
+        "clean, or another that the method has: as-published. What is typed beside it wins.",
+        sets="recipe",
+    )
     precision: Precision = option(
         "--precision", "fp32, bf16 or fp16, of training and embedding.", sets="precision", choices=Precision
     )
     pipeline: str | None = option(
         "--pipeline",
         "Another image pipeline than the benchmark's.",
-        back=lambda spec, usual: None if usual.pipeline in (None, spec.pipeline) else spec.pipeline,
+        back=lambda spec, usual: (
+            None if _is_clean(spec) and usual.pipeline in (None, spec.pipeline) else spec.pipeline
+        ),
+    )
+    augmentation: str | None = option(
+        "--augmentation",
+        "Of every training batch, like padded4-jitter-flip or none (default: that of the pipeline, where the method asks).",
+        back=lambda spec, _: spec.augmentation or (None if _is_clean(spec) else FAMILY),
     )
     world_size: int = option(
         "--gpus",
@@ -122,26 +148,26 @@ class Request:
         default=False,
         back=lambda _, usual: usual.is_leak,
     )
-    select_on: SelectionRole = option(
+    select_on: str | None = option(
         "--select-on",
-        "novel chooses the checkpoint as some papers did; the row is badged test-selected.",
-        sets="select_on",
+        "novel chooses the checkpoint as some papers did, and the row is badged test-selected (default: validation).",
         choices=SelectionRole,
+        back=lambda spec, _: None if _is_clean(spec) and spec.select_on == "validation" else spec.select_on,
     )
     is_compiled: bool = option(
         "--compile", "Pass the backbone through torch.compile; pays on a GPU.", sets="is_compiled"
     )
-    uses_stored_crops: bool = option(
-        "--stored-crops",
-        "Cut random training crops from the stored squares, not from whole pictures of twice the size: less disk.",
-        default=False,
-        back=lambda spec, _: is_cropped(spec.pipeline) and not spec.cut_from,
+    crops_from: str | None = option(
+        "--crops-from",
+        "Random training crops are cut from the stored squares, a map of larger whole pictures (default), or the originals.",
+        choices=CropsFrom,
+        back=lambda spec, _: _crops_from(spec),
     )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             known, value = field.metadata["choices"], getattr(self, field.name)
-            if known and value not in known:
+            if known and value is not None and value not in known:
                 raise ConfigError(
                     f"{field.metadata['word']} {value}: known are {', '.join(known)}.{nearest(value, known)}"
                 )
@@ -151,6 +177,17 @@ class Request:
         return {
             f.metadata["sets"]: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["sets"]
         }
+
+    @property
+    def conditions(self) -> Conditions:
+        """What was typed of the conditions that a recipe may set, too."""
+        return Conditions(
+            pipeline=self.pipeline,
+            augmentation=self.augmentation,
+            crops_from=cast("CropsFrom | None", self.crops_from),
+            select_on=cast("SelectionRole | None", self.select_on),
+            n_episodes=self.n_episodes,
+        )
 
     def words(self) -> list[str]:
         """What has to be typed for it: the options that are not at their defaults."""
@@ -175,7 +212,8 @@ def command(spec: RunSpec) -> str:
     if spec.is_scored:
         words = ["fsbench", "score", "FILE", "--bench", spec.setting, "--name", spec.method.name]
         return shlex.join([*words, "--seed", str(spec.seed)])
-    return run_command(spec.method.reference, spec.setting, [spec.seed], request_of(spec))
+    setting = spec.setting if _is_clean(spec) else with_queries(spec.setting, spec.n_query)
+    return run_command(spec.method.reference, setting, [spec.seed], request_of(spec))
 
 
 def run_command(method: str, setting: str, seeds: Sequence[int], request: Request) -> str:

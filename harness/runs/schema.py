@@ -80,6 +80,7 @@ PROVENANCE = record(
         "budget": record({}, {"own": _SPENT, "below": _SPENT}),
         "warnings": listed(text(1_000), 100),
         "about": _ABOUT,
+        "recipe": listed(record({"name": text(), "clean": text(10_000), "used": text(10_000)}, {}), 1_000),
         "thumbnails": mapping(text(100_000, pattern="[A-Za-z0-9+/=]*"), 100_000),
         "pictures": text(),
         "weights": mapping(anything()),

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from harness.errors import ConfigError, RecordError
+from harness.images.augmentations import ORIGINALS, crops_told
 from harness.method.hyper import REQUIRED_BY, ConfigValue
+from harness.method.recipe import SelectionRole as SelectionRole
 from harness.method.registry import MethodReference, called_by
 from harness.system import records
 
@@ -22,7 +24,6 @@ EMBED_BATCH = 256  # images per embedding call
 FEATURES = "features"  # the hyper-parameter of a head that names its encoder
 SCORED = "scored"  # reference of what has no method here
 Precision = Literal["fp32", "bf16", "fp16"]
-SelectionRole = Literal["validation", "novel"]
 Between = Literal["rows", "seeds", "settings", "prefixes"]
 
 
@@ -72,7 +73,7 @@ class FitSpec:
         method: which method.
         benchmark: name of whose images these are; not in the key, the digests say which data it is.
         config: resolved hyper-parameters by name; those of phase "fit".
-        recipe: "clean" or "as-published".
+        recipe: "clean" or another declaration of all that the numbers rest on (``method.recipe``), such as "as-published".
         backbone, image_size, channels, pipeline: what the images pass through.
         data_digest: sha256 by role, over decoded pixels; base, and whatever chooses the weights.
         seed: the run seed; episodes do not depend on it.
@@ -82,8 +83,9 @@ class FitSpec:
         select_on: whose accuracy chooses the weights; "novel" is what some papers did, and gets a badge.
         is_compiled: whether the backbone goes through torch.compile, which may move the last bit.
         world_size: processes that train together; each takes its part of every batch.
-        cut_from: edge in pixels of the whole pictures that random training crops are cut from; 0: they are cut from the
-            stored squares, or nothing is.
+        augmentation: of every training batch, by name; empty for that of the pipeline, where the method asks for one.
+        cut_from: edge in pixels of the map of whole pictures that random training crops are cut from; ``ORIGINALS``:
+            from the pictures at their own size; 0: from the stored squares, or nothing is cut.
         required: the fits that this one is built on, by the need that names each (``method.needs``).
         encoder: the need of that one whose features a head is given; empty where a method embeds images itself.
         n_way, shot: of the novel episodes that choose the weights; 0 where validation does.
@@ -114,9 +116,8 @@ class FitSpec:
     )
     is_compiled: bool = part(False, in_label=True, told=lambda _: "compiled", later=True)
     world_size: int = part(1, in_label=True, told=lambda n: f"{n} processes")
-    cut_from: int = part(
-        0, label="crops from", told=lambda edge: f"{edge} pixels" if edge else "stored squares", later=True
-    )
+    augmentation: str = part("", label="augmentation", told=lambda name: name or "the pipeline's", later=True)
+    cut_from: int = part(0, label="crops from", told=crops_told, later=True)
     required: Mapping[str, FitSpec] = part(
         factory=dict,
         label="on",
@@ -368,6 +369,7 @@ _OPEN: Mapping[str, records.Shape] = {
     "config": records.mapping(records.of(ConfigValue, value=records.anything(is_finite=False))),
     "image_size": records.whole(0, 1 << 16),  # 0: nobody said, of a list that is not here
     "channels": records.whole(0, 1 << 16),
+    "cut_from": records.whole(ORIGINALS, 1 << 16),
     "world_size": records.whole(1, 1 << 20),
     "required": records.mapping(_check_fit, 100),
 }

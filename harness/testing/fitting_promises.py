@@ -11,7 +11,9 @@ import torch
 
 from harness import benchmarks
 from harness.errors import ConfigError, DataError, PluginError, StoreError
-from harness.method import Embeds, defaults, hyper, recipes
+from harness.images.augmentations import augmentation
+from harness.images.pipelines import pipeline
+from harness.method import Embeds, Recipe, defaults, hyper, recipes
 from harness.testing.promise import NotChecked, demand, demand_close
 from harness.testing.workbench import BACKBONE, CPU, SECONDS, SEED, Workbench, ready, scores, steady
 from harness.training.checkpoints import Fit, Stateful
@@ -21,10 +23,22 @@ def builds_from_every_entry(bench: Workbench) -> str:
     """Every DEFAULTS and recipe entry names a benchmark and known hyper-parameters, and the method builds from it."""
     own = defaults(bench.cls)
     entries = [([own], key) for key in own]
-    entries += [([own, table], key) for table in recipes(bench.cls).values() for key in table]
+    for recipe in recipes(bench.cls).values():
+        entries += [([own, recipe.hyperparameters], key) for key in recipe.keys]
+        _name_what_there_is(bench, recipe)
     for layered, key in entries:
         _build_from(bench, layered, key)
     return f"{len(entries)} entries"
+
+
+def _name_what_there_is(bench: Workbench, recipe: Recipe) -> None:
+    """Refuse conditions with a pipeline or an augmentation that does not exist."""
+    for key, said in recipe.conditions.items():
+        try:
+            pipeline(said.pipeline or "stored")
+            augmentation(said.augmentation or "none")
+        except ConfigError as error:
+            raise PluginError(f"The conditions of {key!r} of {bench.cls.name}: {error}") from error
 
 
 def _build_from(bench: Workbench, layered: list[hyper.Defaults], key: str) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.images.augment import augment as augmented
-from harness.images.augmentations import augmentation
+from harness.images.augmentations import PLAIN, Augmentation, augmentation
 from harness.images.inputs import Inputs, as_input, normalise, sent
 from harness.images.patches import View
 from harness.images.stores import ImageStore, WholePictures
@@ -41,7 +41,8 @@ class BaseSet:
         class_names: names in label order.
 
     All randomness comes from ``rng``, whose state the harness saves with every checkpoint. Random crops are cut from
-    ``whole`` pictures where there are some, as papers do, else from the stored squares.
+    ``whole`` pictures where there are some, as papers do, else from the stored squares. An augmentation that is named
+    (``how``) is that of every batch and episode, whatever the method asks.
     """
 
     def __init__(
@@ -53,8 +54,9 @@ class BaseSet:
         tick: Callable[[int], None] = lambda n_images: None,
         world: World = ALONE,
         whole: WholePictures | None = None,
+        how: str = "",
     ) -> None:
-        self._world, self._whole = world, whole
+        self._world, self._whole, self._how = world, whole, how
         self._store, self._pipeline, self._device, self._rng, self._tick = store, pipeline, device, rng, tick
         self._inputs: dict[View, Inputs] = {}
         self._open = ExitStack()
@@ -77,7 +79,7 @@ class BaseSet:
         Args:
             size: images per batch; the last batch may be smaller, but never has fewer than two.
             augment: whether each image is cropped, recoloured and mirrored at random, in the way that goes with
-                the pipeline; the grey pipelines have none.
+                the pipeline; the grey pipelines have none. A run whose ``--augmentation`` or recipe names one has that.
             views: crops of the original pictures in place of squares: x is (b, v, c, H, W). With ``augment`` they are
                 drawn anew in each pass, else they are those of evaluation.
 
@@ -90,7 +92,7 @@ class BaseSet:
         """
         order = torch.randperm(self.n_images, generator=self._rng)
         self._world.check_batches(size)
-        take = self._crops(views, augment) if views else partial(self._images, augment=augment)
+        take = self._crops(views, augment) if views else partial(self._images, how=self._chosen(augment))
         for rows in order.split(size):
             own = self._world.own(len(rows))
             if own:  # batch statistics of one image are undefined
@@ -128,7 +130,7 @@ class BaseSet:
             )
         way = min(way, self.n_classes)
         for _ in range(n):
-            take = self._crops(views, augment) if views else partial(self._images, augment=augment)
+            take = self._crops(views, augment) if views else partial(self._images, how=self._chosen(augment))
             classes = torch.randperm(self.n_classes, generator=self._rng)[:way]
             rows = torch.stack([self._draw(c, need) for c in classes.tolist()])  # (W, S + Q)
             images = take(rows.flatten()).unflatten(0, (way, need))
@@ -153,14 +155,18 @@ class BaseSet:
         number = int(torch.randint(2**31, (), generator=self._rng)) if augment else None
         return lambda rows, own=slice(None): inputs.take(rows[own].numpy(), number)
 
-    def _images(self, rows: Tensor, augment: bool = False, own: slice = slice(None)) -> Tensor:
+    def _chosen(self, augment: bool) -> Augmentation:
+        """What is done to training images: what the run names, else what goes with the pipeline where it is asked for."""
+        return augmentation(self._how or (self._pipeline if augment else "none"))
+
+    def _images(self, rows: Tensor, how: Augmentation = PLAIN, own: slice = slice(None)) -> Tensor:
         """Those of ``own``; what an augmentation draws is drawn for all rows, so that every process draws the same."""
-        if not augment or augmentation(self._pipeline).name == "none":
+        if how.name == "none":
             return as_input(self._store, rows[own].numpy(), self._pipeline, self._device)
         store, extents = self._whole or (self._store, None)
         pixels = sent(store.images(rows.numpy()), self._device)
         edges = None if extents is None else torch.from_numpy(extents[rows.numpy()])
-        x = augmented(pixels, self._pipeline, self._store.shape[0], self._rng, extents=edges)[own]
+        x = augmented(pixels, self._pipeline, self._store.shape[0], self._rng, how, edges)[own]
         return normalise(x, self._pipeline).contiguous(memory_format=torch.channels_last)
 
 

@@ -51,7 +51,9 @@ def train(
     with benchmarks.novel_closed(), closing(ctx):
         store = open_role(fit, "base", at)
         whole = _whole(store, fit.cut_from, at.progress) if fit.cut_from else None
-        with closing(BaseSet(store, fit.pipeline, at.device, rng, ctx.tick, world, whole)) as base:
+        with closing(
+            BaseSet(store, fit.pipeline, at.device, rng, ctx.tick, world, whole, fit.augmentation)
+        ) as base:
             method.fit_base(base, ctx)
     record = ctx.record()
     if not world.is_first:

@@ -54,7 +54,7 @@ def test_training_crops_are_cut_from_whole_pictures_unless_asked_otherwise(tmp_p
     assert len(home.json("show", row["runs"][0])["provenance"]["pictures"]) == 64
     assert (home.data / "mine/maps/straight-32.npy").exists()  # twice the size
     assert home.json("show", row["runs"][0])["spec"]["cut_from"] == 32
-    rows = {tuple(r["runs"]): r for r in home.json(*run, "--stored-crops")}
+    rows = {tuple(r["runs"]): r for r in home.json(*run, "--crops-from", "stored")}
     assert len(home.run_ids()) == 2
     [other] = [i for runs in rows for i in runs if i not in row["runs"]]
     assert home.json("show", other)["spec"]["cut_from"] == 0
@@ -65,7 +65,7 @@ def test_training_crops_are_cut_from_whole_pictures_unless_asked_otherwise(tmp_p
     assert not torch.equal(first, second)  # they trained on other crops
     home.run("report")
     [shown] = [p for p in home.folder.glob("reports/**/*.html") if other in p.name]
-    assert "--stored-crops" in shown.read_text()
+    assert "--crops-from stored" in shown.read_text()
 
 
 def test_an_unknown_selection_is_refused(home: Home, tmp_path: Path) -> None:
@@ -73,3 +73,44 @@ def test_an_unknown_selection_is_refused(home: Home, tmp_path: Path) -> None:
         "--select-on test: known are validation, novel"
         in home.run(*RUN, "--select-on", "test", code=2).stderr
     )
+
+
+def test_a_recipe_is_shown_against_clean_value_by_value(home: Home, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(RECIPE)
+    method = str(file)
+    [row] = home.json("run", "-m", method, "-b", "glyphs-5w1s", "--recipe", "as-published")
+    assert row["setting"] == "glyphs-5w1s-q12" and row["recipe"] == "as-published"
+    [run_id] = row["runs"]
+    lines = [line.split() for line in home.run("show", run_id).stdout.splitlines()]
+    for line in (["episodes", "2000", "40"], ["pipeline", "stored", "snell"], ["epochs", "2", "0"]):
+        assert line in lines
+    told = home.run("methods", method).stdout
+    assert "as-published on glyphs: pipeline snell (clean: stored), queries 12 (clean: 15)" in told
+    home.run("report")
+    [page] = [p for p in home.folder.glob("reports/run/*.html") if run_id in p.name]
+    assert '<th scope="row">pipeline</th><td>stored</td><td>snell</td>' in page.read_text()
+    assert "--pipeline snell" in page.read_text() and "--bench glyphs-5w1s-q12" in page.read_text()
+
+
+RECIPE = '''
+from dataclasses import dataclass
+import torch
+from harness.api import Conditions, hyper
+
+class Mine:
+    """Nothing but a recipe."""
+    name, version, uses_backbone = "mine", "1", False
+
+    @dataclass(frozen=True)
+    class Config:
+        epochs: int = hyper(2, "passes, at least 0")
+
+    theirs = Conditions(pipeline="snell", n_query=12, n_episodes=40)
+    RECIPES = {"as-published": {"glyphs": {"epochs": 0, "conditions": theirs}}}
+
+    def __init__(self, config, backbone): ...
+    def fit_base(self, base, ctx): ...
+    def adapt(self, support): return support.n_way
+    def predict(self, state, query): return torch.zeros(len(query), state)
+'''

@@ -43,6 +43,7 @@ OTHER: dict[str, Any] = {  # for each field a value that the made-up run does no
     "select_on": "novel",
     "is_compiled": True,
     "world_size": 2,
+    "augmentation": "resized-flip",
     "cut_from": 56,
     "required": {"pre": SPEC.fit},
     "encoder": "pre",
@@ -171,7 +172,9 @@ def test_the_printed_command_parsed_again_gives_the_same_id(request_: Request, d
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"pipeline": "feat"}, "--stored-crops"),
+        ({"pipeline": "feat"}, "--crops-from stored"),
+        ({"augmentation": "padded8-jitter-flip"}, "--augmentation padded8-jitter-flip"),
+        ({"recipe": "as-published", "setting": "glyphs-5w1s"}, "--bench glyphs-5w1s-q15"),
         ({"weights_sha256": "a" * 64, "seen": ("glyphs", "cub")}, f"--weights {WEIGHTS_FILE} --seen glyphs,cub"),
         ({"setting": "tiered-cub-5w1s", "benchmark": "tiered-cub"}, "--allow-leak"),
         ({"seen": ("unknown",), "weights_sha256": "a" * 64}, "--weights FILE --seen unknown"),

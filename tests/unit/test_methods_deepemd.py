@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.api import EpisodeBatch, Support, TrainingEpisode
 from harness.backbones import build
-from harness.method import Need, hyper
+from harness.method import Need, hyper, recipes
 from harness.ops.node_matching import node_scores
 from harness.runs import planning
 from harness.runs.request import Request
@@ -326,7 +326,7 @@ def test_values_out_of_range_are_named(values: dict[str, Any], message: str) -> 
 @pytest.mark.parametrize("benchmark", ["mini", "tiered", "cub-feat", "cifarfs", "fc100"])
 def test_the_published_recipe_is_the_opencv_convention(benchmark: str) -> None:
     keys = hyper.layers(benchmark, f"{benchmark}-5w1s", "resnet12")
-    tables = [DeepEmd.DEFAULTS, DeepEmd.RECIPES["as-published"]]
+    tables = [DeepEmd.DEFAULTS, recipes(DeepEmd)["as-published"].hyperparameters]
     values = hyper.resolve(DeepEmd.Config, tables, keys, {}, method="deepemd", recipe="as-published")
     found = hyper.from_json(DeepEmd.Config, {name: entry.value for name, entry in values.items()})
     assert (found.grad, found.weight_eps, found.sfc_lr) == ("flow-only", 1e-5, 100.0)

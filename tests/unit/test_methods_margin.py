@@ -27,7 +27,7 @@ METHODS = (Softmax, Cosine, NegSoftmax, NegCosine)
 
 def settled(cls: Any, backbone: str, setting: str, recipe: str = "clean", **overrides: str) -> Any:
     benchmark = setting.partition("-5w")[0]
-    layered = [cls.DEFAULTS, recipes(cls)[recipe]]
+    layered = [cls.DEFAULTS, recipes(cls)[recipe].hyperparameters]
     keys = hyper.layers(benchmark, setting, backbone)
     return resolved(cls.Config, layered, keys, overrides, cls.name)
 

@@ -257,8 +257,8 @@ def test_a_run_page_gives_the_command_that_makes_it_again() -> None:
     for words in ("--select-on novel", "--compile", "--weights FILE --seen mini,cub"):
         assert words in run_page.command(told)
     stored = replace(spec, pipeline="feat")
-    assert "--stored-crops" in run_page.command(stored)
-    assert "--stored-crops" not in run_page.command(replace(stored, cut_from=168))
+    assert "--crops-from stored" in run_page.command(stored)
+    assert "--crops-from stored" not in run_page.command(replace(stored, cut_from=168))
 
 
 def test_worst_and_best_episodes_are_those_of_the_counts(store: Store) -> None:

@@ -26,6 +26,7 @@ SHOWN_APART = (
     "seconds",
     "packages",
     "about",
+    "recipe",
     "thumbnails",
     "device_type",
     "warnings",
