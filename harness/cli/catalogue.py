@@ -111,9 +111,9 @@ def every_method() -> list[dict[str, Any]]:
 
 def show_methods(rows: Sequence[dict[str, Any]]) -> None:
     """Print them."""
-    from harness.cli import tables
+    from harness.cli import terminal
 
-    tables.show_table(
+    terminal.show_table(
         ("method", "version", "protocols", "queries", "from", "what it does"),
         [
             (
@@ -126,6 +126,7 @@ def show_methods(rows: Sequence[dict[str, Any]]) -> None:
             )
             for r in rows
         ],
+        less=("from", "version", "queries"),
     )
 
 
@@ -167,12 +168,14 @@ def one_method(name: str) -> dict[str, Any]:
 
 def show_method(found: dict[str, Any]) -> None:
     """Print it."""
-    from harness.cli import tables
+    from harness.cli import terminal
 
     sys.stdout.write(f"{found['name']} {found['version']}\n\n{found['about']}\n\n")
     columns = ("hyper-parameter", "type", "default", "phase", "meaning")
-    tables.show_table(
-        columns, [(f["name"], f["type"], f["default"], f["phase"], f["doc"]) for f in found["config"]]
+    terminal.show_table(
+        columns,
+        [(f["name"], f["type"], f["default"], f["phase"], f["doc"]) for f in found["config"]],
+        less=("type", "phase"),
     )
     for key, values in found["defaults"].items():
         sys.stdout.write(f"on {key}: {', '.join(f'{k}={v}' for k, v in values.items())}\n")
@@ -204,10 +207,10 @@ def every_setting(where: Places) -> list[dict[str, Any]]:
 def show_benchmarks(rows: Sequence[dict[str, Any]]) -> None:
     """Print them, then how to get what is missing."""
     from harness import benchmarks as known
-    from harness.cli import tables
+    from harness.cli import terminal
 
-    columns = ("setting", "base/validation/novel classes", "queries", "episodes", "pixels", "images")
-    tables.show_table(
+    columns = ("setting", "base/validation/novel", "queries", "episodes", "pixels", "images")
+    terminal.show_table(
         columns,
         [
             (
@@ -216,6 +219,7 @@ def show_benchmarks(rows: Sequence[dict[str, Any]]) -> None:
             )
             for r in rows
         ],
+        less=("queries", "episodes", "pixels"),
         right=(2, 3, 4),
     )  # fmt: skip
     for how in dict.fromkeys(line for r in rows for line in r["how"].splitlines()):
@@ -312,10 +316,10 @@ def contract(reference: str, where: Places) -> list[dict[str, Any]]:
 
 def show_contract(outcomes: Sequence[dict[str, Any]]) -> None:
     """Print each promise with pass or fail, and why."""
-    from harness.cli import tables
+    from harness.cli import terminal
 
     word = {True: "pass", False: "FAIL", None: "–"}
-    tables.show_table(
+    terminal.show_table(
         ("", "promise", "", "s"),
         [(word[o["passed"]], o["promise"], o["message"], f"{o['seconds']:.1f}") for o in outcomes],
         right=(3,),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from harness import benchmarks
-from harness.cli import tables
+from harness.cli import terminal
 from harness.errors import FsbenchError
 from harness.images.datasets import GENERATED, READERS, how_to_prepare
 from harness.images.stores import PreparedSet
@@ -51,7 +51,7 @@ def examine(where: Places) -> list[dict[str, str]]:
 
 def show(rows: Sequence[dict[str, str]]) -> None:
     """Print it."""
-    tables.show_table(("", "what", "found"), [(r["level"], r["what"], r["found"]) for r in rows])
+    terminal.show_table(("", "what", "found"), [(r["level"], r["what"], r["found"]) for r in rows])
 
 
 def _guarded(what: str, part: Callable[[], Iterable[Line]]) -> list[Line]:

@@ -292,9 +292,9 @@ def findings(dataset: str, where: Places) -> list[dict[str, str]]:
 
 def show_findings(findings: Sequence[dict[str, str]]) -> None:
     """Print them."""
-    from harness.cli import tables
+    from harness.cli import terminal
 
-    tables.show_table(("", "check", "found"), [(f["level"], f["check"], f["detail"]) for f in findings])
+    terminal.show_table(("", "check", "found"), [(f["level"], f["check"], f["detail"]) for f in findings])
 
 
 class _Steps:

@@ -85,11 +85,13 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
     if not rows:
         sys.stdout.write("No jobs yet. `fsbench run … --executor local` or `--executor slurm` makes some.\n")
         return
-    from harness.cli import tables
+    from harness.cli import terminal
     from harness.jobs.status import UNFINISHED
 
     columns = ("run", "state", "method", "setting", "seed", "job", "stage", "progress", "left")
-    tables.show_table(columns, [[str(row[c]) for c in columns] for row in rows], right=(4,))
+    terminal.show_table(
+        columns, [[str(row[c]) for c in columns] for row in rows], right=(4,), less=("stage", "job", "seed")
+    )
     for row in rows:
         if row["message"]:
             sys.stdout.write(f"{row['run']}: {row['message']}\n")

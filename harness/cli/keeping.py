@@ -137,10 +137,10 @@ def _fsck_as_json(found: Sequence[Finding], done: Sequence[Repaired]) -> list[di
 
 def _show_findings(found: Sequence[Finding], done: Sequence[Repaired]) -> None:
     """Print what was found, what was done, and what to type."""
-    from harness.cli import tables
+    from harness.cli import terminal
 
     if found:
-        tables.show_table(
+        terminal.show_table(
             ("", "what", "which", "found"), [(f.level, f.kind, f.name, f.problem) for f in found]
         )
     for entry in done:
@@ -164,7 +164,7 @@ def _add_reasons(listed: Sequence[dict[str, Any]], tombstones: Sequence[Tombston
 
 
 def _show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
-    from harness.cli import tables
+    from harness.cli import terminal
 
     if not rows:
         sys.stdout.write("no such runs\n")
@@ -183,7 +183,12 @@ def _show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     ]
     columns += ["deleted", "reason"] if "deleted" in rows[0] else []
     lines = [[_cell(name, row[name]) for name in columns] for row in rows]
-    tables.show_table(tuple(columns), lines, right=(5, 7))
+    terminal.show_table(
+        tuple(columns),
+        lines,
+        right=(5, 7),
+        less=("replicate", "created", "episodes", "status", "badges", "changed"),
+    )
 
 
 def _cell(name: str, value: Any) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli import tables
+from harness.cli import tables, terminal
 from harness.cli.words import progress
 from harness.errors import ConfigError, DataError
 from harness.jobs import dispatch
@@ -82,7 +82,12 @@ def show_plan(rows: Sequence[dict[str, Any]]) -> None:
     aside = why_passed_over(rows)
     rows = [row for row in rows if not row["reason"]]
     columns = ("run", "state", "method", "setting", "seed", "backbone", "episodes", "fit")
-    tables.show_table(columns, [[str(row[c]) for c in columns] for row in rows], right=(4, 6))
+    terminal.show_table(
+        columns,
+        [[str(row[c]) for c in columns] for row in rows],
+        right=(4, 6),
+        less=("episodes", "backbone", "fit"),
+    )
     for row in rows:
         changed = {k: v for k, v in row["config"].items() if v["from"] != "default"}
         if changed:
@@ -131,7 +136,7 @@ def show_tuned(found: Mapping[str, Any]) -> None:
     n = len(names)
     title = f"{found['method']} on the validation classes of {found['bench']}"
     columns = (*names, "accuracy %", "fit", "checkpoint", "failure")
-    tables.show_table(columns, rows, title=title, right=(n, n + 1))
+    terminal.show_table(columns, rows, title=title, right=(n, n + 1), less=("fit", "checkpoint"))
     if found["command"]:
         tables.say(f"best: {found['command']}")
     tables.say(

@@ -133,7 +133,7 @@ def merged(store: Store, others: Sequence[str]) -> dict[str, Any]:
 
 def show_merged(found: Mapping[str, Any]) -> None:
     """Print what came, and the runs whose results disagree."""
-    from harness.cli import tables
+    from harness.cli import tables, terminal
     from harness.report.formats import percent
 
     for location, counts in found["merged"].items():
@@ -147,7 +147,7 @@ def show_merged(found: Mapping[str, Any]) -> None:
     ]  # fmt: skip
     if rows:
         columns = ("run", "method", "setting", "seed", "episodes that differ", "accuracy % of each result")
-        tables.show_table(columns, rows, title="Several results of one run", right=(3, 4))
+        terminal.show_table(columns, rows, title="Several results of one run", right=(3, 4))
 
 
 def exported(store: Store, where: Places, prefixes: Sequence[str], bundle: Path, *, with_fits: bool,
@@ -196,11 +196,11 @@ def rechecked(store: Store, where: Places, prefix: str, replicate: str, n: int, 
 
 def show_rechecked(found: Mapping[str, Any]) -> None:
     """Print the episodes that gave other counts, and the verdict."""
-    from harness.cli import tables
+    from harness.cli import tables, terminal
 
     if found["differing"]:
         rows = [tuple(str(value) for value in episode.values()) for episode in found["differing"]]
-        tables.show_table(("episode", "metric", "stored", "counted again"), rows, right=(0, 2, 3))
+        terminal.show_table(("episode", "metric", "stored", "counted again"), rows, right=(0, 2, 3))
     text = f"run {found['run']}: {found['n_episodes']} episodes counted again, {found['n_differing']} differ"
     if found["n_differing"] and found["made_on"] not in ("", found["device"]):
         text += f" (stored on {found['made_on']}, counted on {found['device']}: sums may round otherwise)"

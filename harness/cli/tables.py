@@ -1,11 +1,12 @@
-"""Tables for people: drawn on a terminal, plain aligned text when piped."""
+"""What the commands print for people: rows, verdicts, plans and single runs, as tables and sentences."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from harness.cli.terminal import Cells, show_table
 from harness.errors import visible
 from harness.report.formats import (
     duration,
@@ -27,38 +28,8 @@ if TYPE_CHECKING:
     from harness.report.board.tables import Table
     from harness.runs.findings import StoredRun
 
-Cells = Sequence[str]
 NOT_LISTED = ("badges", "about", "recipe", "thumbnails")  # of the provenance: shown elsewhere, or too long
 
-
-def show_table(columns: Cells, rows: Iterable[Cells], *, title: str = "", right: Sequence[int] = ()) -> None:
-    """Print a table, a line a row when piped; the columns numbered in ``right`` are aligned to the right."""
-    cells = [[visible(cell) for cell in row] for row in (columns, *rows)]
-    if not sys.stdout.isatty():
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = [visible(title)] if title else []
-        for row in cells:
-            padded = (
-                cell.rjust(width) if i in right else cell.ljust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )  # fmt: skip
-            lines.append("  ".join(padded).rstrip())
-        sys.stdout.write("\n".join(lines) + "\n")
-        return
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table as RichTable
-
-    heading = escape(visible(title)) or None
-    table = RichTable(
-        title=heading, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold",
-    )  # fmt: skip
-    for i, column in enumerate(cells[0]):
-        table.add_column(escape(column), justify="right" if i in right else "left", overflow="fold")
-    for row in cells[1:]:
-        table.add_row(*map(escape, row))
-    Console(highlight=False).print(table)
 
 
 def say(sentence: str) -> None:
@@ -126,12 +97,16 @@ def draw(tables: Sequence[Drawn]) -> None:
     """Print them."""
     for table in tables:
         right = [i for i, column in enumerate(table.columns) if column not in _LEFT]
-        show_table(table.columns, table.rows, title=table.title, right=right)
+        show_table(table.columns, table.rows, title=table.title, right=right, less=_LESS)
         if table.below:
             say(table.below)
 
 
 _LEFT = ("setting", "method", "backbone", "seeds", "badges", "run", "failed", "reason")
+_LESS = (
+    "fit", "± over episodes", "episodes", "experiments", "seeds", "backbone", "badges", "run",
+    "top1/base", "top1/all", "rank", "top5/base", "top1/novel",
+)  # fmt: skip
 
 
 def _columns(row: Row) -> Cells:
@@ -206,7 +181,7 @@ def power(answers: Sequence[Power]) -> None:
                 percent(p.plan.power, 0),
             )
         rows.append((p.setting, f"{p.n_episodes:,}", str(p.n_trainings), percent(p.detectable), *plan))
-    show_table(columns, rows, right=(1, 2, 3, 4, 5, 6, 7))
+    show_table(columns, rows, right=(1, 2, 3, 4, 5, 6, 7), less=("hours",))
     for answer in answers:
         say(answer.sentence)
 
