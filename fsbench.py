@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from harness.cli import catalogue, images, jobs, keeping, results, run, sharing
-from harness.cli.words import settle_places
+from harness.cli import catalogue, defaults, images, jobs, keeping, results, run, sharing
+from harness.cli.words import settle_places, where
 from harness.errors import FsbenchError, visible
 from harness.system import process
 from harness.system.secrets import without_credentials
@@ -19,7 +20,6 @@ from harness.system.secrets import without_credentials
 app = typer.Typer(
     help="A trustworthy number for a few-shot method: fixed episodes, per-episode results, paired statistics.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 for title, part in (
@@ -38,17 +38,28 @@ app.add_typer(keeping.runs, name="runs", rich_help_panel="What is kept")
 INTERRUPTED = 130
 
 
+def _version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"fsbench {installed_version('fsbench')}")
+        raise typer.Exit
+
+
 @app.callback()
 def common(
+    context: typer.Context,
     home: Annotated[
         Path | None,
         typer.Option(help="Holds results.db, runs/ and reports/ (or FSBENCH_HOME; default: here)."),
     ] = None,
     db: Annotated[str | None, typer.Option(help="Another database: a path or a SQLAlchemy URL.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and stop.")
+    ] = False,
 ) -> None:
     """Remember where things are; prepared data are in FSBENCH_DATA, checkpoints and features in FSBENCH_CACHE."""
     settle_places(home, db)
+    context.default_map = defaults.default_map(where().home, context.command.commands)  # type: ignore[attr-defined]
     process.settle_threads()
     process.log_to_stderr(logging.WARNING if quiet else logging.INFO)
 

@@ -387,3 +387,35 @@ def _is_prepared(dataset: str, where: Places) -> bool:
     except FsbenchError:
         return False
     return True
+
+
+@app.command()
+def config(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show the defaults that fsbench.toml in the home sets, and where things are."""
+    from harness.cli import defaults, terminal
+
+    commands = context.parent.command.commands if context.parent else {}  # type: ignore[attr-defined]
+    words = {
+        name: {p.name: word for word, p in defaults.options_of(c).items()} for name, c in commands.items()
+    }
+    set_here = defaults.default_map(where().home, commands)
+    rows = [
+        {"command": name, "option": f"--{words[name][parameter]}", "value": value}
+        for name, table in set_here.items()
+        for parameter, value in table.items()
+    ]
+    place = {"home": str(where().home), "data": str(where().data), "cache": str(where().cache)}
+
+    def show(_: Any) -> None:
+        sys.stdout.write("".join(f"{name}: {path}\n" for name, path in place.items()))
+        if rows:
+            cells = [(r["command"], r["option"], _written(r["value"])) for r in rows]
+            terminal.show_table(("command", "option", "default here"), cells)
+        else:
+            sys.stdout.write(f"No defaults are set in {where().home / defaults.FILE}.\n")
+
+    answer({**place, "defaults": rows}, as_json, show)
+
+
+def _written(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.words import AsJson, answer, progress, split, stored, where
+from harness.cli.words import (
+    AsJson,
+    SomeBackbones,
+    SomeBadges,
+    SomeBenches,
+    SomeMethods,
+    SomeSeeds,
+    answer,
+    progress,
+    split,
+    stored,
+    where,
+)
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,14 +39,12 @@ SomeRuns = Annotated[list[str], typer.Argument(help="Beginnings of run ids.")]
 @runs.callback()
 def list_(
     context: typer.Context,
-    method: Annotated[
-        list[str] | None, typer.Option("--method", "-m", help="Only these methods (names or globs).")
-    ] = None,
-    bench: Annotated[
-        list[str] | None, typer.Option("--bench", "-b", help="Only these settings (names or globs).")
-    ] = None,
+    method: SomeMethods = None,
+    bench: SomeBenches = None,
     status: Annotated[str, typer.Option(help="done or failed.")] = "",
-    badge: Annotated[list[str] | None, typer.Option(help="With this badge, like self-reported.")] = None,
+    badge: SomeBadges = None,
+    backbone: SomeBackbones = None,
+    seed: SomeSeeds = None,
     older: Annotated[str, typer.Option(help="Stored longer ago than 12h, 30d or 2w.")] = "",
     newer: Annotated[str, typer.Option(help="Stored since then.")] = "",
     deleted: Annotated[
@@ -51,6 +61,7 @@ def list_(
         raise ConfigError(f"--status {status}: a run is done or failed.")
     asked = rows.Asked(
         methods=split(method or []), settings=split(bench or []), status=status, badges=split(badge or []),
+        backbones=split(backbone or []), seeds=tuple(seed or ()),
         older=rows.read_age(older) if older else None, newer=rows.read_age(newer) if newer else None,
     )  # fmt: skip
     with stored() as store:

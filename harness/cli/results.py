@@ -11,11 +11,13 @@ import typer
 
 from harness.cli.words import (
     AsJson,
+    SomeBackbones,
+    SomeBadges,
     SomeBenches,
     SomeMethods,
+    SomeSeeds,
     WithHost,
     answer,
-    is_named,
     progress,
     settings,
     split,
@@ -26,6 +28,7 @@ from harness.cli.words import (
 if TYPE_CHECKING:
     from harness.report.board.pairs import Pair
     from harness.report.board.power import Power
+    from harness.report.wanted import Wanted
     from harness.store import Store, StoredRun
 
 app = typer.Typer()
@@ -72,29 +75,39 @@ def report(
 
 
 @app.command()
-def leaderboard(bench: SomeBenches = None, method: SomeMethods = None, as_json: AsJson = False) -> None:
-    """Print the leaderboard tables of the database; ranks are those among all methods, whichever are shown."""
+def leaderboard(
+    bench: SomeBenches = None,
+    method: SomeMethods = None,
+    backbone: SomeBackbones = None,
+    badge: SomeBadges = None,
+    seed: SomeSeeds = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the leaderboard tables of the database; ranks are those among all rows, also where only some are shown."""
     from harness.cli import tables
     from harness.report.remembered import remembered
+    from harness.report.wanted import Wanted
 
-    asked = ["leaderboard", *(bench or []), *(f"-m {name}" for name in method or [])]
-    told = remembered(where(), asked, lambda: _leaderboard(bench, method))
+    wanted = Wanted(split(method or []), split(backbone or []), split(badge or []), tuple(seed or ()))
+    told = remembered(
+        where(), ["leaderboard", *(bench or []), repr(wanted)], lambda: _leaderboard(bench, wanted)
+    )
     answer(told["rows"], as_json, lambda _: tables.draw([tables.Drawn(*table) for table in told["tables"]]))
-    if not told["tables"] and not as_json:
+    if wanted and not told["rows"] and not as_json:
+        tables.say("No row is like that. `fsbench leaderboard` shows them all.")
+    elif not told["tables"] and not as_json:
         tables.say("No runs yet. `fsbench run -m protonet -b glyphs-5w1s` makes one.")
 
 
-def _leaderboard(bench: list[str] | None, method: list[str] | None) -> dict[str, Any]:
+def _leaderboard(bench: list[str] | None, wanted: Wanted) -> dict[str, Any]:
     from harness.cli import tables
     from harness.report.board.rows import row_as_json
     from harness.report.board.tables import tables as read
 
     with stored() as store:
         found = read(store, settings(bench, store))
-        if method:
-            chosen = split(method)
-            found = [table.only(lambda row: is_named(row, chosen)) for table in found]
-            found = [table for table in found if table.rows]
+        if wanted:
+            found = [table for table in (table.only(wanted.has) for table in found) if table.rows]
         rows = [row_as_json(row) for table in found for row in table.rows]
         return {"rows": rows, "tables": tables.leaderboards(found)}
 

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.asking import asks
-from harness.cli.words import AsJson, answer, open_store, progress, split, where
+from harness.cli.words import (
+    AsJson,
+    answer,
+    methods_beginning,
+    open_store,
+    progress,
+    settings_beginning,
+    split,
+    where,
+)
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,10 +44,17 @@ def run(
             "--method",
             "-m",
             help="Name, glob, ./mine.py or ./mine.py:Mine; may be repeated or comma-separated.",
+            autocompletion=methods_beginning,
         ),
     ],
     bench: Annotated[
-        list[str], typer.Option("--bench", "-b", help="Setting or glob, like glyphs-5w1s or 'glyphs-*'.")
+        list[str],
+        typer.Option(
+            "--bench",
+            "-b",
+            help="Setting or glob, like glyphs-5w1s or 'glyphs-*'.",
+            autocompletion=settings_beginning,
+        ),
     ],
     request: Request,
     seeds: Seeds = "0",

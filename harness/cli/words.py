@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,17 +16,51 @@ import typer
 from harness.system.folders import Places, places
 
 if TYPE_CHECKING:
-    from harness.report.board.rows import Row
     from harness.store import Store
     from harness.system.progress import Progress
 
+
+def methods_beginning(incomplete: str) -> list[str]:
+    """Names of methods that begin so, for a shell that completes words; after a comma the next one."""
+    from harness.method.registry import installed
+
+    return _beginning(incomplete, installed())
+
+
+def settings_beginning(incomplete: str) -> list[str]:
+    """Names of settings that begin so."""
+    from harness import benchmarks
+
+    return _beginning(incomplete, [s.name for b in benchmarks.every() for s in b.settings()])
+
+
+def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in sorted(names) if name.startswith(last)]
+
+
 SomeBenches = Annotated[
-    list[str] | None, typer.Option("--bench", "-b", help="Only these settings (names or globs).")
+    list[str] | None,
+    typer.Option(
+        "--bench", "-b", help="Only these settings (names or globs).", autocompletion=settings_beginning
+    ),
+]
+SomeBackbones = Annotated[
+    list[str] | None, typer.Option("--backbone", help="Only these backbones (names or globs).")
+]
+SomeBadges = Annotated[
+    list[str] | None, typer.Option("--badge", help="With this badge, like self-reported; may be repeated.")
+]
+SomeSeeds = Annotated[
+    list[int] | None, typer.Option("--seed", help="With this run seed; may be repeated.", min=0)
 ]
 SomeMethods = Annotated[
     list[str] | None,
     typer.Option(
-        "--method", "-m", help="Only these methods: names, globs, or like tim[softmax] and *[softmax]."
+        "--method",
+        "-m",
+        help="Only these methods: names, globs, or like tim[softmax] and *[softmax].",
+        autocompletion=methods_beginning,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -49,15 +84,6 @@ def split(texts: list[str]) -> list[str]:
     """Take repeated and comma-separated words apart; a comma in brackets parts nothing: ``tim[softmax(lr=1, epochs=5)]``."""
     parts = (part for text in texts for part in re.split(r",(?![^\[(]*[\])])", text))
     return [part for part in parts if part]
-
-
-def is_named(row: Row, patterns: list[str]) -> bool:
-    """Whether a name, a glob or a head with its features means a row."""
-    from fnmatch import fnmatchcase
-
-    names = {row.method, row.called, row.spec.whole_name}
-    globs = [p.replace("[", "[[]") if p.endswith("]") else p for p in patterns]
-    return any(fnmatchcase(name, glob) for name in names for glob in globs)
 
 
 def settings(patterns: list[str] | None, store: Store) -> list[str] | None:

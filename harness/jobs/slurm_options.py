@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.errors import ConfigError, nearest
+from harness.system.small_toml import read_toml
 
 _WORD = r"[A-Za-z0-9_.,:=+@%/\[\]|&!*()-]{1,200}"  # names, lists and feature expressions; no space, no quote
 _TEXTS = {
@@ -30,7 +30,6 @@ _NUMBERS = {
 }
 _MOST = 1_000_000
 KNOWN = ("time", *_TEXTS, *_NUMBERS)
-_LARGEST_FILE = 1 << 16  # bytes
 _THREADS = [
     f"export {name}=${{SLURM_CPUS_PER_TASK:-${{SLURM_CPUS_ON_NODE:-1}}}}"
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -128,21 +127,9 @@ def minutes(text: str) -> int:
 
 def _file(path: Path) -> dict[str, str]:
     """The table [slurm] of fsbench.toml: texts and whole numbers by name; empty where there is no such file."""
-    if not path.exists():
-        return {}
-    try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE + 1)
-        if len(content) > _LARGEST_FILE:
-            raise ConfigError(f"{path} is larger than {_LARGEST_FILE:,} bytes; it holds one table, [slurm].")
-        found = tomllib.loads(content.decode())
-    except (OSError, ValueError, RecursionError) as error:  # tomllib's and the decoder's own are ValueErrors
-        raise ConfigError(f"{path} cannot be read: {error!s:.200}.") from error
-    table = found.get("slurm", {})
-    if set(found) - {"slurm"} or not isinstance(table, dict):
-        raise ConfigError(
-            f"{path} may hold one table, [slurm], with {', '.join(KNOWN)}; found {', '.join(map(ascii, found))[:200]}."
-        )
+    table = read_toml(path).get("slurm", {}) if path.exists() else {}
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path}: slurm must be a table, [slurm], with {', '.join(KNOWN)}.")
     wrong = [key for key, value in table.items() if not isinstance(value, str) and type(value) is not int]
     if wrong:
         raise ConfigError(

@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from fnmatch import fnmatchcase
 from typing import Any
 
 from harness.errors import ConfigError
 from harness.exchange.scoring import check_name
+from harness.report.wanted import is_among
 from harness.runs import RunResult, folders
 from harness.runs.findings import StoredRun
 from harness.store import Store
@@ -29,6 +29,8 @@ class Asked:
         methods, settings: names or globs.
         status: "done" or "failed".
         badges: each of them is there; those of a run, not what only a row of a table has (tuned, partial).
+        backbones: names or globs.
+        seeds: run seeds.
         older, newer: than so long, by the time at which the database first saw it.
     """
 
@@ -36,6 +38,8 @@ class Asked:
     settings: Sequence[str] = ()
     status: str = ""
     badges: Sequence[str] = ()
+    backbones: Sequence[str] = ()
+    seeds: Sequence[int] = ()
     older: timedelta | None = None
     newer: timedelta | None = None
 
@@ -124,8 +128,15 @@ def purge(store: Store, places: Places) -> list[Tombstone]:
 
 
 def _passes(run: StoredRun, asked: Asked, age: timedelta | None) -> bool:
-    names = ((asked.methods, run.spec.method.name), (asked.settings, run.spec.setting))
-    if not all(any(fnmatchcase(name, glob) for glob in globs) for globs, name in names if globs):
+    spec = run.spec
+    names = (
+        (asked.methods, spec.method.name),
+        (asked.settings, spec.setting),
+        (asked.backbones, spec.backbone),
+    )
+    if not all(is_among(name, globs) for globs, name in names if globs):
+        return False
+    if asked.seeds and spec.seed not in asked.seeds:
         return False
     if asked.status and run.status != asked.status:
         return False

@@ -218,7 +218,6 @@ def test_no_value_becomes_a_line_of_a_job_script(key: str, value: str) -> None:
         '[slurm]\ncomment = """a\nb"""',
         '[slurm]\ncomment = "a\\u001bb"',
         '[slurm]\n"a\\nb" = "c"',
-        "[other]\nx = 1",
         '[slurm]\npartition = "a"\npartition = "b"',
         "x = " + "[" * 5000 + "]" * 5000,
         "[slurm]\n" + "# long\n" * 20_000,
