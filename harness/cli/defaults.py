@@ -63,7 +63,7 @@ def _defaults(
         if word in TYPED and (word != "method" or command not in _FILTERED):
             raise ConfigError(f"{where} names code or files, and has to be typed.")
         if word not in options:
-            raise ConfigError(f"{where} is no option of `fsbench {command}`.{nearest(word, options)}")
+            raise ConfigError(f"{where} is no option of fsbench {command}.{nearest(word, options)}")
         given[options[word].name] = _read(where, value, options[word])
     return given
 

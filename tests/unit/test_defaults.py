@@ -44,7 +44,7 @@ def test_every_kind_of_value_reaches_its_option(tmp_path):
     [
         ("[rn]\nseeds = '0'", "Did you mean `run`"),
         ("run = 3", "no table"),
-        ("[run]\nseed = '0'", "no option of `fsbench run`"),
+        ("[run]\nseed = '0'", "no option of fsbench run"),
         ("[run]\nmethod = './mine.py'", "has to be typed"),
         ("[run]\nweights = 'x.pth'", "has to be typed"),
         ("[report]\nout = '/'", "has to be typed"),

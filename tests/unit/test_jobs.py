@@ -185,7 +185,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(tmp_path: Path) -> None:
     spec = replace(made.result().spec, n_episodes=40)
     places, method = Places(tmp_path, tmp_path, tmp_path, ""), Greedy()
     episodes = benchmarks.load("glyphs-5w1s").episodes[:40]
-    ready = Ready(Fitted(method, {}), tiny_store("novel"), episodes, Zeros(), {})
+    ready = Ready(Fitted(method, {}), tiny_store("novel"), episodes, Zeros(), {}, None)
     at = Workplace(places, torch.device("cpu"), Silent())
     evaluate(spec, ready, at, range(8, 40))
     assert method.tried == [16, 8, *[4] * 8]
