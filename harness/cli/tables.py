@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 NOT_LISTED = ("badges", "about", "recipe", "thumbnails")  # of the provenance: shown elsewhere, or too long
 
 
-
 def say(sentence: str) -> None:
     """Print a sentence."""
     sys.stdout.write(visible(sentence, lines=True) + "\n")
