@@ -14,7 +14,7 @@ from harness.backbones.backbone import Backbone, n_parameters
 from harness.backbones.conv4 import Conv4
 from harness.backbones.drop import Squares
 from harness.backbones.drop_layers import add_drop_layers, drop_blocks
-from harness.backbones.official import backbone_names, official_names
+from harness.backbones.official import backbone_names, low_shot_names, official_names
 from harness.backbones.two_branch import TwoBranch
 from harness.images.patches import Grid, RandomCrops
 from harness.method.heads import Normalisation, Normaliser, OnFeatures
@@ -93,6 +93,7 @@ __all__ = [
     "linear_scores",
     "location_distances",
     "locations",
+    "low_shot_names",
     "margin_scores",
     "milestone_decay",
     "mutual_divergence",

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from torch import nn
 
-from harness.backbones.resnet import BasicBlock
+from harness.backbones.resnet import BasicBlock, Bottleneck
 from harness.backbones.resnet12 import Block
 from harness.backbones.wrn28_10 import WideBlock
 from harness.errors import ConfigError
@@ -51,6 +51,41 @@ def official_names(
         for key in stages.state_dict()
         for path, _, leaf in [key.rpartition(".")]
         if path in layers
+    }
+
+
+def low_shot_names(stages: nn.Sequential, own: str = "") -> dict[str, tuple[str, ...]]:
+    """Say what the checkpoints of Hariharan and Girshick (2017) call each tensor: ``trunk.4.C1.weight``.
+
+    Their trunk is a flat chain: convolution, norm, ReLU, pool, then the blocks of all stages.
+
+    Args:
+        stages: of a resnet10, resnet18 or resnet50.
+        own: what stands before our keys, such as ``backbone.stages.``.
+
+    Raises:
+        ConfigError: for another network.
+    """
+    blocks = [path for path, layer in stages.named_modules() if isinstance(layer, BasicBlock | Bottleneck)]
+    if not blocks:
+        raise ConfigError("Released low-shot networks are resnet10 and resnet50; choose one by --backbone.")
+    names = {"0.0": "trunk.0", "0.1": "trunk.1"}
+    for number, block in enumerate(blocks, start=4):
+        for path, layer in stages.get_submodule(block).named_modules():
+            if isinstance(layer, nn.Conv2d | nn.BatchNorm2d):
+                part, _, index = path.partition(".")
+                kind = "C" if isinstance(layer, nn.Conv2d) else "BN"
+                inner = (
+                    f"{kind}{int(index) // 3 + 1}"
+                    if part == "body"
+                    else ("shortcut", "BNshortcut")[int(index)]
+                )
+                names[f"{block}.{path}"] = f"trunk.{number}.{inner}"
+    return {
+        f"{own}{key}": (f"{names[path]}.{leaf}",)
+        for key in stages.state_dict()
+        for path, _, leaf in [key.rpartition(".")]
+        if path in names
     }
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from harness.benchmarks.episodes import AnyList, EpisodeList, IntArray, JointList
 from harness.evaluation import counting
-from harness.method import Batched, traits
+from harness.method import AdaptsTogether, Batched, traits
 from harness.method.support import BaseSupport, EpisodeBatch, Support
 from harness.runs.result import Counts, EpisodeTable
 from harness.seeding import stream, torch_generator
@@ -197,8 +197,8 @@ class Joint(Protocol):
     query_batch: int = 1024
 
     def at_once(self, method: Any, asked: JointList, source: Source) -> int:
-        """One; its queries are given in parts."""
-        return 1
+        """All where the method adapts to them together, else one; queries are given in parts."""
+        return len(asked) if isinstance(method, AdaptsTogether) else 1
 
     def counts(self, asked: JointList, predictions: Predictions) -> dict[str, Counts]:
         """Six numbers of each experiment; the labels are kept with those over all classes."""
@@ -214,17 +214,22 @@ class Joint(Protocol):
         return EpisodeTable(classes, asked.support.astype(np.int32), query, names, groups)
 
     def _predict(self, method: Any, asked: JointList, source: Source, seed: int, first: int) -> Predictions:
-        """(1, 2, n_query) labels counted for top-1 and top-5 (``counting.counted``); nothing is masked."""
+        """(E, 2, n_query) labels counted for top-1 and top-5 (``counting.counted``); nothing is masked."""
         from harness.evaluation.scores import check_unchanged
 
-        predictions = np.empty((1, *asked.predicted_shape), dtype=np.int64)
-        support = make_support(asked, source, seed, first)
-        version = support.x._version
-        state = method.adapt(support)
-        check_unchanged(method, support.x, version, "support")
-        order = query_order(asked.n_query, range(first, first + 1))[0]
-        for part in np.split(order, range(self.query_batch, len(order), self.query_batch)):
-            predictions[0][:, part] = self._queries(method, state, asked, source, part, first)
+        predictions = np.empty((len(asked), *asked.predicted_shape), dtype=np.int64)
+        supports = [make_support(asked[i : i + 1], source, seed, first + i) for i in range(len(asked))]
+        versions = [support.x._version for support in supports]
+        together = isinstance(method, AdaptsTogether)
+        states = method.adapt_many(supports) if together else [method.adapt(one) for one in supports]
+        for support, version in zip(supports, versions, strict=True):
+            check_unchanged(method, support.x, version, "support")
+        for i, state in enumerate(states):
+            order = query_order(asked.n_query, range(first + i, first + i + 1))[0]
+            for part in np.split(order, range(self.query_batch, len(order), self.query_batch)):
+                predictions[i][:, part] = self._queries(
+                    method, state, asked[i : i + 1], source, part, first + i
+                )
         return predictions
 
     def _queries(

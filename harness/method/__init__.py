@@ -5,6 +5,7 @@ No run, no training loop and no store: a method can be described without any of 
 
 from harness.method.protocol import (
     REQUIRED,
+    AdaptsTogether,
     Batched,
     Embeds,
     Need,
@@ -23,6 +24,7 @@ from harness.method.recipe import CLEAN, Conditions, CropsFrom, Recipe, Selectio
 __all__ = [
     "CLEAN",
     "REQUIRED",
+    "AdaptsTogether",
     "Batched",
     "Conditions",
     "CropsFrom",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.images.patches import View
-    from harness.method.support import EpisodeBatch
+    from harness.method.support import EpisodeBatch, Support
 
 REQUIRED = ("fit_base", "adapt", "predict")
 Takes = Literal["vectors", "maps"]
@@ -42,6 +42,14 @@ class Batched(Protocol):
 
         Equals ``adapt`` + ``predict``, episode by episode.
         """
+
+
+@runtime_checkable
+class AdaptsTogether(Protocol):
+    """Optional, in the joint protocol: the experiments of a setting in one call."""
+
+    def adapt_many(self, supports: Sequence[Support]) -> Sequence[Any]:
+        """A state for each support; equals ``adapt``, one by one."""
 
 
 class Need(NamedTuple):

@@ -30,11 +30,15 @@ BUILT_IN: Mapping[str, str] = {
     "cosine": "methods.margin:Cosine",
     "deepemd": "methods.deepemd:DeepEmd",
     "deepemd-pretrain": "methods.deepemd:DeepEmdPretrain",
+    "lowshot-hallucination": "methods.lowshot:LowshotHallucination",
+    "lowshot-logistic": "methods.lowshot:LowshotLogistic",
+    "matching-network": "methods.lowshot:MatchingNetwork",
     "nearest-mean": "methods.nearest_mean:NearestMean",
     "neg-cosine": "methods.margin:NegCosine",
     "neg-softmax": "methods.margin:NegSoftmax",
     "pixels": "methods.pixels:Pixels",
     "protonet": "methods.protonet:ProtoNet",
+    "representation": "methods.lowshot:Representation",
     "softmax": "methods.margin:Softmax",
 }
 GROUP = "fsbench.methods"

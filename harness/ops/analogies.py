@@ -6,8 +6,8 @@ clusters that differ alike in two classes are mined as A : B :: C : D; a generat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -177,16 +177,8 @@ class GeneratorRecipe(NamedTuple):
     weight_decay: float = 1e-4
 
 
-def train_generator(
-    generator: AnalogyGenerator,
-    centroids: Tensor,
-    labels: Tensor,
-    quadruples: Tensor,
-    classify: Callable[[Tensor], Tensor],
-    recipe: GeneratorRecipe,
-    steps: Callable[[int], Iterable[int]] = range,
-) -> None:
-    """Train a generator in place on quadruples, again and again in the order given.
+class GeneratorTraining:
+    """Trains a generator in place on quadruples, again and again in the order given; can be saved and go on.
 
     Args:
         generator: with fresh weights.
@@ -195,22 +187,50 @@ def train_generator(
         quadruples: (m, 4) as of ``mine_analogies``, in the order in which they are seen; m ≥ 1.
         classify: scores of the frozen classifier.
         recipe: step sizes.
-        steps: n → what counts the steps 0 to n - 1.
+
+    Attributes:
+        n_done: steps so far.
     """
-    k, points = centroids.shape[1], centroids.flatten(0, 1)  # (C·k, D)
-    optimiser = torch.optim.SGD(
-        generator.parameters(), recipe.lr, recipe.momentum, recipe.dampening, recipe.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.StepLR(optimiser, recipe.decay_every, 0.1)
-    batches = quadruples.split(recipe.batch_size)
-    for step in steps(recipe.n_steps):
-        a, b, c, d = batches[step % len(batches)].unbind(1)
-        out = generator(points[a], points[c], points[d])
-        loss = generator_loss(out, points[b], labels[b // k], classify, recipe.weight)
-        optimiser.zero_grad(set_to_none=True)
-        loss.total.backward()
-        optimiser.step()
-        schedule.step()
+
+    def __init__(
+        self, generator: AnalogyGenerator, centroids: Tensor, labels: Tensor, quadruples: Tensor,
+        classify: Callable[[Tensor], Tensor], recipe: GeneratorRecipe,
+    ) -> None:  # fmt: skip
+        self._generator, self._labels, self._classify, self._recipe = generator, labels, classify, recipe
+        self._k, self._points = centroids.shape[1], centroids.flatten(0, 1)  # (C·k, D)
+        self._batches = quadruples.split(recipe.batch_size)
+        r = recipe
+        self._optimiser = torch.optim.SGD(
+            generator.parameters(), r.lr, r.momentum, r.dampening, r.weight_decay
+        )
+        self._schedule = torch.optim.lr_scheduler.StepLR(self._optimiser, r.decay_every, 0.1)
+        self.n_done = 0
+
+    @torch.enable_grad()
+    def run(self, n_steps: int | None = None) -> None:
+        """Take so many steps, or all that are left, whichever is less."""
+        left = self._recipe.n_steps - self.n_done
+        for _ in range(left if n_steps is None else min(left, n_steps)):
+            a, b, c, d = self._batches[self.n_done % len(self._batches)].unbind(1)
+            out = self._generator(self._points[a], self._points[c], self._points[d])
+            target, labels = self._points[b], self._labels[b // self._k]
+            loss = generator_loss(out, target, labels, self._classify, self._recipe.weight)
+            self._optimiser.zero_grad(set_to_none=True)
+            loss.total.backward()
+            self._optimiser.step()
+            self._schedule.step()
+            self.n_done += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, without the generator's weights."""
+        parts = {"optimiser": self._optimiser.state_dict(), "schedule": self._schedule.state_dict()}
+        return {**parts, "n_done": self.n_done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state."""
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._schedule.load_state_dict(state["schedule"])
+        self.n_done = state["n_done"]
 
 
 class Fillings(NamedTuple):
@@ -298,7 +318,7 @@ def generator_quality(
     quadruples: Tensor,
     classify: Callable[[Tensor], Tensor],
 ) -> Quality:
-    """Measure a generator on quadruples; arguments as of ``train_generator``."""
+    """Measure a generator on quadruples; arguments as of ``GeneratorTraining``."""
     k, points = centroids.shape[1], centroids.flatten(0, 1)
     sums = torch.zeros(4, dtype=torch.float64, device=points.device)
     for a, b, c, d in (part.unbind(1) for part in quadruples.split(1000)):

@@ -29,4 +29,5 @@ PROMISES = (
     Promise(fitting_promises.survives_a_checkpoint, (_STEADY, "features_are_well_formed"), _EPISODIC),
     Promise(fitting_promises.untrained_means_it, (_STEADY, "features_are_well_formed"), _EPISODIC),
     Promise(joint_promises.experiments_are_scored, (_FITTED, "features_are_well_formed"), "joint"),
+    Promise(joint_promises.experiments_together_equal_alone, ("experiments_are_scored",), "joint"),
 )

@@ -17,7 +17,7 @@ from harness.benchmarks.episodes import IntArray
 from harness.errors import ConfigError, PluginError, StoreError
 from harness.evaluation.features import Source
 from harness.images.stores import ImageStore
-from harness.method import Need, needs
+from harness.method import Need, need_of, needs
 from harness.ops.precision import autocast
 from harness.system import process
 from harness.system.progress import Progress, stage
@@ -92,7 +92,7 @@ class FitContext:
             raise PluginError(
                 f"ctx.require({method!r}): name it in requires(config) first, so that it is planned."
             )
-        return self._required.fitted(needs(method, **config))
+        return self._required.fitted(needs(method, **config) if config else need_of(method))
 
     def features(self, fitted: Any, role: RoleName = "base") -> BaseFeatures:
         """Features that a required fit gives all images of a role, embedded once whoever asks.

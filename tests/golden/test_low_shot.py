@@ -18,12 +18,12 @@ from harness.images.colour import jitter
 from harness.ops.analogies import (
     AnalogyGenerator,
     GeneratorRecipe,
+    GeneratorTraining,
     directions,
     draw_fillings,
     fill,
     generator_loss,
     mine_analogies,
-    train_generator,
 )
 from harness.ops.attention import ContextEncoder, attention_scores, plain_attention_scores, row_normalised
 from harness.ops.auxiliary_losses import AUXILIARY_LOSSES
@@ -242,7 +242,7 @@ def trained_generator() -> tuple[AnalogyGenerator, Tensor]:
     )  # fmt: skip
     labels = torch.from_numpy(arrays["t_base"])
     order = torch.from_numpy(arrays["t_perm"])
-    train_generator(generator, centroids.float(), labels, mined[order], classify, recipe)
+    GeneratorTraining(generator, centroids.float(), labels, mined[order], classify, recipe).run()
     return generator, centroids.float()
 
 

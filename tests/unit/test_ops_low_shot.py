@@ -13,11 +13,11 @@ from torch.nn import functional
 from harness.ops.analogies import (
     AnalogyGenerator,
     GeneratorRecipe,
+    GeneratorTraining,
     draw_fillings,
     fill,
     generator_quality,
     mine_analogies,
-    train_generator,
 )
 from harness.ops.attention import ContextEncoder, attention_scores, row_normalised
 from harness.ops.auxiliary_losses import AUXILIARY_LOSSES, auxiliary_loss
@@ -134,7 +134,7 @@ def a_generator(dim: int = 4) -> tuple[AnalogyGenerator, Tensor, Tensor, Tensor,
 def test_training_of_a_generator_equals_steps_by_hand() -> None:
     (fast, c, labels, quadruples, w), (slow, *_) = a_generator(), a_generator()
     recipe = GeneratorRecipe(0.05, 13, 4, 7, 3.0, 0.8, 0.5, 1e-2)
-    train_generator(fast, c, labels, quadruples, lambda x: x @ w.T, recipe)
+    GeneratorTraining(fast, c, labels, quadruples, lambda x: x @ w.T, recipe).run()
     steps_by_hand(slow, c, labels, quadruples, w, recipe)
     for p, q in zip(fast.parameters(), slow.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-12)
@@ -145,7 +145,7 @@ def test_a_generator_improves_on_analogies_it_has_not_seen() -> None:
     mixed = quadruples[torch.randperm(len(quadruples), generator=rng())]
     seen, held_out = mixed[:-8], mixed[-8:]
     before = generator_quality(generator, c, labels, held_out, lambda x: x @ w.T)
-    train_generator(generator, c, labels, seen, lambda x: x @ w.T, GeneratorRecipe(0.1, 600, 400))
+    GeneratorTraining(generator, c, labels, seen, lambda x: x @ w.T, GeneratorRecipe(0.1, 600, 400)).run()
     after = generator_quality(generator, c, labels, held_out, lambda x: x @ w.T)
     assert after.squared_error < 0.5 * before.squared_error
     assert after.of_copying == before.of_copying and not after.is_dead
