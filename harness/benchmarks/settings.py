@@ -156,6 +156,29 @@ class Benchmark:
             )
         return store
 
+    def open_with_validation(self, data_home: Path, pipeline: str, image_size: int) -> ImageStore:
+        """Open base and validation classes as one; where base classes are turned, the others are too.
+
+        Raises:
+            ConfigError: when there are no validation classes, or they are not other classes of the same data set.
+        """
+        from harness.images.prepare import ensure
+
+        base, other = self.roles["base"], self.roles.get("validation")
+        is_alike = other is not None and (other.dataset, other.images) == (base.dataset, base.images)
+        if other is None or not is_alike or set(other.classes) & set(base.classes):
+            raise ConfigError(
+                f"{self.key} has no validation classes that could be trained on after the length is settled: "
+                + ("there are none." if other is None else "its validation images are not of other classes.")
+            )
+        return ensure(base.dataset, data_home).select(
+            [*base.classes, *other.classes],
+            pipeline,
+            image_size,
+            images=slice(*base.images) if base.images else None,
+            rotations=base.rotations,
+        )
+
 
 @dataclass(frozen=True)
 class Setting:

@@ -185,26 +185,32 @@ class Centres(NamedTuple):
     Attributes:
         centre: (M, D).
         owner: (M,) int64 class of each.
+        n_classes: C; a class may be without a centre.
     """
 
     centre: Tensor
     owner: Tensor
+    n_classes: int
 
 
-def replaced_centres(known: Centres, support: Tensor, label: Tensor, n_kept: int = 0) -> Centres:
+def replaced_centres(
+    known: Centres, support: Tensor, label: Tensor, n_classes: int, n_kept: int = 0
+) -> Centres:
     """New classes in place of trained ones: their centres are the features of their support (Karlinsky et al. §3.3).
 
     Args:
         known: of training.
         support: (n, D) float, features of support images, or of the regions that hold the new classes.
-        label: (n,) int64, new class of each, from ``n_kept`` on; shots may differ.
+        label: (n,) int64 in [n_kept, n_classes), new class of each; shots may differ.
+        n_classes: of the result.
         n_kept: trained classes that stay, the first so many (0: an episode asks new classes alone).
 
     Returns:
         Centres of the classes kept, then those of the support.
     """
     stays = known.owner < n_kept
-    return Centres(torch.cat([known.centre[stays], support]), torch.cat([known.owner[stays], label]))
+    centre, owner = torch.cat([known.centre[stays], support]), torch.cat([known.owner[stays], label])
+    return Centres(centre, owner, n_classes)
 
 
 def nearest_cluster_posterior(

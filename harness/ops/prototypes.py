@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -172,7 +172,9 @@ class EpisodeLoss(NamedTuple):
     target: Tensor
 
 
-def prototypical_loss(support: Tensor, query: Tensor) -> EpisodeLoss:
+def prototypical_loss(
+    support: Tensor, query: Tensor, scores: Callable[[Tensor, Tensor], Tensor] = distance_scores
+) -> EpisodeLoss:
     """Soft-max cross-entropy over minus squared distances to the class means (Snell et al. 2017, alg. 1).
 
     Gradients flow through the queries and the prototypes.
@@ -180,13 +182,14 @@ def prototypical_loss(support: Tensor, query: Tensor) -> EpisodeLoss:
     Args:
         support: (..., W, S, D) float.
         query: (..., W, Q, D) float, Q queries of each class.
+        scores: (..., W·Q, D) queries, (..., W, D) prototypes → (..., W·Q, W); another measure of nearness.
 
     Returns:
         The mean loss over all queries, with the scores and targets it was computed from.
     """
     *batch, n_way, n_query, _ = query.shape
-    scores = distance_scores(query.flatten(-3, -2), class_means(support))  # (..., W·Q, W)
+    given = scores(query.flatten(-3, -2), class_means(support))  # (..., W·Q, W)
     target = torch.arange(n_way, device=query.device).repeat_interleave(n_query)  # (W·Q,)
     target = target.expand(*batch, n_way * n_query)
-    loss = functional.cross_entropy(scores.reshape(-1, n_way), target.reshape(-1))
-    return EpisodeLoss(loss, scores, target)
+    loss = functional.cross_entropy(given.reshape(-1, n_way), target.reshape(-1))
+    return EpisodeLoss(loss, given, target)

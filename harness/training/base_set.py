@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from harness.errors import ConfigError
 from harness.images.augment import augment as augmented
 from harness.images.augmentations import PLAIN, Augmentation, augmentation
 from harness.images.inputs import Inputs, as_input, normalise, sent
@@ -42,7 +43,8 @@ class BaseSet:
 
     All randomness comes from ``rng``, whose state the harness saves with every checkpoint. Random crops are cut from
     ``whole`` pictures where there are some, as papers do, else from the stored squares. An augmentation that is named
-    (``how``) is that of every batch and episode, whatever the method asks.
+    (``how``) is that of every batch and episode, whatever the method asks. ``with_validation`` opens base and
+    validation classes as one store, with their whole pictures.
     """
 
     def __init__(
@@ -55,8 +57,9 @@ class BaseSet:
         world: World = ALONE,
         whole: WholePictures | None = None,
         how: str = "",
+        with_validation: Callable[[], tuple[ImageStore, WholePictures | None]] | None = None,
     ) -> None:
-        self._world, self._whole, self._how = world, whole, how
+        self._world, self._whole, self._how, self._open_both = world, whole, how, with_validation
         self._store, self._pipeline, self._device, self._rng, self._tick = store, pipeline, device, rng, tick
         self._inputs: dict[View, Inputs] = {}
         self._open = ExitStack()
@@ -70,6 +73,19 @@ class BaseSet:
     def close(self) -> None:
         """Close the original pictures that crops were cut from."""
         self._open.close()
+
+    def with_validation(self) -> BaseSet:
+        """Base and validation classes together, for a training whose length is settled; the former come first.
+
+        Raises:
+            ConfigError: when there are no validation classes, or they are not classes of their own.
+        """
+        if self._open_both is None:
+            raise ConfigError("There are no validation classes here to train on again.")
+        store, whole = self._open_both()
+        return BaseSet(
+            store, self._pipeline, self._device, self._rng, self._tick, self._world, whole, self._how
+        )
 
     def batches(
         self, size: int, *, augment: bool = False, views: View | None = None
@@ -136,6 +152,29 @@ class BaseSet:
             images = take(rows.flatten()).unflatten(0, (way, need))
             self._tick(rows.numel() * _n_crops(views))
             yield TrainingEpisode(images, classes.to(self._device), shot)
+
+    def take(self, rows: Tensor, *, augment: bool = False) -> tuple[Tensor, Tensor]:
+        """Gather images by row, for methods that choose their batches themselves.
+
+        Args:
+            rows: (b,) int64 in [0, n_images), on the CPU; may repeat.
+            augment: as in ``batches``.
+
+        Returns:
+            x (b, c, H, W) float32 normalised, y (b,) int64.
+
+        Raises:
+            ConfigError: with several processes, which would have to divide the batch.
+        """
+        self._world.refuse_episodes()
+        images = self._images(rows, how=self._chosen(augment))
+        self._tick(len(rows))
+        return images, self._label[rows].to(self._device)
+
+    @property
+    def labels(self) -> Tensor:
+        """(N,) int64 class of each row, on the CPU."""
+        return self._label
 
     def all_images(self, size: int = 256, *, views: View | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Go once through all images in order, as ``batches`` does; for statistics of the base features."""

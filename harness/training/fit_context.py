@@ -149,11 +149,13 @@ class FitContext:
             process.write_curve(self._folder.name, point)
         self._note = ", ".join(f"{name} {value:.3f}" for name, value in point.items() if name != "step")
 
-    def epochs(self, n: int, **state: Stateful) -> Iterator[int]:
+    def epochs(self, n: int, *, patience: int = 0, **state: Stateful) -> Iterator[int]:
         """Count epochs from where an interrupted training stopped; save everything after each.
 
         Args:
-            n: number of epochs.
+            n: number of epochs, at most.
+            patience: end once so many epochs after the best of ``keep_best`` were no better; 0 never does, and without
+                validation classes nothing is best.
             state: modules, optimisers and schedules by name, ``model`` among them; they are saved with the
                 random states and restored on resumption.
 
@@ -171,6 +173,8 @@ class FitContext:
         self._world.join(state)
         with stage(self._progress, "train", n, "epochs", first) as progress:
             for epoch in range(first, n):
+                if patience and self._best and epoch - self._best.get("epoch", epoch) > patience:
+                    break
                 self._epoch, self._n_steps = epoch, 0
                 yield epoch
                 self._effort.pause()
@@ -244,12 +248,14 @@ class FitContext:
         score = self.validation_accuracy(method, way, shot)
         if not self._best or score > self._best["score"]:
             copy = deepcopy(method.state_dict())
-            self._best = {"score": score, "state": copy}
+            self._best = {"score": score, "state": copy, "epoch": self._epoch}
         return score
 
     def record(self) -> dict[str, Any]:
         """What is kept of a finished training: seconds, curves, selection, effort and warnings, as JSON types."""
-        selection = {"validation_accuracy": self._best["score"]} if self._best else {}
+        selection = {}
+        if self._best:
+            selection = {"validation_accuracy": self._best["score"], "epoch": self._best.get("epoch", 0) + 1}
         told = {"warnings": self._warnings} if self._warnings else {}
         return {
             "seconds": self._seconds(),

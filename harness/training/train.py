@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,8 +52,9 @@ def train(
     with benchmarks.novel_closed(), closing(ctx):
         store = open_role(fit, "base", at)
         whole = _whole(store, fit.cut_from, at.progress) if fit.cut_from else None
+        both = partial(_with_validation, fit, benchmark, at)
         with closing(
-            BaseSet(store, fit.pipeline, at.device, rng, ctx.tick, world, whole, fit.augmentation)
+            BaseSet(store, fit.pipeline, at.device, rng, ctx.tick, world, whole, fit.augmentation, both)
         ) as base:
             method.fit_base(base, ctx)
     record = ctx.record()
@@ -68,6 +70,13 @@ def train(
 def _validator(fit: FitSpec, role: benchmarks.RoleName, at: Workplace, required: Requires) -> Validator:
     frozen = required.source if fit.encoder else None
     return Validator(fit, open_role(fit, role, at), benchmarks.named(fit.benchmark).seed, at.device, frozen)
+
+
+def _with_validation(
+    fit: FitSpec, benchmark: benchmarks.Benchmark, at: Workplace
+) -> tuple[ImageStore, WholePictures | None]:
+    store = benchmark.open_with_validation(at.places.data, fit.pipeline, fit.image_size)
+    return store, _whole(store, fit.cut_from, at.progress) if fit.cut_from else None
 
 
 def _whole(store: ImageStore, edge: int, progress: Progress) -> WholePictures:

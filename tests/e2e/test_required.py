@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,31 @@ def test_the_contract_holds_for_methods_that_require_fits_or_ask_for_crops(home:
 def test_crops_reach_embed_and_training_may_draw_others(home: Home) -> None:
     [row] = home.json("run", *of("Parts"))
     assert row["accuracy"] > 0.4
+
+
+def test_protonet_is_trained_again_on_base_and_validation_classes(home: Home) -> None:
+    tiny = [
+        "--set",
+        "epochs=3",
+        "--set",
+        "episodes_per_epoch=4",
+        "--set",
+        "train_way=5",
+        "--set",
+        "patience=2",
+    ]
+    words = ("run", "-m", "protonet", "-b", "glyphs-5w1s", "--episodes", "64", *tiny)
+    [once] = home.json(*words)
+    [planned] = home.json(*words, "--set", "retrain=true", "--dry-run")
+    [before] = planned["requires"].values()
+    assert before["state"] == "done"  # the training that chose the length is that of the run without
+    [again] = home.json(*words, "--set", "retrain=true")
+    assert again["accuracy"] != once["accuracy"]
+    record = json.loads((home.folder / "cache/fits" / before["fit"] / "fit.json").read_text())
+    fits = {
+        path.parent.name: json.loads(path.read_text()) for path in home.folder.glob("cache/fits/*/fit.json")
+    }
+    [last] = [found for name, found in fits.items() if name != before["fit"]]
+    n = record["selection"]["epoch"]
+    assert len(last["curves"]) == max(n, n - 1 + 2)
+    assert "validation_accuracy" not in last["curves"][0]

@@ -108,7 +108,41 @@ def test_the_best_epoch_is_kept_and_the_earliest_of_equals(tmp_path: Path) -> No
             model.weight.fill_(epoch)
         ctx.keep_best(model)
     assert model.weight.item() == 1
-    assert ctx.record()["selection"] == {"validation_accuracy": 0.7}
+    assert ctx.record()["selection"] == {"validation_accuracy": 0.7, "epoch": 2}
+
+
+def _scored(folder: Path, given: list[float], n: int, patience: int, seen: list[int]) -> nn.Module:
+    """A training whose weight is the epoch, interrupted where the scores end."""
+    scores = iter(given)
+    ctx = context(folder, lambda method, way, shot: next(scores))
+    model = nn.Linear(1, 1)
+    for epoch in ctx.epochs(n, patience=patience, model=model):
+        with torch.no_grad():
+            model.weight.fill_(epoch)
+        try:
+            ctx.keep_best(model)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+        seen.append(epoch)
+    return model
+
+
+def test_patience_ends_a_training_also_one_that_was_interrupted(tmp_path: Path) -> None:
+    scores, seen = [0.3, 0.7, 0.6, 0.7, 0.5, 0.9, 0.9], list[int]()
+    assert _scored(tmp_path / "whole", scores, 7, 3, seen).weight.item() == 1
+    assert seen == [0, 1, 2, 3, 4]  # three after the best, none of them better
+    again: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        _scored(tmp_path / "cut", scores[:3], 7, 3, again)
+    assert _scored(tmp_path / "cut", scores[3:], 7, 3, again).weight.item() == 1
+    assert again == seen
+    assert _scored(tmp_path / "never", scores, 7, 0, []).weight.item() == 5
+
+
+def test_patience_needs_validation_classes(tmp_path: Path) -> None:
+    ctx, model = context(tmp_path), nn.Linear(1, 1)
+    seen = [ctx.keep_best(model) for _ in ctx.epochs(5, patience=1, model=model)]
+    assert seen == [None] * 5
 
 
 def test_without_validation_classes_the_last_weights_stay(tmp_path: Path) -> None:

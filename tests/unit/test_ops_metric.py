@@ -316,16 +316,16 @@ def test_posteriors_are_their_sums() -> None:
 
 
 def test_support_regions_replace_the_centres_of_trained_classes() -> None:
-    known = Centres(_draw(6, 3), owners(3, 2))
+    known = Centres(_draw(6, 3), owners(3, 2), 3)
     support, label = _draw(5, 3, seed=1), torch.tensor([0, 1, 1, 1, 0])
-    found = replaced_centres(known, support, label)
+    found = replaced_centres(known, support, label, 2)
     assert torch.equal(found.centre, support)
     assert torch.equal(found.owner, label)
     distance = centre_distances(support, found.centre)
     hard = hard_posterior(distance, found.owner, 2)
     assert hard.argmax(1).tolist() == label.tolist()
     torch.testing.assert_close(background_probability(distance), torch.zeros(5, dtype=torch.float64))
-    kept = replaced_centres(known, support, label + 2, n_kept=2)
+    kept = replaced_centres(known, support, label + 2, 4, n_kept=2)
     assert kept.owner.tolist() == [0, 0, 1, 1, 2, 3, 3, 3, 2]
     assert torch.equal(kept.centre, torch.cat([known.centre[:4], support]))
 
