@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,11 +25,11 @@ from harness.errors import ConfigError
 if TYPE_CHECKING:
     from harness.report.board.rows import Row
     from harness.runs import RunResult, RunSpec
+    from harness.runs.experiment import Asked
     from harness.runs.request import Request
     from harness.store import Store
 
 app = typer.Typer()
-Seeds = Annotated[str, typer.Option(help="Run seeds, like 0 or 0-2 or 0,3.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 SOME_FAILED = 4
 
@@ -38,26 +37,34 @@ SOME_FAILED = 4
 @app.command()
 @asks
 def run(
+    *,
+    experiment: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE.toml]",
+            help="An experiment file; -m and -b then choose among its runs, other options take the place of its words.",
+        ),
+    ] = None,
     method: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--method",
             "-m",
             help="Name, glob, ./mine.py or ./mine.py:Mine; may be repeated or comma-separated.",
             autocompletion=methods_beginning,
         ),
-    ],
+    ] = None,
     bench: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--bench",
             "-b",
             help="Setting or glob, like glyphs-5w1s or 'glyphs-*'.",
             autocompletion=settings_beginning,
         ),
-    ],
+    ] = None,
     request: Request,
-    seeds: Seeds = "0",
+    seeds: Annotated[str | None, typer.Option(help="Run seeds, like 0 or 0-2 or 0,3 (default: 0).")] = None,
     device: Device = "auto",
     force: Annotated[
         bool, typer.Option("--force", help="Train, embed and evaluate anew what is known.")
@@ -94,7 +101,12 @@ def run(
     from harness.runs import planning
     from harness.system import process
 
-    specs, left_out = planning.survey(split(method), split(bench), parse_seeds(seeds), request, where().data)
+    asked = _asked(experiment, method, bench, seeds, request)
+    surveys = [
+        planning.survey(one.methods, one.settings, one.seeds, one.request, where().data) for one in asked
+    ]
+    specs = list({spec.id: spec for found in surveys for spec in found.specs}.values())
+    left_out = [entry for found in surveys for entry in found.left_out]
     process.ask(is_deterministic=deterministic, tensorboard=tensorboard, with_pictures=with_pictures)
     if dry_run:
         rows = [*plans.plan(specs, where(), force=force), *plans.passed_over(left_out)]
@@ -104,9 +116,10 @@ def run(
         raise left_out[0].error
     ways = packing.read_ways(
         where().home, executor=executor, device=device, jobs=jobs, slurm=slurm or [], shards=shards,
-        snapshot=snapshot, gpus=request.world_size,
+        snapshot=snapshot, gpus=_gpus(asked, executor),
     )  # fmt: skip
-    _keep_weights(request)
+    for one in asked:
+        _keep_weights(one.request)
     with open_store(where(), create=True) as store:
         planned = dispatch.classify(specs, where(), store, force=force)
         deleted = {entry.run_id for entry in store.tombstones()}
@@ -146,6 +159,7 @@ def tune(
 ) -> None:
     """Try hyper-parameters on validation classes; every try is stored, and the row says how many there were."""
     from harness.cli import plans
+    from harness.runs.experiment import parse_seeds
 
     _keep_weights(request)
     with open_store(where(), create=True) as store:
@@ -154,24 +168,44 @@ def tune(
     raise typer.Exit(0 if found["best"] else 1)
 
 
-def parse_seeds(text: str) -> list[int]:
-    """Read ``0``, ``0-2`` or ``0,3-4``.
-
-    >>> parse_seeds("0,3-4")
-    [0, 3, 4]
+def _asked(
+    experiment: Path | None,
+    method: list[str] | None,
+    bench: list[str] | None,
+    seeds: str | None,
+    request: Request,
+) -> list[Asked]:
+    """What was typed, or what an experiment file holds of it.
 
     Raises:
-        ConfigError: for anything else.
+        ConfigError: when it is not said what to run.
     """
-    seeds: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
-        if not match:
-            raise ConfigError(f"--seeds {text}: expected numbers like 0 or 0-2 or 0,3.")
-        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
-    if not seeds:
-        raise ConfigError(f"--seeds {text} names no seed; a range goes up, like 0-2.")
-    return list(dict.fromkeys(seeds))
+    from harness.runs.experiment import Asked, parse_seeds, read
+
+    typed = Asked(
+        tuple(split(method or [])),
+        tuple(split(bench or [])),
+        tuple(parse_seeds(seeds)) if seeds else (),
+        request,
+    )
+    if experiment:
+        return read(experiment, typed)
+    if not typed.methods or not typed.settings:
+        raise ConfigError(
+            "Say what to run: a method and a setting, such as `fsbench run -m protonet -b glyphs-5w1s`, or an experiment "
+            "file. `fsbench methods` and `fsbench benchmarks` list what there is."
+        )
+    return [typed._replace(seeds=typed.seeds or (0,))]
+
+
+def _gpus(asked: Sequence[Asked], executor: str) -> int:
+    """Processes of one training, alike in all jobs of a batch."""
+    found = {one.request.world_size for one in asked}
+    if len(found) > 1 and executor != "inline":
+        raise ConfigError(
+            f"Runs of {' and '.join(map(str, sorted(found)))} GPUs cannot share jobs; choose some with -m or -b."
+        )
+    return max(found)
 
 
 def _keep_weights(request: Request) -> None:

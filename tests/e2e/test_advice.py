@@ -393,6 +393,8 @@ ADVICE = [
     Advice([("cli/results.py", "fsbench show {run_id} --by class")],
            lambda at: at.type("show", at.run_id(), "--by", "nope", code=2)),
     Advice([("cli/run.py", "fsbench show {recorded[0]}")], failed_run),
+    Advice([("cli/run.py", "fsbench run -m protonet -b glyphs-5w1s"), ("cli/run.py", "fsbench methods"),
+            ("cli/run.py", "fsbench benchmarks")], typed("run", code=2), {"-m": f"{BRIEF} -m"}),
     Advice([("cli/results.py", "fsbench leaderboard")],
            lambda at: at.run_id() and at.type("leaderboard", "--badge", "nope", code=0)),
     Advice([("cli/results.py", "fsbench run -m protonet -b glyphs-5w1s")], empty_database, {"-m": f"{BRIEF} -m"}),

@@ -77,3 +77,17 @@ def test_rows_are_filtered_by_what_they_are(home: Home) -> None:
     of_seed = home.json("runs", "--seed", "0")
     assert of_seed and all(row["seed"] == 0 for row in of_seed)
     assert home.json("runs", "--backbone", "nothing") == []
+
+
+def test_an_experiment_file_is_run_in_part_and_gone_on_with(tmp_path_factory: pytest.TempPathFactory) -> None:
+    home = Home(tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("data"))
+    file = home.folder / "paper.toml"
+    file.write_text(
+        'method = "pixels"\nseeds = "0-1"\nepisodes = 20\n[[run]]\nbench = "glyphs-5w1s"\n[[run]]\nbench = "glyphs-5w5s"\n'
+    )
+    assert len(home.json("run", str(file), "--dry-run")) == 4
+    home.run("run", str(file), "-b", "*1s")
+    assert len(home.run_ids()) == 2
+    assert "is in the database already" in home.run("run", str(file)).stderr
+    assert len(home.run_ids()) == 4
+    assert "Say what to run" in home.run("run", code=2).stderr

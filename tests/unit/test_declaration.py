@@ -21,7 +21,7 @@ from harness.report import exports
 from harness.report.board.tables import tables as board_tables
 from harness.report.pages import index_page, setting_page
 from harness.report.pages.setting_page import Entry
-from harness.runs import ConfigValue, FitSpec, RunSpec, planning
+from harness.runs import ConfigValue, FitSpec, RunSpec, experiment, planning
 from harness.runs.request import WEIGHTS_FILE, Request, command, request_of
 from harness.store import Store
 
@@ -165,7 +165,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_printed_command_parsed_again_gives_the_same_id(request_: Request, data: Path) -> None:
     [spec] = planning.plan(["protonet"], ["glyphs-5w1s"], [3], request_, data)
     typed, again = parsed(command(spec))
-    [same] = planning.plan(typed["method"], typed["bench"], run.parse_seeds(typed["seeds"]), again, data)
+    [same] = planning.plan(
+        typed["method"], typed["bench"], experiment.parse_seeds(typed["seeds"]), again, data
+    )
     assert same.id == spec.id
 
 
