@@ -62,6 +62,10 @@ class RecordError(StoreError):
     """One record (a run folder, a row, a trial) that is not what it should be; the others may be."""
 
 
+class RunFailed(FsbenchError):
+    """A run that a program waits for did not end well; its record says why."""
+
+
 class DispatchError(FsbenchError):
     """Jobs that could not be planned, submitted or collected."""
 

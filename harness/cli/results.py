@@ -26,7 +26,6 @@ from harness.cli.words import (
 )
 
 if TYPE_CHECKING:
-    from harness.report.board.pairs import Pair
     from harness.report.board.power import Power
     from harness.report.wanted import Wanted
     from harness.store import Store, StoredRun
@@ -138,7 +137,7 @@ def compare(
 
     with stored() as store:
         found = pairs.compare(store, a, b, settings(bench, store), margin / 100, scope.value)
-        answer([_pair_as_json(pair) for pair in found], as_json, lambda _: tables.comparison(found))
+        answer([pairs.pair_as_json(pair) for pair in found], as_json, lambda _: tables.comparison(found))
     raise typer.Exit(int(any(pair.verdict.word == "better" for pair in found)))
 
 
@@ -225,21 +224,6 @@ def _tell(address: str, is_opened: bool) -> None:
     sys.stdout.flush()
     if is_opened:
         webbrowser.open(address)
-
-
-def _pair_as_json(pair: Pair) -> dict[str, Any]:
-    """A paired comparison as JSON types; differences are fractions."""
-    from dataclasses import asdict
-
-    return {
-        "setting": pair.setting, "a": pair.a.label, "b": pair.b.label, "scope": pair.scope, "verdict": pair.verdict.word,
-        "reason": pair.verdict.reason, "n_episodes": pair.n_episodes,
-        "trainings": [row.evidence.n_trainings for row in (pair.a, pair.b)],
-        "mean_a": pair.models.mean_a, "mean_b": pair.models.mean_b, "difference": pair.difference, "low": pair.low,
-        "high": pair.high, "bound": pair.verdict.bound, "margin": pair.margin, "p": pair.p, "p_page": pair.p_page,
-        "p_shared_trainings": pair.p_shared, "models": asdict(pair.models), "sentence": pair.sentence, "advice": pair.advice,
-        "overlap": pair.overlap._asdict() if pair.overlap else None,
-    }  # fmt: skip
 
 
 def _power_as_json(found: Power) -> dict[str, Any]:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from harness.runs import RunResult, RunSpec
     from harness.runs.experiment import Asked
     from harness.runs.request import Request
-    from harness.store import Store
 
 app = typer.Typer()
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -98,6 +97,7 @@ def run(
     """Train and evaluate methods on settings; every episode goes to the database."""
     from harness.cli import plans
     from harness.jobs import dispatch, packing
+    from harness.report.board.tables import rows_of
     from harness.runs import planning
     from harness.system import process
 
@@ -132,7 +132,7 @@ def run(
         else:
             made = dispatch.run_jobs(planned, where(), store, ways, force=force)
         failed = [result for result in made if result.status == "failed"]
-        made_rows = _rows_of(specs, store)
+        made_rows = rows_of(specs, store)
     _answer(made_rows, failed, as_json=as_json)
     aside = plans.passed_over(left_out)
     sys.stderr.write("".join(f"{line}\n" for line in plans.why_passed_over(aside)))
@@ -226,16 +226,6 @@ def _tell_known(specs: Sequence[RunSpec]) -> None:
 def _tell_deleted(run_ids: Sequence[str]) -> None:
     for run_id in run_ids:
         sys.stderr.write(f"run {run_id} was deleted; `fsbench runs restore {run_id}` brings it back\n")
-
-
-def _rows_of(specs: Sequence[RunSpec], store: Store) -> list[Row]:
-    """The rows that hold any of some runs, by setting, the best first."""
-    from harness.report.board.tables import setting_order, tables
-
-    ids = {spec.id for spec in specs}
-    found = tables(store, list({spec.setting for spec in specs}))
-    rows = [row for table in found for row in table.rows if ids & {run.id for run in row.runs}]
-    return sorted(rows, key=lambda row: (setting_order(row.setting), -row.mean))
 
 
 def _answer(rows: Sequence[Row], failed: Sequence[RunResult], *, as_json: bool) -> None:

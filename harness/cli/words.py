@@ -92,18 +92,9 @@ def settings(patterns: list[str] | None, store: Store) -> list[str] | None:
     Raises:
         ConfigError: when nothing matches.
     """
-    from fnmatch import fnmatchcase
+    from harness.report.board.tables import settings_named
 
-    from harness import benchmarks as known
-
-    if not patterns:
-        return None
-    with_runs = sorted(set(store.column("setting")))
-    chosen: list[str] = []
-    for pattern in split(patterns):
-        found = [name for name in with_runs if fnmatchcase(name, pattern)]
-        chosen += found or [s.name for s in known.expand(pattern)]
-    return chosen
+    return settings_named(split(patterns), store) if patterns else None
 
 
 def stored() -> AbstractContextManager[Store]:

@@ -30,6 +30,7 @@ ROOMS = [
     "jobs",
     "exchange",
     "keeping",
+    "notebook",
     "api",
     "cli",
 ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
 
 from harness import stats
 from harness.report.board.joint import predictions_of
@@ -191,3 +191,16 @@ def _overlap(store: Store, a: Row, b: Row) -> stats.ErrorOverlap | None:
     n = min(len(first), len(second))
     truth = store.episode_list(a.spec.episode_digest).query_label
     return stats.error_overlap(first[:n], second[:n], truth[:n])
+
+
+def pair_as_json(pair: Pair) -> dict[str, Any]:
+    """A paired comparison as JSON types; differences are fractions."""
+    return {
+        "setting": pair.setting, "a": pair.a.label, "b": pair.b.label, "scope": pair.scope, "verdict": pair.verdict.word,
+        "reason": pair.verdict.reason, "n_episodes": pair.n_episodes,
+        "trainings": [row.evidence.n_trainings for row in (pair.a, pair.b)],
+        "mean_a": pair.models.mean_a, "mean_b": pair.models.mean_b, "difference": pair.difference, "low": pair.low,
+        "high": pair.high, "bound": pair.verdict.bound, "margin": pair.margin, "p": pair.p, "p_page": pair.p_page,
+        "p_shared_trainings": pair.p_shared, "models": asdict(pair.models), "sentence": pair.sentence, "advice": pair.advice,
+        "overlap": pair.overlap._asdict() if pair.overlap else None,
+    }  # fmt: skip

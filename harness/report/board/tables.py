@@ -6,12 +6,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from harness import stats
+from harness import benchmarks, stats
 from harness.report.board.families import Judged, judge
 from harness.report.board.prior import learn
 from harness.report.board.rows import Pooled, Row, by_row, pooled, standard_episodes
+from harness.runs import RunSpec
 from harness.store import Store, StoredRun
 
 
@@ -154,3 +156,25 @@ def setting_order(setting: str) -> str:
     ['glyphs-lowshot-n2', 'glyphs-lowshot-n10']
     """
     return re.sub(r"(?<=-n)\d+$", lambda match: match[0].zfill(4), setting)
+
+
+def rows_of(specs: Sequence[RunSpec], store: Store) -> list[Row]:
+    """The rows that hold any of some runs, by setting, the best first."""
+    ids = {spec.id for spec in specs}
+    found = tables(store, list({spec.setting for spec in specs}))
+    rows = [row for table in found for row in table.rows if ids & {run.id for run in row.runs}]
+    return sorted(rows, key=lambda row: (setting_order(row.setting), -row.mean))
+
+
+def settings_named(patterns: Sequence[str], store: Store) -> list[str]:
+    """Names of settings that names or globs mean, among those that have runs or else those that exist.
+
+    Raises:
+        ConfigError: when nothing matches.
+    """
+    with_runs = sorted(set(store.column("setting")))
+    chosen: list[str] = []
+    for pattern in patterns:
+        found = [name for name in with_runs if fnmatchcase(name, pattern)]
+        chosen += found or [s.name for s in benchmarks.expand(pattern)]
+    return chosen
