@@ -170,7 +170,7 @@ _HEAD_RANGES: dict[Any, str] = {
 }
 _PLAIN = "representation(aux=none)"
 _SMALL_LOGISTIC: dict[str, Any] = {"lr": 0.1, "weight_decay": 0.01, "batch_size": 200, "n_steps": 500}
-_SMALL_GENERATOR: dict[str, Any] = {"generator_lr": 0.01, "generator_steps": 6000, "classifier_steps": 500}
+_SMALL_GENERATOR: dict[str, Any] = {"generator_lr": 0.01, "generator_steps": 3000, "classifier_steps": 500}
 _SMALL_MATCHING: dict[str, Any] = {"train_way": 40, "most_shots": 5, "n_steps": 1500, "decay_every": 500}
 LOGISTIC: Table = {
     "resnet50/imagenet-lowshot": {"lr": 0.1},
