@@ -49,6 +49,12 @@ def report(
     form: Annotated[
         str | None, typer.Option("--format", help="Print the tables as csv, json, md or tex instead.")
     ] = None,
+    six_blocks: Annotated[
+        bool,
+        typer.Option(
+            "--blocks", help="With --format md or tex: the six blocks of low-shot papers, of joint settings."
+        ),
+    ] = False,
     serve: Annotated[
         bool, typer.Option("--serve", help="Serve on this machine; rebuild and reload when results arrive.")
     ] = False,
@@ -61,7 +67,9 @@ def report(
 
     with stored() as store:
         target, chosen = out or where().reports, settings(bench, store)
-        if form:
+        if six_blocks:
+            sys.stdout.write(render.blocks(store, form or "md", chosen))
+        elif form:
             sys.stdout.write(render.export(store, form, chosen))
         elif serve:
             from harness.report import serve as server

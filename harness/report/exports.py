@@ -15,6 +15,7 @@ from typing import Any
 from harness.errors import ConfigError, nearest, visible
 from harness.report.board.rows import Row, row_as_json
 from harness.report.formats import images_text, percent, rank_text, span, told_of
+from harness.report.pages import six_blocks
 from harness.report.pages.index_page import Cell, Family, Line
 from harness.report.pages.method_page import MethodPage
 from harness.report.pages.setting_page import Entry, Matrix, PairCell, SettingPage, Variants
@@ -196,6 +197,27 @@ def family_as_latex(family: Family) -> str:
     return "% needs \\usepackage{booktabs}\n" + _booktabs(head, "ll" + "r" * len(family.pages), rows)
 
 
+def blocks_as_markdown(family: Family) -> str:
+    """The six blocks of low-shot papers as pipe tables, our best of each column in bold; empty for other families."""
+    parts = []
+    for block in family.blocks:
+        head, rows = six_blocks.head(block), six_blocks.as_rows(block)
+        cells = [[*map(markdown, row[:3]), *row[3:]] for row in rows]
+        parts.append(f"**{block.title}**\n\n{_pipes(head, 'lll' + 'r' * (len(head) - 3), cells)}")
+    return "\n".join(parts)
+
+
+def blocks_as_latex(family: Family) -> str:
+    """The same as booktabs tables."""
+    parts = []
+    for block in family.blocks:
+        head, rows = six_blocks.head(block), six_blocks.as_rows(block, r"\textbf{{{}}}")
+        cells = [[*map(latex, row[:3]), *row[3:]] for row in rows]
+        parts.append(_booktabs(head, "lll" + "r" * (len(head) - 3), cells, block.title))
+    return "% needs \\usepackage{booktabs}\n" + "\n".join(parts) if parts else ""
+
+
+BLOCK_FORMS: Mapping[str, Callable[[Family], str]] = {"md": blocks_as_markdown, "tex": blocks_as_latex}
 FAMILY_FORMS: Mapping[str, Callable[[Family], str]] = {
     "csv": family_as_csv,
     "json": family_as_json,

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import visible
+from harness.errors import ConfigError, visible
 from harness.images.augmentations import crops_told
 from harness.report import exports, formats, site
 from harness.report.board.rows import headline_metric
@@ -67,6 +67,22 @@ def export(store: Store, form: str, settings: Sequence[str] | None = None) -> st
     return exports.as_text([setting_page.build(store, table) for table in each_table(store, runs)], form)
 
 
+def blocks(store: Store, form: str, settings: Sequence[str] | None = None) -> str:
+    """Write the six blocks of low-shot papers, of every joint benchmark, in one form: "md" or "tex".
+
+    Raises:
+        ConfigError: for another form.
+    """
+    if form not in exports.BLOCK_FORMS:
+        raise ConfigError(
+            f"--format {form}: the six blocks are written as {' and '.join(exports.BLOCK_FORMS)}."
+        )
+    runs = stored_runs(store, settings)
+    pages = [setting_page.build(store, table) for table in each_table(store, runs)]
+    written = (exports.BLOCK_FORMS[form](family) for family in index_page.build(pages, len(runs)).families)
+    return "\n".join(filter(None, written))
+
+
 def _write_all(store: Store, folder: Path, runs: Sequence[StoredRun], pages: Sequence[SettingPage]) -> None:
     methods = method_page.build(runs, pages)
     bibtex = exports.as_bibtex(methods)
@@ -97,6 +113,8 @@ def _write_index(folder: Path, pages: Sequence[SettingPage], n_runs: int, bibtex
     for family in page.families:
         for form, write_as in exports.FAMILY_FORMS.items():
             _text(folder / f"family-{slug(family.name)}.{form}", write_as(family))
+        for form, write_as in exports.BLOCK_FORMS.items() if family.blocks else ():
+            _text(folder / f"blocks-{slug(family.name)}.{form}", write_as(family))
     if bibtex:
         _text(folder / "methods.bib", bibtex + "\n")
 

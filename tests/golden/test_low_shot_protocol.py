@@ -14,6 +14,7 @@ import torch
 from harness import benchmarks
 from harness.benchmarks.episodes import JointList
 from harness.evaluation import counting
+from harness.report.pages.six_blocks import result_lines
 
 FOLDER = Path(__file__).parent / "low_shot"
 SHOTS = (1, 2, 5, 10, 20)
@@ -63,6 +64,11 @@ def test_the_published_table_is_the_mean_over_experiments() -> None:
     by_n = 100 * arrays["pr_accs"].mean(axis=1)  # (n, 6)
     table = np.vstack([by_n, by_n.mean(axis=0)])
     np.testing.assert_allclose(table, arrays["pr_table"], rtol=0, atol=0.005 + 1e-9)
+
+
+def test_the_table_is_printed_as_by_the_authors() -> None:
+    arrays, entry = load("metrics.npz")
+    assert result_lines(SHOTS, arrays["pr_accs"]) == entry["printed"]
 
 
 def experiments(case: dict[str, Any], n: int) -> JointList:

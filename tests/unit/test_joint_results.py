@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ import pytest
 
 from harness import stats
 from harness.benchmarks.experiments import JointClasses
-from harness.errors import StoreError
+from harness.errors import ConfigError, StoreError
 from harness.evaluation.protocols import JOINT
-from harness.report import exports
+from harness.report import exports, render
 from harness.report.board import by_class, pairs
 from harness.report.board.rows import Row
 from harness.report.board.tables import Table, tables
-from harness.report.pages import setting_page
+from harness.report.pages import index_page, setting_page, six_blocks
+from harness.report.pages.six_blocks import Block
 from harness.runs import MethodReference, RunResult, RunSpec
 from harness.seeding import numpy_generator
 from harness.store import Store
@@ -48,11 +50,16 @@ def made(method: str, share_right: float, seed: int = 0, n: int = 5) -> RunResul
 
 
 def board(folder: Path, *results: RunResult) -> tuple[Store, Table]:
+    store = stored(folder, *results)
+    (table,) = tables(store)
+    return store, table
+
+
+def stored(folder: Path, *results: RunResult) -> Store:
     store = Store.open(str(folder / "results.db"), create=True)
     for result in results:
         store.ingest(result)
-    (table,) = tables(store)
-    return store, table
+    return store
 
 
 def row_of(table: Table, method: str) -> Row:
@@ -168,3 +175,55 @@ def test_exports_have_a_column_for_each_of_the_six(tmp_path: Path) -> None:
     records: list[dict[str, Any]] = exports.records(page)
     assert set(JOINT.metrics) <= set(records[0])
     store.close()
+
+
+def blocks_of(folder: Path, *results: RunResult) -> tuple[Block, ...]:
+    store = stored(folder, *results)
+    pages = [setting_page.build(store, table) for table in tables(store)]
+    (family,) = index_page.build(pages, len(results)).families
+    assert [block.metric for block in family.blocks] == list(JOINT.metrics)
+    return family.blocks
+
+
+def with_shot(result: RunResult, shot: int) -> RunResult:
+    """The same counts under another n; a list of its own."""
+    experiments = CLASSES.experiments(shot, seed=5)
+    spec = replace(result.spec, shot=shot, setting=f"toy-n{shot}", episode_digest=experiments.digest)
+    return replace(result, spec=spec, episodes=JOINT.table(experiments, NAMES, ("",) * 8))
+
+
+def test_six_blocks_have_a_column_for_each_n_and_their_mean(tmp_path: Path) -> None:
+    one, other = made("a", 0.6), made("a", 0.9)
+    blocks = blocks_of(
+        tmp_path, one, with_shot(other, 2), with_shot(made("b", 0.8), 5), with_shot(made("b", 0.7), 2)
+    )
+    for block in blocks:
+        assert block.shots == (1, 2, 5)
+        cells = {row.representation: row for row in block.rows}
+        counts = [result.counts[block.metric] for result in (one, other)]
+        expected = [float((c.n_correct / c.n_query).mean()) for c in counts]
+        assert cells["a"].cells == (pytest.approx(expected[0]), pytest.approx(expected[1]), None)
+        assert cells["a"].mean is None and cells["b"].cells[0] is None  # a hole has no mean
+        assert block.best[0] == cells["a"].cells[0] and block.best[2] == cells["b"].cells[2]
+
+
+def test_a_whole_row_has_a_mean_and_is_written_as_markdown_and_latex(tmp_path: Path) -> None:
+    store = stored(tmp_path, made("a", 0.6), with_shot(made("a", 0.8), 2))
+    written = render.blocks(store, "md")
+    assert written.count("| Representation | Low-shot phase | Backbone | n=1 | n=2 | mean |") == 6
+    assert written.startswith("**Top-1, novel classes**")
+    numbers = [float(cell.strip(" *")) for cell in written.splitlines()[4].split("|")[4:7]]
+    assert numbers[2] == pytest.approx((numbers[0] + numbers[1]) / 2, abs=0.01)  # of rounded numbers
+    latex = render.blocks(store, "tex")
+    assert latex.count(r"\begin{tabular}{lllrrr}") == 6 and r"Top-5, all classes" in latex
+    with pytest.raises(ConfigError, match="six blocks are written as md and tex"):
+        render.blocks(store, "csv")
+
+
+def test_published_rows_stand_below_ours() -> None:
+    rows = six_blocks._theirs("top1/novel", [f"imagenet-lowshot-n{n}" for n in (1, 2, 5, 10, 20)])
+    found = {(row.representation, row.phase, row.backbone): row for row in rows}
+    sgm = found["SGM", "Generation", "resnet10"]
+    assert sgm.cells == pytest.approx((0.0985, 0.1732, 0.2789, 0.3617, 0.4142)) and sgm.source
+    assert sgm.mean == pytest.approx(0.26530)
+    assert len(found) == 11

@@ -11,7 +11,9 @@ from harness.report.board import across
 from harness.report.board.labels import told_apart
 from harness.report.board.lines import lines
 from harness.report.board.rows import Row
+from harness.report.pages import six_blocks
 from harness.report.pages.setting_page import Entry, SettingPage
+from harness.report.pages.six_blocks import Block
 from harness.runs import RunSpec
 from harness.store import StoredRun
 
@@ -76,6 +78,7 @@ class Family:
         name, title, about: of the benchmark.
         pages: of its settings, in the order of columns.
         lines: its methods, the best first.
+        blocks: the six of low-shot papers, of a joint benchmark.
         shifts: the lines that were asked with equal and with unequal numbers of queries, by setting, the best first under
             unequal ones.
     """
@@ -86,6 +89,7 @@ class Family:
     pages: tuple[SettingPage, ...]
     lines: tuple[Line, ...]
     shifts: tuple[Shift, ...]
+    blocks: tuple[Block, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,15 @@ def _family(name: str, pages: Sequence[SettingPage]) -> Family:
         _line(spec, text, cells, len(pages)) for spec, text, cells in zip(specs, apart, found, strict=True)
     ]
     made.sort(key=lambda line: (_order(line), line.label, line.backbone))
-    return Family(name, pages[0].title, pages[0].about, tuple(pages), tuple(made), _shifts(pages, made))
+    return Family(
+        name,
+        pages[0].title,
+        pages[0].about,
+        tuple(pages),
+        tuple(made),
+        _shifts(pages, made),
+        six_blocks.build(pages, made),
+    )
 
 
 def _shifts(pages: Sequence[SettingPage], made: Sequence[Line]) -> tuple[Shift, ...]:
