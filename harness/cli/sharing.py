@@ -51,6 +51,29 @@ def import_(bundle: Annotated[Path, typer.Argument(help="What `fsbench export` w
 
 
 @app.command()
+def export_features(
+    run: Annotated[str, typer.Argument(help="The beginning of the id of a run on a joint setting.")],
+    folder: Annotated[Path, typer.Argument(help="Where train.hdf5, val.hdf5 and their indices go.")],
+    method: Annotated[str, typer.Option(help="./mine.py, to name the file of that run's method.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Write the features of a run in the HDF5 layout of the low-shot benchmark's authors, for other programs."""
+    from harness.cli.words import progress
+    from harness.exchange import saved_features
+    from harness.method import registry
+    from harness.system.process import choose_device
+    from harness.training.build import Workplace
+
+    with stored() as store:
+        spec = store.run(run).spec
+    if method:
+        registry.vouch_for(method, spec.method, where().cache)
+    at = Workplace(where(), choose_device(device), progress())
+    written = saved_features.export_features(spec, at, folder)
+    typer.echo(f"{folder}: features of {len(written.names):,} classes, by {spec.label}, seed {spec.seed}")
+
+
+@app.command()
 def recheck(
     run: Annotated[str, typer.Argument(help="The beginning of a run id.")],
     episodes: Annotated[int, typer.Option(help="How many to count again.", min=1)] = 50,

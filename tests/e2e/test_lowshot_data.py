@@ -269,3 +269,91 @@ def test_either_order_of_file_names_is_recognised(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(imagenet_lowshot, "PUBLISHED_LIST", imagenet_lowshot.list_digest({"n1": ordered}))
         found, note = imagenet_lowshot.in_published_order(files, sizes)
         assert found == {"n1": ordered} and note.endswith("the published list")
+
+
+def test_features_of_a_run_go_out_and_come_in_again(toy: Path) -> None:
+    """Pictures → a network's features → the authors' files → the same features as images: the same counts."""
+    pictures = save_pictures(toy / "pictures")
+    fsbench(toy, "prepare", "imagenet-lowshot", "--source", str(pictures), "--accept-terms")
+    size = ("--set", "epochs=1", "--backbone", "conv4")
+    words = ["run", "-b", "imagenet-lowshot-n2", "-m", "nearest-mean", *size, "--json"]
+    [row] = json.loads(fsbench(toy, *words).stdout)
+    out = toy / "features"
+    said = fsbench(toy, "export-features", row["runs"][0], str(out)).stdout
+    assert f"features of {len(SIZES)} classes, by nearest-mean" in said
+    with h5py.File(out / "train.hdf5") as file:
+        n = sum(SIZES.values())
+        assert file["all_feats"].shape[0] == len(file["all_labels"]) == -(-n // 64) * 64
+        assert (
+            file["count"][()].tolist() == [n]
+            and file["all_labels"][:n].tolist() == np.repeat(range(6), list(SIZES.values())).tolist()
+        )
+        assert not file["all_feats"][n:].any() and not file["all_labels"][n:].any()
+        start = np.cumsum([0, *SIZES.values()])
+        kept_rows = [
+            start[i] + p
+            for i, name in enumerate(SIZES)
+            for p in ([*range(SIZES[name])] if name in BASE[0] + BASE[1] else kept(name))
+        ]
+        assert np.flatnonzero(np.abs(file["all_feats"][:n]).sum(1)).tolist() == kept_rows
+    split = json.loads((out / "splitfile_3.json").read_text())
+    for label, (name, size_of) in enumerate(SIZES.items()):
+        if name not in BASE[0] + BASE[1]:
+            assert split[label] == [int(start[label]) + p for p in DRAWS[size_of][2]]
+    index = json.loads((out / "label_idx.json").read_text())
+    assert index["label_names"] == list(SIZES)
+    assert index["novel_classes_2"] == [list(SIZES).index(n) for n in sorted(NOVEL[1], key=list(SIZES).index)]
+    fsbench(toy, "prepare", "imagenet-lowshot-features", "--source", str(out), "--accept-terms")
+    one = json.loads(
+        fsbench(toy, "run", "-m", "pixels", "-b", "imagenet-lowshot-features-n2", "--json").stdout
+    )[0]
+    assert one["metrics"]["top1/all"] > 0.5  # nearest mean of the same features, not centred
+    fsbench(toy, "export-features", one["runs"][0], str(toy / "raw"), code=2)  # pixels has no features
+    assert (
+        "holds something else"
+        in fsbench(toy, "export-features", row["runs"][0], str(toy / "pictures"), code=2).stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        ("external link", "is a link or lies in another file"),
+        ("soft link", "is a link or lies in another file"),
+        ("external storage", "is a link or lies in another file"),
+        ("missing class", "and none of 1 of the 6 labels (3)"),
+        ("another network", "features of two networks"),
+        ("another length", "features of one length"),
+    ],
+)
+def test_files_that_are_not_what_they_should_be(toy: Path, spoil: str, said: str) -> None:
+    folder = save_both(toy / "hdf5")
+    path = folder / "val.hdf5"
+    with h5py.File(path, "a") as file:
+        features, labels = file["all_feats"][()], file["all_labels"][()]
+        if spoil == "external link":
+            del file["all_feats"]
+            file["all_feats"] = h5py.ExternalLink("train.hdf5", "/all_feats")
+        elif spoil == "soft link":
+            file.move("all_feats", "other")
+            file["all_feats"] = h5py.SoftLink("/other")
+        elif spoil == "external storage":
+            del file["all_feats"]
+            raw = str(toy / "secret")
+            Path(raw).write_bytes(features.tobytes())
+            file.create_dataset("all_feats", features.shape, "f4", external=[(raw, 0, features.nbytes)])
+        elif spoil == "missing class":
+            rows = np.flatnonzero(labels[: N_HELD_OUT * len(SIZES)] != 3)
+            del file["all_feats"], file["all_labels"], file["count"]
+            file["all_feats"], file["all_labels"], file["count"] = (
+                features[rows],
+                labels[rows],
+                np.array([len(rows)]),
+            )
+        elif spoil == "another network":
+            file.attrs["representation"] = "0123456789ab"
+        else:
+            del file["all_feats"]
+            file["all_feats"] = features[:, :-1]
+    words = ("prepare", "imagenet-lowshot-features", "--source", str(folder), "--accept-terms")
+    assert said in fsbench(toy, *words, code=3).stderr

@@ -119,21 +119,27 @@ def _files(dataset: str, sources: Sequence[Path]) -> Files:
     sizes = list(split["sizes"].values())
     expected = {"training": sizes, "held-out": [n_held_out_images(split)] * len(sizes)}
     found: dict[str, Path] = {}
-    lengths, told = set(), []
+    lengths, networks, told = set(), set(), []
     for path in paths:
         with _opened(path) as file:
             n, length = _shape(file, path)
-            told.append(f"{path.name} has {n:,} rows")
+            told.append(f"{path.name} has {n:,} rows{_lacking(file, n, len(sizes))}")
             kind = next((k for k, counts in expected.items() if sum(counts) == n), None)
             if kind:
                 _check_labels(file, path, expected[kind])
                 found[kind] = path
                 lengths.add(length)
+                networks.add(str(file.attrs.get("representation", "")))
     if len(found) < 2 or len(lengths) != 1:
         needs = " and ".join(f"one of {sum(counts):,} {kind} rows" for kind, counts in expected.items())
         raise DataError(
             f"{dataset} needs two HDF5 files with features of one length, {needs}; found: {'; '.join(told) or 'none'}. "
             f"{how_to_prepare(dataset)}"
+        )
+    if len(networks) > 1:
+        raise DataError(
+            f"{found['training'].name} and {found['held-out'].name} are features of two networks, as they say themselves "
+            f"(representation {' and '.join(sorted(n or 'not told' for n in networks))}). Save both with one."
         )
     return Files(found["training"], found["held-out"], lengths.pop())
 
@@ -147,8 +153,31 @@ def _opened(path: Path) -> h5py.File:
         raise DataError(f"{path} is not an HDF5 file that can be read: {error}.") from error
 
 
+def _refuse_links(file: h5py.File, path: Path) -> None:
+    """Refuse what lies in other files: opening it would read whatever its author names."""
+    import h5py
+
+    for name in file:
+        link = file.get(name, getlink=True)
+        content = file[name] if isinstance(link, h5py.HardLink) else None
+        if content is None or getattr(content, "external", None) or getattr(content, "is_virtual", False):
+            raise DataError(
+                f"{path}: {name!a:.60} is a link or lies in another file, which is not followed. Copy the numbers into one "
+                f"file: `h5repack {path.name} whole.hdf5` or h5py's copy with expand_external=True."
+            )
+
+
+def _lacking(file: h5py.File, count: int, n_classes: int) -> str:
+    """Which labels have no rows, in words; empty where all have."""
+    present = np.unique(file["all_labels"][:count])
+    missing = np.setdiff1d(np.arange(n_classes), present)
+    told = ", ".join(map(str, missing[:5].tolist())) + (", …" if len(missing) > 5 else "")
+    return f" and none of {len(missing):,} of the {n_classes:,} labels ({told})" if len(missing) else ""
+
+
 def _shape(file: h5py.File, path: Path) -> tuple[int, int]:
     """Rows that count, and the length of a feature."""
+    _refuse_links(file, path)
     if missing := [name for name in ("all_feats", "all_labels", "count") if name not in file]:
         raise DataError(f"{path} lacks {', '.join(missing)}; it has {', '.join(file) or 'nothing'}.")
     count, features, labels = int(np.ravel(file["count"][()])[0]), file["all_feats"], file["all_labels"]
