@@ -31,7 +31,9 @@ from harness.api import (
     warmup_cosine,
     with_bias,
 )
-from methods.margin.recipe import COMMON, Recipe, Scaled, Table, WithMargin, as_published, defaults
+from methods.margin.recipe import COMMON, Recipe, Scaled, Table, WithMargin, as_published, defaults, from_zero
+
+_THUML = {"weight_decay": 3e-3, "drop_rate": 0.0}  # of the baselines' CUB training: thuml/few-shot
 
 
 class MarginClassifier(nn.Module):
@@ -130,9 +132,12 @@ class MarginClassifier(nn.Module):
     def _fit_heads(self, x: Tensor, y: Tensor, n_way: int, rng: Sequence[torch.Generator]) -> Tensor:
         """Fit (E, n, D) features with labels (E, n) from each episode's own start and orders: (E, n_way, D)."""
         c, dim = self.config, x.shape[-1]
-        weight = draw_heads(rng, n_way, dim)
+        weight = getattr(c, "head_start", 1.0) * draw_heads(rng, n_way, dim)
         if self.is_affine:
-            x, weight = with_bias(x), torch.cat([weight, draw_heads(rng, n_way, 1) / dim**0.5], dim=-1)
+            x, weight = (
+                with_bias(x),
+                torch.cat([weight, c.head_start * draw_heads(rng, n_way, 1) / dim**0.5], dim=-1),
+            )
         orders = draw_orders(rng, x.shape[1], c.passes).to(x.device)
         sgd = Sgd(lr=c.head_lr, weight_decay=c.head_decay, batch_size=c.head_batch_size)
         scale = getattr(c, "head_scale", 1.0)
@@ -149,7 +154,7 @@ class Cosine(MarginClassifier):
     name: ClassVar[str] = "cosine"
     kind, Config = "cosine", Scaled
     DEFAULTS: ClassVar[Table] = defaults("cosine", ("margin",))
-    RECIPES: ClassVar[dict[str, Table]] = as_published(weight_decay=3e-3, drop_rate=0.0)  # thuml/few-shot
+    RECIPES: ClassVar[dict[str, Table]] = as_published(**_THUML)
 
 
 class NegCosine(MarginClassifier):
@@ -173,16 +178,29 @@ class NegSoftmax(MarginClassifier):
         scale: float = hyper(5.0, "factor on the inner product in training, > 0")
         margin: float = hyper(-0.3, "subtracted from the true class's product, in [-1, 1]; < 0 helps it")
 
+        head_scale: float = hyper(
+            1.0, "factor on the product in an episode, > 0; the authors' is 5", phase="adapt"
+        )
+        head_start: float = from_zero()
+
     name: ClassVar[str] = "neg-softmax"
+    version: ClassVar[str] = "2"
     kind = "dot"
     DEFAULTS: ClassVar[Table] = defaults("dot")
-    RECIPES: ClassVar[dict[str, Table]] = as_published()
+    RECIPES: ClassVar[dict[str, Table]] = as_published({"head_scale": 5.0, "head_start": 1.0})
 
 
 class Softmax(MarginClassifier):
     """An affine layer, without scale or margin."""
 
+    @dataclass(frozen=True)
+    class Config(Recipe):
+        """Hyper-parameters of inner products, which go with the length of the features."""
+
+        head_start: float = from_zero()
+
     name: ClassVar[str] = "softmax"
-    kind, is_affine, Config = "dot", True, Recipe
+    version: ClassVar[str] = "2"
+    kind, is_affine = "dot", True
     DEFAULTS: ClassVar[Table] = defaults("dot", ("margin", "scale"))
-    RECIPES: ClassVar[dict[str, Table]] = Cosine.RECIPES
+    RECIPES: ClassVar[dict[str, Table]] = as_published({"head_start": 1.0}, **_THUML)

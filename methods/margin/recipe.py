@@ -33,7 +33,7 @@ class Recipe:
     def __post_init__(self) -> None:
         """Check ranges; all that is wrong is said together."""
         ranges: dict[Any, str] = {
-            "≥ 0": "weight_decay unused_rows head_decay",
+            "≥ 0": "weight_decay unused_rows head_decay head_start",
             "≥ 1": "block_size parts_per_step validate_every validation_shot warmup_epochs passes head_batch_size",
             "≥ 2": "batch_size",
             "> 0": "lr scale head_lr head_scale",
@@ -42,6 +42,12 @@ class Recipe:
         }
         warms_up = {f"warmup_epochs must be < epochs = {self.epochs}": self.warmup_epochs < self.epochs}
         check_ranges(self, ranges, warms_up)
+
+
+def from_zero() -> float:
+    """Where the classifier of an episode begins, for inner products; a cosine has no start at zero."""
+    doc = "factor on the random start of an episode's classifier, ≥ 0; the authors' is 1"
+    return hyper(0.0, doc, phase="adapt")
 
 
 @dataclass(frozen=True)
@@ -99,8 +105,9 @@ _THEIRS = Conditions(  # lib/dataset.py, lib/config.py of the authors
 )
 
 
-def as_published(**cub: float) -> dict[str, Table]:
-    """RECIPES of one method; ``cub`` is what its published CUB training has beside."""
+def as_published(head: dict[str, float] | None = None, **cub: float) -> dict[str, Table]:
+    """RECIPES of one method; ``cub`` is what its published CUB training has beside, ``head`` its episodes' classifiers."""
     values: dict[str, Any] = {"squares": "as-published", "validation_shot": 5, "conditions": _THEIRS}
+    values |= head or {}
     table = {"mini": values, "mini-cub": values, "cub-closerlook": {**values, "unused_rows": 100, **cub}}
     return {"as-published": table}

@@ -111,7 +111,9 @@ def test_an_episode_is_scored_as_officially(metric: str, shot: int, monkeypatch:
     monkeypatch.setattr("methods.margin.method.draw_heads", lambda rng, n_way, dim: next(draws)[None])
     orders = torch.from_numpy(arrays["perms"].astype(np.int64))[None]
     monkeypatch.setattr("methods.margin.method.draw_orders", lambda rng, n, n_passes: orders)
-    method = CLASSES[metric](CLASSES[metric].Config(), build("conv4", 28, 1)).eval()
+    cls = CLASSES[metric]
+    theirs = {k: v for k, v in cls.RECIPES["as-published"]["mini"].items() if k.startswith("head_")}
+    method = cls(cls.Config(**theirs), build("conv4", 28, 1)).eval()
     z = tensor(arrays["z_all"], torch.float32)  # (W, S + Q, D)
     support, query, rng = z[:, :shot], z[:, shot:].flatten(0, 1), torch.Generator()
     y = torch.arange(5).repeat_interleave(shot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,15 @@ def test_a_diverging_training_stops(tmp_path: Path) -> None:
     nn.init.constant_(method.network.stages[0][0].weight, 1e30)
     with pytest.raises(Exception, match="diverged"):
         fit(method, tmp_path)
+
+
+def test_a_saturated_margin_and_a_local_loss_above_chance_are_warned_of(tmp_path: Path) -> None:
+    strong = Bml(Bml.Config(**EPISODE, elastic_strength=50.0, elastic_slope=0.0), build("conv4", 28, 1))
+    ctx = fit(strong, tmp_path / "strong")
+    assert ctx.record()["curves"][-1]["local_loss"] > math.log(15)
+    [sentence] = ctx.record()["warnings"]
+    assert "above the 2.71 of guessing among 15 classes" in sentence
+    strong._look_at({"local_loss": 1.0, "train_way": 15.0, "elastic_share": 0.7}, ctx)
+    assert "acts on 70% of the locations" in ctx.record()["warnings"][1]
+    plain = Bml(Bml.Config(**EPISODE, elastic_strength=0.0), build("conv4", 28, 1))
+    assert "warnings" not in fit(plain, tmp_path / "plain").record()

@@ -9,7 +9,9 @@ import pytest
 import torch
 from settled_config import settled as resolved
 from torch import Tensor, nn
+from torch.nn import functional
 
+from harness.api import EpisodeBatch
 from harness.backbones import build
 from harness.backbones.drop import DropBlock
 from harness.errors import ConfigError
@@ -138,3 +140,28 @@ def test_validation_comes_every_so_often_and_at_the_end(tmp_path: Path) -> None:
     ctx = fit(Cosine(chosen, build("conv4", 28, 1)), tmp_path, lambda method, way, shot: 0.5)
     points = ctx.record()["curves"]
     assert ["validation_accuracy" in point for point in points] == [False, True, False, True, True]
+
+
+@pytest.mark.parametrize("length", [1.0, 9.0, 18.0])
+def test_an_episode_classifier_of_inner_products_works_at_every_length_of_the_features(length: float) -> None:
+    """The published start and scale depend on it: the steps overshoot, and the random start is not forgotten."""
+    random = torch.Generator().manual_seed(0)
+    means = functional.normalize(torch.randn(200, 5, 1, 64, generator=random), dim=-1)
+    noise = torch.randn(200, 5, 16, 64, generator=random) / 6
+    x = length * functional.normalize(means + noise, dim=-1)  # (E, W, S + Q, D)
+    support, query = x[:, :, :1], x[:, :, 1:].flatten(1, 2)
+    target = torch.arange(5).repeat_interleave(15)
+
+    def accuracy(**head: float) -> float:
+        method = NegSoftmax(NegSoftmax.Config(**head), build("conv4", 28, 1))
+        rngs = [torch.Generator().manual_seed(i) for i in range(len(support))]
+        scores = method.predict_batch(EpisodeBatch(support, query, rngs))
+        return float((scores.argmax(-1) == target).float().mean())
+
+    nearest = -torch.cdist(query, support.squeeze(2))
+    best = float((nearest.argmax(-1) == target).float().mean())
+    theirs = {k: v for k, v in NegSoftmax.RECIPES["as-published"]["mini"].items() if k.startswith("head_")}
+    assert accuracy() > best - 0.01
+    assert accuracy(**theirs) < accuracy() + 0.005
+    if length > 10:
+        assert accuracy(**theirs) < best - 0.03
