@@ -118,6 +118,8 @@ class Method(Protocol):
         DEFAULTS: optional, values by benchmark, setting or "backbone/setting".
         RECIPES: optional, by name ("as-published") further DEFAULTS, in which the entry "conditions" says what else the
             numbers rest on (``harness.api.Conditions``: pipeline, augmentation, selection, queries, episodes, …).
+        epoch_images: optional static (config, n_images, n_classes) → training images of one epoch, where it is no pass
+            over the base set; with ``hyper(…, in_epochs=True)`` a training can be given a number of images (``--images``).
         name, version: of the method; a version changes when its numbers may.
         uses_backbone: optional, default True; False builds none and passes an identity.
         transductive: optional, default False; True when predictions depend on the other queries.

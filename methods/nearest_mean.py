@@ -40,7 +40,7 @@ class NearestMean(nn.Module):
     class Config:
         """Hyper-parameters."""
 
-        epochs: int = hyper(90, "passes over the base images, ≥ 1 (§4.1)")
+        epochs: int = hyper(90, "passes over the base images, ≥ 1 (§4.1)", in_epochs=True)
         batch_size: int = hyper(256, "images per step, ≥ 2 (§4.1)")
         lr: float = hyper(1e-3, "Adam's first step size, > 0; decays to 0 along a cosine")
         validation_shot: int = hyper(1, "shots of the 5-way validation episodes that choose the epoch, ≥ 1")
@@ -90,7 +90,7 @@ class NearestMean(nn.Module):
         for epoch in ctx.epochs(
             c.epochs, model=self, classifier=classifier, optimiser=optimiser, schedule=schedule
         ):
-            total, hits = 0.0, 0.0
+            losses, hits = list[float](), list[float]()
             for x, y in base.batches(c.batch_size):
                 with ctx.autocast():
                     scores = classifier(self.embed(x))
@@ -98,10 +98,10 @@ class NearestMean(nn.Module):
                 ctx.backward(loss)
                 ctx.step(optimiser)
                 schedule.step()
-                total += loss.item()
-                hits += (scores.argmax(1) == y).float().mean().item()
+                losses.append(loss.item())
+                hits.append((scores.argmax(1) == y).float().mean().item())
             self.settle(base)
-            points = {"loss": total / steps, "train_accuracy": hits / steps}
+            points = {"loss": sum(losses) / len(losses), "train_accuracy": sum(hits) / len(hits)}
             validation = ctx.keep_best(self, way=5, shot=c.validation_shot)
             if validation is not None:
                 points["validation_accuracy"] = validation

@@ -54,7 +54,7 @@ class ProtoNet(nn.Module):
             1, "support images per class in training, ≥ 1; the paper matches the test (§2.7)"
         )
         train_query: int = hyper(5, "queries per class in training, ≥ 1 (§3.1)")
-        epochs: int = hyper(100, "passes of episodes_per_epoch episodes at most, ≥ 1")
+        epochs: int = hyper(100, "passes of episodes_per_epoch episodes at most, ≥ 1", in_epochs=True)
         episodes_per_epoch: int = hyper(100, "training episodes between two validations, ≥ 1")
         patience: int = hyper(
             200, "epochs without a better validation that end the training, ≥ 0; 0: none do"
@@ -77,7 +77,9 @@ class ProtoNet(nn.Module):
         decay: Literal["halve", "cosine"] = hyper(
             "halve", "of the step size: by halves, or along half a cosine to 0"
         )
-        halve_every: int = hyper(20, "epochs until the step size is halved, ≥ 1 (§3.1: 2,000 episodes)")
+        halve_every: int = hyper(
+            20, "epochs until the step size is halved, ≥ 1 (§3.1: 2,000 episodes)", in_epochs=True
+        )
         validation_shot: int = hyper(1, "shots of the 5-way validation episodes that choose the epoch, ≥ 1")
 
         def __post_init__(self) -> None:
@@ -126,6 +128,12 @@ class ProtoNet(nn.Module):
         self.config, self.backbone = config, backbone
         self.n_epochs: Tensor  # of training behind these weights
         self.register_buffer("n_epochs", torch.zeros((), dtype=torch.int64))
+
+    @staticmethod
+    def epoch_images(config: Config, n_images: int, n_classes: int) -> int:
+        """Training images of one epoch."""
+        each = min(config.train_way, n_classes) * (config.train_shot + config.train_query)
+        return config.episodes_per_epoch * each
 
     @staticmethod
     def requires(config: Config) -> list[Any]:

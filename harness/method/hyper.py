@@ -19,7 +19,7 @@ Defaults = Mapping[str, Mapping[str, Any]]
 REQUIRED_BY = "required by "  # begins the origin of what another method says of a fit
 
 
-def hyper(default: T, doc: str, *, phase: Phase = "fit") -> T:
+def hyper(default: T, doc: str, *, phase: Phase = "fit", in_epochs: bool = False) -> T:
     """Declare a hyper-parameter of a method's ``Config`` dataclass.
 
     Args:
@@ -27,8 +27,9 @@ def hyper(default: T, doc: str, *, phase: Phase = "fit") -> T:
         doc: unit, range and paper section; shown by ``fsbench methods NAME``.
         phase: "fit" when the training depends on it; "adapt" when only what follows does, so that the
             checkpoint can be reused.
+        in_epochs: whether it counts epochs: it is stretched with ``epochs`` where a training is given so many images.
     """
-    return dataclasses.field(default=default, metadata={"doc": doc, "phase": phase})
+    return dataclasses.field(default=default, metadata={"doc": doc, "phase": phase, "in_epochs": in_epochs})
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ class Conditions:
         select_on: whose accuracy chooses the weights.
         n_query: queries of a class in an episode; makes another setting (``mini-5w1s-q16``).
         n_episodes: the first so many of the list.
+        n_images: training images of every fit: its epochs are fitted to them, and it ends with the batch or episode
+            that reaches them.
     """
 
     pipeline: str | None = None
@@ -36,6 +38,7 @@ class Conditions:
     select_on: SelectionRole | None = None
     n_query: int | None = None
     n_episodes: int | None = None
+    n_images: int | None = None
 
     def over(self, lower: Conditions) -> Conditions:
         """These, and where they leave something open, what ``lower`` says.
@@ -71,8 +74,14 @@ class Recipe:
         return found
 
 
+BUDGET = Conditions(n_images=100_000, augmentation="none")
 # Recipes that every method has, by name and key; what an entry of the method's own RECIPES says wins.
-SHARED: Mapping[str, Mapping[str, Conditions]] = {}
+SHARED: Mapping[str, Mapping[str, Conditions]] = {
+    "budget": {  # equal trainings: as many images and the same augmentation, whatever the method asks
+        **dict.fromkeys(("glyphs", "glyphs-digits", "omniglot-small", "omniglot-lake"), BUDGET),
+        "cifar10": dataclasses.replace(BUDGET, augmentation="padded4-jitter-flip"),
+    }
+}
 
 
 def recipes(cls: type[Any]) -> dict[str, Recipe]:

@@ -23,6 +23,7 @@ from harness.method import (
     defaults,
     encoder_of,
     hyper,
+    length,
     needs_of,
     recipes,
     registry,
@@ -165,6 +166,7 @@ class Images:
     def __init__(self, data: Path) -> None:
         self._data = data
         self._known: dict[tuple[str, str, int], dict[str, str]] = {}
+        self._base: dict[str, tuple[int, int]] = {}
         self._edges: dict[tuple[str, str, int, str], int] = {}
 
     def digests(self, benchmark: Benchmark, pipeline: str, image_size: int) -> dict[str, str]:
@@ -191,6 +193,13 @@ class Images:
             base = benchmark.open("base", self._data, pipeline, image_size)
             self._edges[key] = base.whole_edge(image_size, pipeline, augmentation)
         return self._edges[key]
+
+    def base_counts(self, benchmark: Benchmark) -> tuple[int, int]:
+        """Images and classes of the base set."""
+        if benchmark.key not in self._base:
+            base = benchmark.open("base", self._data, benchmark.pipeline, benchmark.image_size)
+            self._base[benchmark.key] = len(base), len(base.counts)
+        return self._base[benchmark.key]
 
     def channels(self, benchmark: Benchmark, pipeline: str, image_size: int) -> int:
         """Channels of the prepared images, for benchmarks that leave them open."""
@@ -282,7 +291,10 @@ class _Fits:
         keys, recipe = self._keys(method, setting), request.recipe
         if trail and not set(keys) & set(recipes(method.cls).get(recipe, Recipe()).keys):
             recipe = CLEAN  # a fit that others are built on, of which the recipe says nothing
-        values = _resolve(method, recipe, keys, overrides, given, said)
+        values, n_images = _resolve(method, recipe, keys, overrides, given, said), said.n_images or 0
+        if n_images:
+            n_base = self._images.base_counts(benchmark)
+            values = length.stretched(method.cls, values, n_images, *n_base)
         config = hyper.from_json(method.cls.Config, {name: v.value for name, v in values.items()})
         image_size = (
             getattr(config, "image_size", None) or given.image_size or said.image_size or benchmark.image_size
@@ -309,6 +321,7 @@ class _Fits:
             "channels": channels,
             "pipeline": pipeline,
             "augmentation": how,
+            "budget": n_images,
             "data_digest": self._images.digests(benchmark, pipeline, image_size),
             "seed": 0,
             "cut_from": self._cut_from(said, pipeline, image_size, how),

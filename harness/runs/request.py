@@ -127,6 +127,11 @@ class Request:
         "Of every training batch, like padded4-jitter-flip or none (default: that of the pipeline, where the method asks).",
         back=lambda spec, _: spec.augmentation or (None if _is_clean(spec) else FAMILY),
     )
+    n_images: int | None = option(
+        "--images",
+        "Training images: the epochs of every training are fitted to them, and it ends when they were seen.",
+        back=lambda spec, _: spec.budget or None,
+    )
     world_size: int = option(
         "--gpus",
         "Train in so many processes, a GPU each: divides batches, part of what a run is.",
@@ -187,6 +192,7 @@ class Request:
             crops_from=cast("CropsFrom | None", self.crops_from),
             select_on=cast("SelectionRole | None", self.select_on),
             n_episodes=self.n_episodes,
+            n_images=self.n_images,
         )
 
     def words(self) -> list[str]:

@@ -83,6 +83,7 @@ class FitSpec:
         select_on: whose accuracy chooses the weights; "novel" is what some papers did, and gets a badge.
         is_compiled: whether the backbone goes through torch.compile, which may move the last bit.
         world_size: processes that train together; each takes its part of every batch.
+        budget: training images after which the training ends, its epochs being fitted to them; 0: as many as it asks for.
         augmentation: of every training batch, by name; empty for that of the pipeline, where the method asks for one.
         cut_from: edge in pixels of the map of whole pictures that random training crops are cut from; ``ORIGINALS``:
             from the pictures at their own size; 0: from the stored squares, or nothing is cut.
@@ -117,6 +118,9 @@ class FitSpec:
     is_compiled: bool = part(False, in_label=True, told=lambda _: "compiled", later=True)
     world_size: int = part(1, in_label=True, told=lambda n: f"{n} processes")
     augmentation: str = part("", label="augmentation", told=lambda name: name or "the pipeline's", later=True)
+    budget: int = part(
+        0, label="training images", told=lambda n: f"{n:,}" if n else "as many as it asks for", later=True
+    )
     cut_from: int = part(0, label="crops from", told=crops_told, later=True)
     required: Mapping[str, FitSpec] = part(
         factory=dict,
@@ -370,6 +374,7 @@ _OPEN: Mapping[str, records.Shape] = {
     "image_size": records.whole(0, 1 << 16),  # 0: nobody said, of a list that is not here
     "channels": records.whole(0, 1 << 16),
     "cut_from": records.whole(ORIGINALS, 1 << 16),
+    "budget": records.whole(0, 1 << 48),
     "world_size": records.whole(1, 1 << 20),
     "required": records.mapping(_check_fit, 100),
 }

@@ -44,7 +44,7 @@ class BaseSet:
     All randomness comes from ``rng``, whose state the harness saves with every checkpoint. Random crops are cut from
     ``whole`` pictures where there are some, as papers do, else from the stored squares. An augmentation that is named
     (``how``) is that of every batch and episode, whatever the method asks. ``with_validation`` opens base and
-    validation classes as one store, with their whole pictures.
+    validation classes as one store, with their whole pictures; ``is_spent`` says when no more images are given.
     """
 
     def __init__(
@@ -58,7 +58,9 @@ class BaseSet:
         whole: WholePictures | None = None,
         how: str = "",
         with_validation: Callable[[], tuple[ImageStore, WholePictures | None]] | None = None,
+        is_spent: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._is_spent = is_spent
         self._world, self._whole, self._how, self._open_both = world, whole, how, with_validation
         self._store, self._pipeline, self._device, self._rng, self._tick = store, pipeline, device, rng, tick
         self._inputs: dict[View, Inputs] = {}
@@ -84,7 +86,15 @@ class BaseSet:
             raise ConfigError("There are no validation classes here to train on again.")
         store, whole = self._open_both()
         return BaseSet(
-            store, self._pipeline, self._device, self._rng, self._tick, self._world, whole, self._how
+            store,
+            self._pipeline,
+            self._device,
+            self._rng,
+            self._tick,
+            self._world,
+            whole,
+            self._how,
+            is_spent=self._is_spent,
         )
 
     def batches(
@@ -110,6 +120,8 @@ class BaseSet:
         self._world.check_batches(size)
         take = self._crops(views, augment) if views else partial(self._images, how=self._chosen(augment))
         for rows in order.split(size):
+            if self._is_spent():
+                return
             own = self._world.own(len(rows))
             if own:  # batch statistics of one image are undefined
                 self._tick(len(rows) * _n_crops(views))
@@ -146,6 +158,8 @@ class BaseSet:
             )
         way = min(way, self.n_classes)
         for _ in range(n):
+            if self._is_spent():
+                return
             take = self._crops(views, augment) if views else partial(self._images, how=self._chosen(augment))
             classes = torch.randperm(self.n_classes, generator=self._rng)[:way]
             rows = torch.stack([self._draw(c, need) for c in classes.tolist()])  # (W, S + Q)

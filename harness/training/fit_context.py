@@ -67,7 +67,8 @@ class FitContext:
                  precision: str, validate: Callable[[Any, int, int], float] | None,
                  progress: Progress, keeps_all: bool = False, world: World = ALONE,
                  config: Mapping[str, Any] = MappingProxyType({}), required: Requires | None = None,
-                 is_compiled: bool = False) -> None:  # fmt: skip
+                 is_compiled: bool = False, budget: int = 0) -> None:  # fmt: skip
+        self._budget = budget
         self._required = required
         self._effort, self._warnings = Effort(world.size, counts_flop=not is_compiled), list[str]()
         self._config = config
@@ -173,6 +174,8 @@ class FitContext:
         self._world.join(state)
         with stage(self._progress, "train", n, "epochs", first) as progress:
             for epoch in range(first, n):
+                if self.is_spent():
+                    break
                 if patience and self._best and epoch - self._best.get("epoch", epoch) > patience:
                     break
                 self._epoch, self._n_steps = epoch, 0
@@ -190,6 +193,10 @@ class FitContext:
         """Say what is suspicious about a training that went to its end; the row and the page of the run show it."""
         log.warning("%s", sentence)
         self._warnings.append(sentence)
+
+    def is_spent(self) -> bool:
+        """Whether the images that this training is given have been seen."""
+        return 0 < self._budget <= self._effort.images
 
     def tick(self, n_images: int) -> None:
         """Count trained images, for the record and to show how fast it goes."""
@@ -250,6 +257,19 @@ class FitContext:
             copy = deepcopy(method.state_dict())
             self._best = {"score": score, "state": copy, "epoch": self._epoch}
         return score
+
+    def check_budget(self) -> None:
+        """Refuse a training that took images, but not those that it was given.
+
+        Raises:
+            PluginError: when it ended more than a hundredth before them.
+        """
+        if 0 < self._effort.images < 0.99 * self._budget:
+            raise PluginError(
+                f"This training was given {self._budget:,} images and took {self._effort.images:,}. Its epochs have fewer "
+                "than epoch_images(config, n_images, n_classes) says, or it ended early; what is compared at equal "
+                "budgets may not."
+            )
 
     def record(self) -> dict[str, Any]:
         """What is kept of a finished training: seconds, curves, selection, effort and warnings, as JSON types."""

@@ -45,7 +45,7 @@ def train(
         kept.folder, device=at.device, rng=rng, seed=fit.seed, precision=fit.precision,
         validate=_validator(fit, "validation", at, required) if "validation" in fit.data_digest else None,
         progress=at.progress, keeps_all=fit.select_on == "novel", world=world, config=fit.values(), required=required,
-        is_compiled=fit.is_compiled,
+        is_compiled=fit.is_compiled, budget=fit.budget,
     )  # fmt: skip
     if isinstance(method, torch.nn.Module):
         method.train()
@@ -54,9 +54,21 @@ def train(
         whole = _whole(store, fit.cut_from, at.progress) if fit.cut_from else None
         both = partial(_with_validation, fit, benchmark, at)
         with closing(
-            BaseSet(store, fit.pipeline, at.device, rng, ctx.tick, world, whole, fit.augmentation, both)
+            BaseSet(
+                store,
+                fit.pipeline,
+                at.device,
+                rng,
+                ctx.tick,
+                world,
+                whole,
+                fit.augmentation,
+                both,
+                ctx.is_spent,
+            )
         ) as base:
             method.fit_base(base, ctx)
+    ctx.check_budget()
     record = ctx.record()
     if not world.is_first:
         return record

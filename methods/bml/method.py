@@ -35,6 +35,7 @@ from harness.api import (
 from methods.bml.recipe import (
     AS_PUBLISHED,
     BATCHES,
+    ELASTIC,
     EPISODES,
     BmlConfig,
     GlobalConfig,
@@ -71,6 +72,12 @@ class Views(nn.Module):
         super().__init__()
         add_drop_layers(backbone, config.drop_rate, config.block_size, config.squares)
         self.config, self.network = config, self._network(backbone)
+
+    @staticmethod
+    def epoch_images(config: Any, n_images: int, n_classes: int) -> int:
+        """Training images of one epoch of episodes."""
+        each = min(config.train_way, n_classes) * (config.train_shot + config.train_query)
+        return int(config.steps_per_epoch * config.parts_per_step * each)
 
     def _network(self, backbone: Backbone) -> nn.Module:
         return backbone
@@ -161,7 +168,7 @@ class Bml(Views):
         "train_query": 3,
         "decay_epochs": (1, 2),
     }
-    DEFAULTS: ClassVar[Table] = defaults(200, EPISODES)
+    DEFAULTS: ClassVar[Table] = defaults(200, {**EPISODES, **ELASTIC})
 
     def _network(self, backbone: Backbone) -> nn.Module:
         return TwoBranch(backbone)
@@ -246,6 +253,11 @@ class BmlGlobal(Views):
     Config = GlobalConfig
     CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 4, "decay_epochs": (2, 3), "batch_size": 32}
     DEFAULTS: ClassVar[Table] = defaults(100, BATCHES)
+
+    @staticmethod
+    def epoch_images(config: Any, n_images: int, n_classes: int) -> int:
+        """Training images of one epoch, as many passes as a step has parts."""
+        return int(config.parts_per_step * n_images)
 
     def _parts(self, base: BaseSet) -> Iterator[Any]:
         return base.batches(self.config.batch_size, augment=True)

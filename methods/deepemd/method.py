@@ -63,6 +63,13 @@ class DeepEmd(nn.Module):
         return RandomCrops(n_crops) if self.config.variant == "sampling" else None
 
     @staticmethod
+    def epoch_images(config: DeepEmdConfig, n_images: int, n_classes: int) -> int:
+        """Training crops of one epoch."""
+        crops = {"grid": sum(k * k for k in config.patch_list), "sampling": config.num_patch}
+        each = min(config.train_way, n_classes) * (1 + config.train_query)
+        return config.episodes_per_epoch * each * crops.get(config.variant, 1)
+
+    @staticmethod
     def requires(config: DeepEmdConfig) -> list[Any]:
         """The first stage, at the same size of pictures."""
         return [needs(_FIRST_STAGE, image_size=config.image_size)]

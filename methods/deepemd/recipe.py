@@ -24,7 +24,9 @@ class Schedule:
 
     momentum: float = hyper(0.9, "Nesterov's momentum of SGD, in [0, 1)")
     weight_decay: float = hyper(5e-4, "L2 of all weights, ≥ 0")
-    validate_every: int = hyper(1, "epochs between two validations, ≥ 1; by 5-way 1-shot episodes")
+    validate_every: int = hyper(
+        1, "epochs between two validations, ≥ 1; by 5-way 1-shot episodes", in_epochs=True
+    )
     image_size: int | None = hyper(None, "edge of the images in pixels, where it is not the benchmark's")
 
     def __post_init__(self) -> None:
@@ -40,10 +42,12 @@ class Schedule:
 class PretrainConfig(Schedule):
     """Hyper-parameters; the field defaults are the authors'."""
 
-    epochs: int = hyper(120, "passes over the base images, ≥ 0")
+    epochs: int = hyper(120, "passes over the base images, ≥ 0", in_epochs=True)
     batch_size: int = hyper(128, "images per step, ≥ 2")
     lr: float = hyper(0.1, "first step size of SGD, > 0")
-    decay_every: int = hyper(30, "epochs until the step size is multiplied by decay_factor, ≥ 1")
+    decay_every: int = hyper(
+        30, "epochs until the step size is multiplied by decay_factor, ≥ 1", in_epochs=True
+    )
     decay_factor: float = hyper(0.2, "its factor, > 0")
     classifier: Literal["emd", "mean"] = hyper(
         "emd",
@@ -81,12 +85,14 @@ class DeepEmdConfig(Schedule):
         "full", "through costs and masses, or as the authors' OpenCV mode through costs alone"
     )
     weight_eps: float = hyper(0.0, "added to the weights of nodes, ≥ 0; 1e-5 in the authors' OpenCV mode")
-    epochs: int = hyper(100, "epochs of meta-training, ≥ 0; 0 keeps the pre-trained weights")
+    epochs: int = hyper(100, "epochs of meta-training, ≥ 0; 0 keeps the pre-trained weights", in_epochs=True)
     episodes_per_epoch: int = hyper(50, "training episodes, one a step, between two validations, ≥ 1")
     train_way: int = hyper(5, "classes per training episode, ≥ 2; at most the number of base classes")
     train_query: int = hyper(15, "queries per class in training, ≥ 1; there is one support image")
     lr: float = hyper(5e-4, "first step size of SGD, > 0; the authors tune it by data set and nothing else")
-    decay_every: int = hyper(10, "epochs until the step size is multiplied by decay_factor, ≥ 1")
+    decay_every: int = hyper(
+        10, "epochs until the step size is multiplied by decay_factor, ≥ 1", in_epochs=True
+    )
     decay_factor: float = hyper(0.5, "its factor, > 0")
     sfc_lr: float = hyper(100.0, "SFC: step size of SGD, > 0 (0.1 moves nothing)", phase="adapt")
     sfc_wd: float = hyper(0.0, "SFC: weight decay, ≥ 0", phase="adapt")

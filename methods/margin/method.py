@@ -154,7 +154,7 @@ class Cosine(MarginClassifier):
     name: ClassVar[str] = "cosine"
     kind, Config = "cosine", Scaled
     DEFAULTS: ClassVar[Table] = defaults("cosine", ("margin",))
-    RECIPES: ClassVar[dict[str, Table]] = as_published(**_THUML)
+    RECIPES: ClassVar[dict[str, Table]] = as_published(cub=_THUML)
 
 
 class NegCosine(MarginClassifier):
@@ -203,4 +203,4 @@ class Softmax(MarginClassifier):
     version: ClassVar[str] = "2"
     kind, is_affine = "dot", True
     DEFAULTS: ClassVar[Table] = defaults("dot", ("margin", "scale"))
-    RECIPES: ClassVar[dict[str, Table]] = as_published({"head_start": 1.0}, **_THUML)
+    RECIPES: ClassVar[dict[str, Table]] = as_published({"head_start": 1.0}, _THUML)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 from harness.api import Conditions, Similarity, check_ranges, hyper
@@ -12,8 +14,10 @@ from harness.api import Conditions, Similarity, check_ranges, hyper
 class Recipe:
     """Hyper-parameters of an affine classifier; the field defaults are the authors' for mini-ImageNet."""
 
-    epochs: int = hyper(400, "passes over the base images, > warmup_epochs")
-    warmup_epochs: int = hyper(100, "epochs in which the step size rises from lr / 16 to lr, ≥ 1")
+    epochs: int = hyper(400, "passes over the base images, > warmup_epochs", in_epochs=True)
+    warmup_epochs: int = hyper(
+        100, "epochs in which the step size rises from lr / 16 to lr, ≥ 1", in_epochs=True
+    )
     batch_size: int = hyper(256, "images per step, ≥ 2")
     parts_per_step: int = hyper(1, "parts of a batch, one after the other, for small cards, ≥ 1")
     lr: float = hyper(3e-3, "Adam's largest step size, > 0; falls to 1e-6 along half a cosine")
@@ -22,7 +26,7 @@ class Recipe:
     block_size: int = hyper(5, "side of the DropBlock squares in cells of the map, ≥ 1")
     squares: Literal["full", "as-published"] = hyper("full", "what DropBlock clears; the authors' code less")
     unused_rows: int = hyper(0, "classifier rows without a class, ≥ 0; the authors train CUB with 100")
-    validate_every: int = hyper(20, "epochs between two validations, ≥ 1")
+    validate_every: int = hyper(20, "epochs between two validations, ≥ 1", in_epochs=True)
     validation_shot: int = hyper(5, "shots of the 5-way validation episodes that choose the epoch, ≥ 1")
     image_size: int | None = hyper(None, "edge of the images in pixels, where it is not the benchmark's")
     passes: int = hyper(100, "passes over an episode's support, ≥ 1", phase="adapt")
@@ -105,9 +109,11 @@ _THEIRS = Conditions(  # lib/dataset.py, lib/config.py of the authors
 )
 
 
-def as_published(head: dict[str, float] | None = None, **cub: float) -> dict[str, Table]:
-    """RECIPES of one method; ``cub`` is what its published CUB training has beside, ``head`` its episodes' classifiers."""
+def as_published(
+    head: Mapping[str, float] = MappingProxyType({}), cub: Mapping[str, float] = MappingProxyType({})
+) -> dict[str, Table]:
+    """RECIPES of one method: ``head`` is what its episodes' classifiers have beside, ``cub`` its published CUB training."""
     values: dict[str, Any] = {"squares": "as-published", "validation_shot": 5, "conditions": _THEIRS}
-    values |= head or {}
+    values |= head
     table = {"mini": values, "mini-cub": values, "cub-closerlook": {**values, "unused_rows": 100, **cub}}
     return {"as-published": table}

@@ -44,6 +44,7 @@ OTHER: dict[str, Any] = {  # for each field a value that the made-up run does no
     "is_compiled": True,
     "world_size": 2,
     "augmentation": "resized-flip",
+    "budget": 100_000,
     "cut_from": 56,
     "required": {"pre": SPEC.fit},
     "encoder": "pre",
@@ -176,6 +177,7 @@ def test_the_printed_command_parsed_again_gives_the_same_id(request_: Request, d
     [
         ({"pipeline": "feat"}, "--crops-from stored"),
         ({"augmentation": "padded8-jitter-flip"}, "--augmentation padded8-jitter-flip"),
+        ({"budget": 50_000}, "--images 50000"),
         ({"recipe": "as-published", "setting": "glyphs-5w1s"}, "--bench glyphs-5w1s-q15"),
         ({"weights_sha256": "a" * 64, "seen": ("glyphs", "cub")}, f"--weights {WEIGHTS_FILE} --seen glyphs,cub"),
         ({"setting": "tiered-cub-5w1s", "benchmark": "tiered-cub"}, "--allow-leak"),
