@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from math import ceil, floor, log10
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib.ticker import NullLocator
 
 from harness import stats
 from harness.report.board.across import Across
@@ -24,6 +26,7 @@ MAX_CLASSES = 20
 MAX_SHOWN = 5  # rows told apart in the picture of classes
 MAX_NUMBERED = 12  # points of a front beyond which their numbers would cover each other
 MAX_SWEEPS = 8
+MAX_TICKS = 5  # of a logarithmic axis
 LOGARITHMIC = ("training images seen", "training, GFLOP")
 
 
@@ -304,12 +307,30 @@ def _cost_panel(
 
 def _perhaps_logarithmic(axes: Any, values: Sequence[float], always: bool = False) -> None:
     """Make the axis of positive values logarithmic where they span much, or always."""
-    if always or max(values) > 20 * min(values):
+    low, high = min(values), max(values)
+    if always or high > 20 * low:
         axes.set_xscale("log")
-        axes.xaxis.set_minor_formatter("")
+        axes.set_xlim(low / 2, high * 2)
+        axes.set_xticks(_ticks(low / 2, high * 2))
+        axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.locator_params(axis="x", nbins=5)
-    axes.xaxis.set_major_formatter("{x:,g}")
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}" if x >= 1 and x == round(x) else f"{x:g}")
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers along a logarithmic axis, few enough to be read: of each decade 1, 2 and 5, 1, or every second 1.
+
+    >>> _ticks(50_000, 200_000), _ticks(0.5, 300)
+    ([50000, 100000, 200000], [1, 10, 100])
+    """
+    decades = range(floor(log10(low)), ceil(log10(high)) + 1)
+    for digits, step in (((1, 2, 5), 1), ((1,), 1), ((1,), 2)):
+        every = [digit * 10**decade for decade in decades[::step] for digit in digits]
+        inside = [tick for tick in every if low <= tick <= high]
+        if len(inside) <= MAX_TICKS:
+            break
+    return inside
 
 
 def _short(label: str) -> str:
