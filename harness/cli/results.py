@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -147,6 +148,59 @@ def compare(
         found = pairs.compare(store, a, b, settings(bench, store), margin / 100, scope.value)
         answer([pairs.pair_as_json(pair) for pair in found], as_json, lambda _: tables.comparison(found))
     raise typer.Exit(int(any(pair.verdict.word == "better" for pair in found)))
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help='"SELECT … FROM runs" in SQLite\'s language.')],
+    bench: SomeBenches = None,
+    method: SomeMethods = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Answer SQL over what the pages show: the tables runs, episodes, predictions and classes.
+
+    runs: run, method, version, setting, backbone, recipe, seed, config, status, metric, accuracy, way, shot, queries,
+    episodes, image_size, pipeline, fit_seconds, trained_on, badges, created.
+    episodes: run, metric, episode, n_correct, n_query, accuracy.
+    predictions: run, episode, query, true_class, predicted_class.
+    classes: run, class, group, n_query, n_correct, accuracy, taken_for.
+
+    -b and -m say whose rows they hold: predictions of many runs take minutes.
+    """
+    from harness.cli import terminal
+    from harness.exchange import views
+
+    with stored() as store:
+        frame = views.query(store, sql, _runs(store, bench, method))
+    if csv:
+        sys.stdout.write(frame.to_csv(index=False))
+        return
+    right = [i for i, kind in enumerate(frame.dtypes) if kind.kind in "if"]
+    answer(
+        json.loads(frame.to_json(orient="records")),
+        as_json,
+        lambda _: terminal.show_table(
+            [*map(str, frame.columns)],
+            [[_cell(value) for value in row] for row in frame.itertuples(index=False)],
+            right=right,
+        ),
+    )
+
+
+def _runs(store: Store, bench: list[str] | None, method: list[str] | None) -> list[StoredRun]:
+    """Runs whose settings and methods are asked for."""
+    from harness.report.wanted import is_among
+
+    chosen = store.stored_runs(**({"setting": found} if (found := settings(bench, store)) else {}))
+    names = split(method or [])
+    return [run for run in chosen if not names or is_among(run.spec.method.name, names)]
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @app.command()

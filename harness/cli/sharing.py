@@ -32,14 +32,23 @@ def merge(
 @app.command()
 def export(
     runs: Annotated[list[str], typer.Argument(help="Beginnings of run ids, or `all`.")],
-    bundle: Annotated[Path, typer.Argument(help="NAME.tar.zst or NAME.tar.gz.")],
+    bundle: Annotated[Path, typer.Argument(help="NAME.tar.zst or NAME.tar.gz; with --parquet a folder.")],
     with_fits: Annotated[
         bool, typer.Option("--with-fits", help="Also the checkpoints, so that others can `fsbench recheck`.")
     ] = False,
     with_host: WithHost = False,
+    parquet: Annotated[
+        bool,
+        typer.Option(
+            "--parquet", help="As tables for other programs: those of `fsbench query`, a file each."
+        ),
+    ] = False,
 ) -> None:
-    """Write runs into one archive, for `fsbench import` in another home."""
+    """Write runs into one archive, for `fsbench import` in another home; or as tables."""
     with stored() as store:
+        if parquet:
+            typer.echo(exported_tables(store, runs, bundle))
+            return
         typer.echo(exported(store, where(), runs, bundle, with_fits=with_fits, with_host=with_host))
 
 
@@ -193,6 +202,17 @@ def exported(store: Store, where: Places, prefixes: Sequence[str], bundle: Path,
     if written.without_fit:
         text += f"\nno checkpoint in {where.cache} for {', '.join(written.without_fit)}"
     return text
+
+
+def exported_tables(store: Store, prefixes: Sequence[str], folder: Path) -> str:
+    """Export tables, and say what was written."""
+    from harness.exchange import views
+
+    chosen = (
+        store.stored_runs(status="done") if ALL in prefixes else [store.run(prefix) for prefix in prefixes]
+    )
+    written = views.write_parquet(store, folder, chosen)
+    return "\n".join(f"{folder / name}.parquet: {n:,} rows" for name, n in written.items() if n)
 
 
 def taken_in(store: Store, where: Places, bundle: Path) -> str:

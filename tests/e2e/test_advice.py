@@ -398,6 +398,8 @@ ADVICE = [
     Advice([("cli/results.py", "fsbench leaderboard")],
            lambda at: at.run_id() and at.type("leaderboard", "--badge", "nope", code=0)),
     Advice([("cli/results.py", "fsbench run -m protonet -b glyphs-5w1s")], empty_database, {"-m": f"{BRIEF} -m"}),
+    Advice([("exchange/views.py", "fsbench runs")],
+           lambda at: at.run_id() and at.type("query", "SELECT run FROM runs", "-m", "nobody", code=2)),
     Advice([("exchange/answers.py", "fsbench score --help")],
            lambda at: at.type("score", at.file("a.npz", "{}"), "-b", "glyphs-5w1s", "--name", "x", code=3)),
     Advice([("exchange/scoring.py", "fsbench score --help")],
@@ -460,7 +462,8 @@ ELSEWHERE = {  # the state needs what this file does not have: where it is typed
         "fsbench fsck --repair",
     ): "tests/e2e/test_rot.py::test_a_zeroed_table_gives_no_number_and_is_made_again",
 }
-EXPLAINED = {  # help and files, not messages: they say what a command is for
+EXPLAINED = {
+    ("cli/sharing.py", "fsbench query"),  # help and files, not messages: they say what a command is for
     ("benchmarks/lock.py", "fsbench episodes --check"),
     ("benchmarks/own.py", "fsbench import-folder"),
     ("cli/keeping.py", "fsbench runs --deleted"),
