@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.errors import ConfigError, nearest
 
+CropsFrom = Literal["stored", "map", "originals"]
 ORIGINALS = -1  # in place of the edge of a map: training crops are cut from pictures at their own size
 
 
@@ -33,6 +34,8 @@ class Augmentation:
         jitter: brightness, contrast and saturation are multiplied by a factor in [1 - jitter, 1 + jitter] each, in an
             order drawn for each image.
         flip: whether every second image is mirrored.
+        is_8bit: whether images have whole grey levels throughout, as where Pillow changes them: crops are rounded and the
+            jitter cut off after each of its steps (about 1.3 levels darker than in floats, on average).
     """
 
     name: str
@@ -40,18 +43,25 @@ class Augmentation:
     padding: int = 0
     jitter: float = 0.0
     flip: bool = False
+    is_8bit: bool = False
 
 
 PLAIN = Augmentation("none")
 _RESIZED = Augmentation("resized-flip", "resized", flip=True)
 _RESIZED_JITTER = Augmentation("resized-jitter-flip", "resized", jitter=0.4, flip=True)
+_RESIZED_8BIT = replace(_RESIZED, name="resized-flip-8bit", is_8bit=True)
+_RESIZED_JITTER_8BIT = replace(_RESIZED_JITTER, name="resized-jitter-flip-8bit", is_8bit=True)
 _PADDED_8 = Augmentation("padded8-jitter-flip", "window", 8, 0.4, flip=True)
+_PADDED_8_8BIT = replace(_PADDED_8, name="padded8-jitter-flip-8bit", is_8bit=True)
 _PADDED_4 = Augmentation("padded4-jitter-flip", "window", 4, 0.4, flip=True)
 _WINDOW = Augmentation("window-jitter-flip", "window", 0, 0.4, flip=True)  # of an image stored larger
 
 AUGMENTATIONS: dict[str, Augmentation] = {
-    a.name: a for a in (PLAIN, _RESIZED, _RESIZED_JITTER, _PADDED_8, _PADDED_4, _WINDOW)
-}
+    a.name: a
+    for a in (
+        PLAIN, _RESIZED, _RESIZED_8BIT, _RESIZED_JITTER, _RESIZED_JITTER_8BIT, _PADDED_8, _PADDED_8_8BIT, _PADDED_4, _WINDOW
+    )
+}  # fmt: skip
 TRAINING: dict[str, Augmentation] = {  # what each family trains with, by the name of its pipeline
     "area": PLAIN,
     "features": PLAIN,
@@ -66,8 +76,10 @@ TRAINING: dict[str, Augmentation] = {  # what each family trains with, by the na
     "feat-resnet12": _RESIZED_JITTER,
     "feat-tiered": _RESIZED_JITTER,
     "deepemd": _RESIZED,
+    "deepemd-tiered": _RESIZED,
     "deepemd-cifarfs": _RESIZED,
     "bml": _RESIZED_JITTER,
+    "bml-mini": _RESIZED_JITTER,
     "bml-tiered": _PADDED_8,
     "bml-cifarfs": _PADDED_8,
     "closerlook": _RESIZED_JITTER,

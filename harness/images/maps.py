@@ -8,16 +8,18 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from harness.errors import DataError
 from harness.images.datasets import how_to_have_originals, how_to_prepare
 from harness.images.manifest import Manifest
 from harness.images.originals import Originals, cards
-from harness.images.pipelines import Geometry, Pixels, decode
+from harness.images.pipelines import STRAIGHT, Geometry, Pixels, decode
 from harness.system.files import save_text
 from harness.system.locks import held
 
@@ -76,7 +78,7 @@ def ensure_map(
     """
     path = map_path(folder, geometry, size)
     if not is_whole(path):
-        if not manifest.has_originals:
+        if not (manifest.has_originals or _has_squares(folder, geometry)):
             raise DataError(
                 f"{manifest.dataset} holds no pixels of `{geometry.name}` at {size} px and not the original "
                 f"pictures either; it has {', '.join(stored(folder)) or 'none'}. "
@@ -91,6 +93,11 @@ def ensure_map(
                 f"{path} cannot be written: {error}. Free space, or choose FSBENCH_DATA."
             ) from error
     return open_map(folder, manifest, geometry, size)
+
+
+def _has_squares(folder: Path, geometry: Geometry) -> bool:
+    """Whether the squares that a geometry begins with are stored."""
+    return geometry.first > 0 and is_whole(map_path(folder, STRAIGHT, geometry.first))
 
 
 def is_whole(path: Path) -> bool:
@@ -169,8 +176,8 @@ def build_map(
     shape = (manifest.n_images, size, size, manifest.n_channels)
     n_done = _open_part(aside, shape)
     broken: dict[int, str] = {}
-    with Originals(folder) as originals, aside.open("ab") as stream:
-        for pixels, faults in _decoded(manifest, originals, geometry, size, n_done):
+    with _pictures(folder, manifest, geometry) as read, aside.open("ab") as stream:
+        for pixels, faults in _decoded(manifest, read, geometry, size, n_done):
             broken |= faults
             if not broken:  # a map with a hole would be taken up by the next run
                 stream.write(np.stack(pixels).data)
@@ -200,17 +207,27 @@ def _open_part(aside: Path, shape: tuple[int, int, int, int]) -> int:
     return 0
 
 
+@contextmanager
+def _pictures(folder: Path, manifest: Manifest, geometry: Geometry) -> Iterator[Callable[[int], Image.Image]]:
+    """Gives the pictures by row: the originals, or where none are kept the squares that the geometry begins with."""
+    if manifest.has_originals:
+        with Originals(folder) as originals:
+            yield lambda row: decode(originals.read(row), manifest.mode, manifest.is_upright)
+        return
+    squares = open_map(folder, manifest, STRAIGHT, geometry.first)
+    yield lambda row: Image.fromarray(squares[row].squeeze(-1) if manifest.mode == "L" else squares[row])
+
+
 def _decoded(
-    manifest: Manifest, originals: Originals, geometry: Geometry, size: int, first: int
+    manifest: Manifest, read: Callable[[int], Image.Image], geometry: Geometry, size: int, first: int
 ) -> Iterator[tuple[list[Pixels], dict[int, str]]]:
-    """Chunks of at most _CHUNK originals from row ``first`` on, by as many threads as CPUs: pixels, and faults by row."""
+    """Chunks of at most _CHUNK pictures from row ``first`` on, by as many threads as CPUs: pixels, and faults by row."""
 
     def pixels(row: int) -> Pixels | str:
         try:
-            image = decode(originals.read(row), manifest.mode, manifest.is_upright)
+            return geometry(read(row), size)
         except DataError as error:
             return str(error)
-        return geometry(image, size)
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for start in range(first, manifest.n_images, _CHUNK):

@@ -36,12 +36,15 @@ class Geometry:
             first. The last three are bilinear with antialiasing, as Pillow and torchvision do it.
         edges: (size, edge before the crop) where published; other sizes scale by ``ratio``.
         ratio: edge before the crop, as a multiple of the size.
+        first: edge of the squares that the authors' files hold in place of photographs: pictures are brought to it by
+            ``straight`` before everything else; 0 for none. Training crops are cut from these squares, too.
     """
 
     name: str
     rule: Literal["straight", "nearest", "short", "squash", "centre"]
     edges: tuple[tuple[int, int], ...] = ()
     ratio: float = 1.0
+    first: int = 0
 
     def edge(self, size: int) -> int:
         """Edge before the crop in pixels."""
@@ -50,6 +53,8 @@ class Geometry:
     def __call__(self, image: Image.Image, size: int) -> Pixels:
         """Turn a picture of mode L or RGB into (size, size, C) uint8."""
         edge = self.edge(size)
+        if self.first:
+            image = Image.fromarray(_straight(image, self.first).squeeze(-1 if image.mode == "L" else ()))
         if self.rule == "straight":
             return _straight(image, size)
         if self.rule == "nearest":
@@ -88,8 +93,10 @@ STRAIGHT = Geometry("straight", "straight")
 NEAREST = Geometry("nearest", "nearest")
 CENTRE = Geometry("centre", "centre")
 SHORT_92 = Geometry("short92", "short", ((84, 92), (80, 92)), 92 / 84)
+SHORT_92_OF_84 = Geometry("short92of84", "short", ((84, 92), (80, 92)), 92 / 84, first=84)
 SHORT_96 = Geometry("short96", "short", ((84, 96), (224, 256)), 96 / 84)
 SQUASH_92 = Geometry("squash92", "squash", ((84, 92),), 92 / 84)
+SQUASH_92_OF_224 = Geometry("squash92of224", "squash", ((84, 92),), 92 / 84, first=224)
 SQUASH_96 = Geometry("squash96", "squash", ((84, 96), (80, 92), (224, 256)), 96 / 84)
 SQUASH_115 = Geometry("squash115", "squash", (), 1.15)
 
@@ -126,8 +133,10 @@ PIPELINES: dict[str, Pipeline] = {
         Pipeline("feat-resnet12", SHORT_92, False, False, *_METAOPT),
         Pipeline("feat-tiered", STRAIGHT, False, False, *_IMAGENET),
         Pipeline("deepemd", SQUASH_92, False, False, *_CIFAR10),
+        Pipeline("deepemd-tiered", SQUASH_92_OF_224, False, False, *_CIFAR10),
         Pipeline("deepemd-cifarfs", SQUASH_92, False, False, *_CIFARFS_DEEPEMD),
-        Pipeline("bml", SHORT_92, False, False, *_METAOPT),
+        Pipeline("bml", SHORT_92, False, False, *_METAOPT),  # CUB: photographs
+        Pipeline("bml-mini", SHORT_92_OF_84, False, False, *_METAOPT),  # pickles of ready squares
         Pipeline("bml-tiered", STRAIGHT, False, False, *_CIFAR10),  # and FC100
         Pipeline("bml-cifarfs", STRAIGHT, False, False, *_CIFAR100_RFS),
         Pipeline("closerlook", SQUASH_115, False, False, *_IMAGENET),

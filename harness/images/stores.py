@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from harness.errors import DataError, nearest
 from harness.images import maps
-from harness.images.augmentations import augmentation
+from harness.images.augmentations import ORIGINALS, CropsFrom, augmentation, is_cropped
 from harness.images.datasets import how_to_have_originals, how_to_prepare
+from harness.images.full import FullPictures
 from harness.images.manifest import Manifest
 from harness.images.originals import Originals, cards
 from harness.images.pipelines import Pixels, pipeline
@@ -25,6 +26,7 @@ from harness.system.folders import is_rehearsal
 IntArray = npt.NDArray[np.int64]
 Rows = IntArray | Sequence[int]
 REHEARSAL = "-rehearsal-"  # in the digests of made-up images, after the part that names are made of
+LARGE_PICTURE = 1_000_000  # pixels of a picture that takes longer to decode than crops of it are worth
 ROTATIONS = ("rot000", "rot090", "rot180", "rot270")
 
 
@@ -85,6 +87,12 @@ class PreparedSet:
                 f"{how_to_have_originals(self.manifest.dataset, self.folder)}"
             )
         return Originals(self.folder)
+
+    def has_pictures(self, view: str) -> bool:
+        """Whether there are pictures that training crops can be cut from: originals, or squares that a pipeline begins with."""
+        first = pipeline(view).geometry.first
+        squares = maps.map_path(self.folder, pipeline("stored").geometry, first)
+        return self.manifest.has_originals or (first > 0 and maps.is_whole(squares))
 
     @cached_property
     def extents(self) -> IntArray:
@@ -259,42 +267,88 @@ class ImageStore:
         digest.update(np.ascontiguousarray(content).tobytes())
         return digest.hexdigest()
 
-    def whole_edge(self, size: int, view: str, how: str = "") -> int:
-        """Edge of the whole pictures that random training crops of this size are cut from, in pixels.
+    def cut_from(self, size: int, view: str, how: str = "", crops_from: CropsFrom | None = None) -> int:
+        """What random training crops of these images are cut from.
 
-        For crops that are resized, twice the size, or the longest edge of a picture of the set where that is less:
-        they are as sharp as those of the originals but where they are smaller than half of a picture. For windows,
-        what the pipeline resizes to before it crops. 0 where there are no originals.
+        Pictures of usual size are cut as they are. Larger ones would be slow to decode, and are cut from a map of three
+        times the size, or of the longest edge of a picture of the set where that is less. Windows are cut from what the
+        pipeline resizes to; where a pipeline begins with squares, those are the pictures.
 
         Args:
             size: of the crops in pixels.
             view: name of the pipeline.
             how: name of the augmentation; that of the pipeline by default.
-        """
-        if self.prepared is None or not self.prepared.manifest.has_originals:
-            return 0
-        if augmentation(how or view).crop == "window":
-            return pipeline(view).geometry.edge(size)
-        return min(2 * size, int(self.prepared.extents.max()))
+            crops_from: what the user says.
 
-    def whole(self, edge: int, progress: maps.Progress | None = None) -> WholePictures:
+        Returns:
+            The edge of a map of whole pictures in pixels, ORIGINALS for the pictures themselves, 0 for the stored squares:
+            where the user says so, where no crops are cut, and by default where there are no pictures.
+
+        Raises:
+            DataError: when there are no original pictures and the user asks for what needs them.
+        """
+        if crops_from == "stored" or not is_cropped(how or view):
+            return 0
+        if self.prepared is None or not self.prepared.has_pictures(view):
+            if crops_from is not None:
+                self._kept().originals()  # says what is missing
+            return 0
+        geometry = pipeline(view).geometry
+        if geometry.first:
+            return geometry.first
+        if augmentation(how or view).crop == "window":
+            return geometry.edge(size)
+        extents = self.prepared.extents
+        is_usual = np.median(extents.prod(axis=1)) <= LARGE_PICTURE
+        if crops_from == "originals" or (crops_from is None and is_usual):
+            return ORIGINALS
+        return min(3 * size, int(extents.max()))
+
+    def _kept(self) -> PreparedSet:
+        """The set on disk.
+
+        Raises:
+            DataError: when the images were made in memory.
+        """
+        if self.prepared is None:
+            raise DataError(f"{self.name} was made in memory: it has no original pictures.")
+        return self.prepared
+
+    def whole(self, edge: int, progress: maps.Progress | None = None, view: str = "stored") -> WholePictures:
         """The same images uncropped, each squashed onto a square.
 
         Args:
             edge: of the squares in pixels.
             progress: told (done, all) while they are decoded for the first time.
+            view: name of the pipeline; one that begins with squares takes those for the pictures.
 
         Raises:
             DataError: when there are no original pictures.
         """
-        if self.prepared is None:
-            raise DataError(f"{self.name} was made in memory: it has no original pictures.")
-        extents = self.prepared.extents[self.source]  # (n, 2)
+        found = self._kept()
+        if pipeline(view).geometry.first:
+            extents = np.full((len(self), 2), edge)
+        else:
+            extents = found.extents[self.source]  # (n, 2)
         if self.is_rotated:
             is_lying = self.label % 2 == 1
             extents[is_lying] = extents[is_lying, ::-1]
-        pixels = np.asarray(self.prepared.map("stored", edge, progress))
+        pixels = np.asarray(found.map("stored", edge, progress))
         return WholePictures(replace(self, pixels=pixels), extents)
+
+    def full(self, progress: maps.Progress | None = None) -> FullPictures:
+        """The pictures at their own size.
+
+        Args:
+            progress: told (done, all) while they are decoded for the first time.
+
+        Raises:
+            DataError: when there are no original pictures.
+        """
+        found = self._kept()
+        kept = found.originals()
+        quarters = self.label % 4 if self.is_rotated else np.zeros_like(self.source)
+        return FullPictures(found.folder, found.manifest, kept, self.source, quarters, progress)
 
 
 class WholePictures(NamedTuple):

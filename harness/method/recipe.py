@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from harness.images.augmentations import CropsFrom as CropsFrom
+
 CLEAN = "clean"  # the recipe that adds nothing
 CONDITIONS = "conditions"  # the name in an entry of a recipe that is no hyper-parameter
-CropsFrom = Literal["stored", "map"]
 SelectionRole = Literal["validation", "novel"]
 
 
@@ -22,8 +23,8 @@ class Conditions:
         augmentation: of every training batch, whether the method asks for one or not; "none" for none. None is that of
             the pipeline's family, where the method asks for one.
         image_size: edge in pixels; a hyper-parameter ``image_size`` of the method is set by it.
-        crops_from: what random training crops are cut from: the "stored" squares, a "map" of whole pictures larger than
-            the crops, or the "originals".
+        crops_from: what random training crops are cut from: the "stored" squares, a "map" of whole pictures of three
+            times the size, or the "originals" (None: the originals where they are there and of usual size).
         select_on: whose accuracy chooses the weights.
         n_query: queries of a class in an episode; makes another setting (``mini-5w1s-q16``).
         n_episodes: the first so many of the list.

@@ -7,10 +7,11 @@ from typing import Any
 
 from harness import benchmarks
 from harness.benchmarks import Benchmark
-from harness.images.augmentations import augmentation, crops_told, is_cropped
+from harness.images.augmentations import ORIGINALS, augmentation, crops_told, is_cropped
 from harness.method import Recipe, defaults, hyper
 from harness.runs.spec import RunSpec
 
+_USUAL = "originals, where they are kept"  # what training crops are cut from
 _SIZE = "image_size"  # a hyper-parameter of many methods, and a condition of all: told once
 
 
@@ -29,7 +30,7 @@ def against_clean(spec: RunSpec, cls: type[Any]) -> list[dict[str, str]]:
     how = spec.augmentation or spec.pipeline
     used = {
         **_conditions(spec.pipeline, spec.augmentation, spec.image_size, spec.n_query, spec.n_episodes),
-        "training crops": crops_told(spec.cut_from) if is_cropped(how) and spec.cut_from <= 0 else "",
+        "training crops": _crops(how, spec.cut_from),
         "selected on": spec.select_on,
         **{name: entry.value for name, entry in sorted(spec.config.items()) if name != _SIZE},
     }
@@ -51,7 +52,9 @@ def declared_against_clean(cls: type[Any], recipe: Recipe, key: str) -> list[dic
         "image size": table.pop(_SIZE, said.image_size),
         "queries": said.n_query,
         "episodes": said.n_episodes,
-        "training crops": said.crops_from,
+        "training crops": {None: None, "originals": _USUAL, "stored": crops_told(0)}.get(
+            said.crops_from, "map"
+        ),
         "selected on": said.select_on,
     }
     spoken = {name: value for name, value in used.items() if value is not None}
@@ -66,7 +69,7 @@ def _clean(benchmark: Benchmark, keys: tuple[str, ...], cls: type[Any]) -> dict[
         **_conditions(
             benchmark.pipeline, "", size or benchmark.image_size, n_query, benchmark.settings()[0].n_episodes
         ),
-        "training crops": "",
+        "training crops": _crops(benchmark.pipeline, ORIGINALS),
         "selected on": "validation",
         **{name: entry.value for name, entry in values.items()},
     }
@@ -92,4 +95,10 @@ def _differences(clean: Mapping[str, Any], used: Mapping[str, Any]) -> list[dict
 
 
 def _told(value: Any) -> str:
-    return "as usual" if value == "" else str(hyper.as_json(value))
+    return str(hyper.as_json(value))
+
+
+def _crops(how: str, cut_from: int) -> str:
+    if not is_cropped(how):
+        return "whole squares"
+    return _USUAL if cut_from == ORIGINALS else crops_told(cut_from)

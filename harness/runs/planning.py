@@ -14,7 +14,7 @@ from harness import benchmarks
 from harness.backbones import check_name
 from harness.benchmarks import ROLES, Benchmark, Setting, leaks
 from harness.errors import ConfigError, DataError, FsbenchError, MisfitError, nearest
-from harness.images.augmentations import augmentation, is_cropped
+from harness.images.augmentations import CropsFrom, augmentation, is_cropped
 from harness.method import (
     CLEAN,
     Conditions,
@@ -167,7 +167,7 @@ class Images:
         self._data = data
         self._known: dict[tuple[str, str, int], dict[str, str]] = {}
         self._base: dict[str, tuple[int, int]] = {}
-        self._edges: dict[tuple[str, str, int, str], int] = {}
+        self._edges: dict[tuple[str, str, int, str, str | None], int] = {}
 
     def digests(self, benchmark: Benchmark, pipeline: str, image_size: int) -> dict[str, str]:
         """Role → digest of its images, as the pipeline gives them.
@@ -184,14 +184,20 @@ class Images:
             }
         return self._known[key]
 
-    def cut_from(self, benchmark: Benchmark, pipeline: str, image_size: int, augmentation: str) -> int:
-        """Edge of the map of whole pictures that random training crops are cut from; 0 where nothing is cut."""
-        if not is_cropped(augmentation):
+    def cut_from(
+        self, benchmark: Benchmark, pipeline: str, image_size: int, how: str, crops_from: CropsFrom | None
+    ) -> int:
+        """What random training crops are cut from, as ``FitSpec.cut_from`` says it.
+
+        Raises:
+            DataError: when originals are asked for and not kept.
+        """
+        if not is_cropped(how or pipeline):
             return 0
-        key = benchmark.key, pipeline, image_size, augmentation
+        key = benchmark.key, pipeline, image_size, how, crops_from
         if key not in self._edges:
             base = benchmark.open("base", self._data, pipeline, image_size)
-            self._edges[key] = base.whole_edge(image_size, pipeline, augmentation)
+            self._edges[key] = base.cut_from(image_size, pipeline, how, crops_from)
         return self._edges[key]
 
     def base_counts(self, benchmark: Benchmark) -> tuple[int, int]:
@@ -324,16 +330,10 @@ class _Fits:
             "budget": n_images,
             "data_digest": self._images.digests(benchmark, pipeline, image_size),
             "seed": 0,
-            "cut_from": self._cut_from(said, pipeline, image_size, how),
+            "cut_from": self._images.cut_from(benchmark, pipeline, image_size, how, said.crops_from),
             "required": required,
             "encoder": encoder.key if encoder else "",
         }
-
-    def _cut_from(self, said: Conditions, pipeline: str, image_size: int, how: str) -> int:
-        """What training crops are cut from, as ``FitSpec.cut_from`` says it."""
-        if said.crops_from == "stored":
-            return 0
-        return self._images.cut_from(self._benchmark, pipeline, image_size, how or pipeline)
 
     def _required(
         self, by: registry.Loaded, need: Need, image_size: int, said: Conditions, trail: tuple[Need, ...]

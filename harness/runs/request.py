@@ -74,8 +74,9 @@ def _is_clean(spec: RunSpec) -> bool:
 def _crops_from(spec: RunSpec) -> str | None:
     if not is_cropped(spec.augmentation or spec.pipeline):
         return None
-    known = {0: "stored", ORIGINALS: "originals"}
-    return known.get(spec.cut_from, None if _is_clean(spec) else "map")
+    return {0: "stored", ORIGINALS: "originals"}.get(
+        spec.cut_from, "map"
+    )  # what is usual depends on the pictures
 
 
 def _given(spec: RunSpec, _: Usual) -> dict[str, str]:
@@ -164,7 +165,7 @@ class Request:
     )
     crops_from: str | None = option(
         "--crops-from",
-        "Random training crops are cut from the stored squares, a map of larger whole pictures (default), or the originals.",
+        "Cut random training crops from the stored squares, a map of larger whole pictures, or the originals (default, if kept).",
         choices=CropsFrom,
         back=lambda spec, _: _crops_from(spec),
     )

@@ -349,7 +349,7 @@ def _between_lines(spec: FitSpec, usual_size: int | None, usual_pipeline: str | 
     return {
         **found,
         "config": {k: v.value for k, v in sorted(spec.config.items()) if _is_chosen(spec, k, v)},
-        "cut_from": bool(spec.cut_from),
+        "cut_from": min(spec.cut_from, 1),
         "image_size": None if spec.image_size == usual_size else spec.image_size,
         "pipeline": None if spec.pipeline == usual_pipeline else spec.pipeline,
         "required": {

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from harness.errors import ConfigError
 from harness.images.augment import augment as augmented
+from harness.images.augment import augment_full
 from harness.images.augmentations import PLAIN, Augmentation, augmentation
+from harness.images.full import FullPictures
 from harness.images.inputs import Inputs, as_input, normalise, sent
 from harness.images.patches import View
 from harness.images.stores import ImageStore, WholePictures
@@ -55,9 +57,9 @@ class BaseSet:
         rng: torch.Generator,
         tick: Callable[[int], None] = lambda n_images: None,
         world: World = ALONE,
-        whole: WholePictures | None = None,
+        whole: WholePictures | FullPictures | None = None,
         how: str = "",
-        with_validation: Callable[[], tuple[ImageStore, WholePictures | None]] | None = None,
+        with_validation: Callable[[], tuple[ImageStore, WholePictures | FullPictures | None]] | None = None,
         is_spent: Callable[[], bool] = lambda: False,
     ) -> None:
         self._is_spent = is_spent
@@ -75,6 +77,8 @@ class BaseSet:
     def close(self) -> None:
         """Close the original pictures that crops were cut from."""
         self._open.close()
+        if isinstance(self._whole, FullPictures):
+            self._whole.close()
 
     def with_validation(self) -> BaseSet:
         """Base and validation classes together, for a training whose length is settled; the former come first.
@@ -85,7 +89,7 @@ class BaseSet:
         if self._open_both is None:
             raise ConfigError("There are no validation classes here to train on again.")
         store, whole = self._open_both()
-        return BaseSet(
+        both = BaseSet(
             store,
             self._pipeline,
             self._device,
@@ -96,6 +100,8 @@ class BaseSet:
             self._how,
             is_spent=self._is_spent,
         )
+        self._open.callback(both.close)
+        return both
 
     def batches(
         self, size: int, *, augment: bool = False, views: View | None = None
@@ -119,13 +125,16 @@ class BaseSet:
         order = torch.randperm(self.n_images, generator=self._rng)
         self._world.check_batches(size)
         take = self._crops(views, augment) if views else partial(self._images, how=self._chosen(augment))
-        for rows in order.split(size):
+        split = order.split(size)
+        for rows, coming in zip(split, (*split[1:], None), strict=True):
             if self._is_spent():
                 return
             own = self._world.own(len(rows))
             if own:  # batch statistics of one image are undefined
                 self._tick(len(rows) * _n_crops(views))
-                yield take(rows, own=own), self._label[rows[own]].to(self._device)
+                x = take(rows, own=own)
+                self._look_ahead(coming)
+                yield x, self._label[rows[own]].to(self._device)
 
     def n_batches(self, size: int) -> int:
         """Batches of one pass."""
@@ -208,6 +217,11 @@ class BaseSet:
         number = int(torch.randint(2**31, (), generator=self._rng)) if augment else None
         return lambda rows, own=slice(None): inputs.take(rows[own].numpy(), number)
 
+    def _look_ahead(self, rows: Tensor | None) -> None:
+        """Begin to decode the pictures of the next batch while this one is trained on."""
+        if isinstance(self._whole, FullPictures) and rows is not None:
+            self._whole.prefetch(rows.tolist())
+
     def _chosen(self, augment: bool) -> Augmentation:
         """What is done to training images: what the run names, else what goes with the pipeline where it is asked for."""
         return augmentation(self._how or (self._pipeline if augment else "none"))
@@ -216,10 +230,14 @@ class BaseSet:
         """Those of ``own``; what an augmentation draws is drawn for all rows, so that every process draws the same."""
         if how.name == "none":
             return as_input(self._store, rows[own].numpy(), self._pipeline, self._device)
-        store, extents = self._whole or (self._store, None)
-        pixels = sent(store.images(rows.numpy()), self._device)
-        edges = None if extents is None else torch.from_numpy(extents[rows.numpy()])
-        x = augmented(pixels, self._pipeline, self._store.shape[0], self._rng, how, edges)[own]
+        size = self._store.shape[0]
+        if isinstance(self._whole, FullPictures) and how.crop == "resized":
+            x = augment_full(self._whole, rows, self._pipeline, size, self._rng, how, self._device)[own]
+        else:
+            store, extents = self._whole if isinstance(self._whole, WholePictures) else (self._store, None)
+            pixels = sent(store.images(rows.numpy()), self._device)
+            edges = None if extents is None else torch.from_numpy(extents[rows.numpy()])
+            x = augmented(pixels, self._pipeline, size, self._rng, how, edges)[own]
         return normalise(x, self._pipeline).contiguous(memory_format=torch.channels_last)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from harness import benchmarks
+from harness.images.augmentations import ORIGINALS
+from harness.images.full import FullPictures
 from harness.images.stores import ImageStore, WholePictures
 from harness.runs import badges
 from harness.runs.spec import FitSpec
@@ -51,7 +53,7 @@ def train(
         method.train()
     with benchmarks.novel_closed(), closing(ctx):
         store = open_role(fit, "base", at)
-        whole = _whole(store, fit.cut_from, at.progress) if fit.cut_from else None
+        whole = _whole(store, fit, at.progress) if fit.cut_from else None
         both = partial(_with_validation, fit, benchmark, at)
         with closing(
             BaseSet(
@@ -86,12 +88,12 @@ def _validator(fit: FitSpec, role: benchmarks.RoleName, at: Workplace, required:
 
 def _with_validation(
     fit: FitSpec, benchmark: benchmarks.Benchmark, at: Workplace
-) -> tuple[ImageStore, WholePictures | None]:
+) -> tuple[ImageStore, WholePictures | FullPictures | None]:
     store = benchmark.open_with_validation(at.places.data, fit.pipeline, fit.image_size)
-    return store, _whole(store, fit.cut_from, at.progress) if fit.cut_from else None
+    return store, _whole(store, fit, at.progress) if fit.cut_from else None
 
 
-def _whole(store: ImageStore, edge: int, progress: Progress) -> WholePictures:
+def _whole(store: ImageStore, fit: FitSpec, progress: Progress) -> WholePictures | FullPictures:
     """The base images uncropped; decoded when a training asks for them first."""
     told = [0]
 
@@ -103,4 +105,4 @@ def _whole(store: ImageStore, edge: int, progress: Progress) -> WholePictures:
         if n_done == n:
             progress.end()
 
-    return store.whole(edge, tell)
+    return store.full(tell) if fit.cut_from == ORIGINALS else store.whole(fit.cut_from, tell, fit.pipeline)

@@ -143,8 +143,14 @@ def _as_published() -> Table:
     """Their OpenCV mode and their pixels; 5,000 episodes at 1 shot and 600 at more."""
     table: Table = {}
     for name in _PUBLISHED:
-        pipeline = "deepemd-cifarfs" if name == "cifarfs" else "deepemd"
-        theirs = Conditions(pipeline=pipeline, augmentation="resized-flip", n_query=15, n_episodes=600)
+        pipeline = {"cifarfs": "deepemd-cifarfs", "tiered": "deepemd-tiered"}.get(name, "deepemd")
+        theirs = Conditions(
+            pipeline=pipeline,
+            augmentation="resized-flip-8bit",
+            crops_from="originals",
+            n_query=15,
+            n_episodes=600,
+        )
         table[name] = {"grad": "flow-only", "weight_eps": 1e-5, "conditions": theirs}
         table[f"{name}-5w1s"] = {"conditions": Conditions(n_episodes=5000)}
     return table

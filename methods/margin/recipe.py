@@ -105,7 +105,11 @@ def defaults(kind: Similarity, left_out: tuple[str, ...] = ()) -> Table:
 
 
 _THEIRS = Conditions(  # lib/dataset.py, lib/config.py of the authors
-    pipeline="negative-margin", augmentation="resized-jitter-flip", n_query=16, n_episodes=600
+    pipeline="negative-margin",
+    augmentation="resized-jitter-flip-8bit",
+    crops_from="originals",
+    n_query=16,
+    n_episodes=600,
 )
 
 

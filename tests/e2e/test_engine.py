@@ -52,8 +52,8 @@ def test_training_crops_are_cut_from_whole_pictures_unless_asked_otherwise(tmp_p
     run += ["--set", "epochs=2", "--set", "warmup_epochs=1", "--set", "validate_every=2"]
     [row] = home.json(*run)
     assert len(home.json("show", row["runs"][0])["provenance"]["pictures"]) == 64
-    assert (home.data / "mine/maps/straight-32.npy").exists()  # twice the size
-    assert home.json("show", row["runs"][0])["spec"]["cut_from"] == 32
+    assert (home.data / "mine/maps/full.raw").stat().st_size == 12 * 8 * 30 * 50 * 3  # decoded once
+    assert home.json("show", row["runs"][0])["spec"]["cut_from"] == -1
     rows = {tuple(r["runs"]): r for r in home.json(*run, "--crops-from", "stored")}
     assert len(home.run_ids()) == 2
     [other] = [i for runs in rows for i in runs if i not in row["runs"]]
@@ -66,6 +66,8 @@ def test_training_crops_are_cut_from_whole_pictures_unless_asked_otherwise(tmp_p
     home.run("report")
     [shown] = [p for p in home.folder.glob("reports/**/*.html") if other in p.name]
     assert "--crops-from stored" in shown.read_text()
+    [mapped] = home.json(*run, "--crops-from", "map", "--dry-run")["runs"]
+    assert mapped["id"] not in home.run_ids()
 
 
 def test_an_unknown_selection_is_refused(home: Home, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Training augmentation beside torchvision's transforms in a DataLoader of two workers: prints a table.
 
-Both crop, recolour, mirror and normalise decoded pictures to 84 pixels. Ours cut from the stored squares and, as
-trainings do where originals are kept, from whole pictures of twice the size; theirs from squares of 84 pixels as Pillow
-images, the fastest of torchvision's usual ways here. The best of some rounds in turn is shown.
+Both crop, recolour, mirror and normalise decoded pictures to 84 pixels. Ours cut from the stored squares and
+from a map of whole pictures of twice the size (`sharpness.py` has the originals); theirs from squares of 84 pixels as
+Pillow images, the fastest of torchvision's usual ways here. The best of some rounds in turn is shown.
 """
 
 from __future__ import annotations

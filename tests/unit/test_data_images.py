@@ -14,7 +14,8 @@ import pytest
 from picture_files import class_images
 
 from harness.errors import DataError
-from harness.images import maps, prepare
+from harness.images import maps, prepare, stores
+from harness.images.augmentations import ORIGINALS
 from harness.images.manifest import SourceFile
 from harness.images.originals import Picture
 from harness.images.pipelines import encode_png
@@ -148,19 +149,22 @@ def test_another_size_is_built_from_the_originals_on_demand(trees: PreparedSet) 
     assert maps.stored(trees.folder) == ["nearest-24", "straight-12", "straight-6"]
 
 
-def test_whole_pictures_keep_their_proportions_in_mind(tmp_path: Path) -> None:
+def test_whole_pictures_keep_their_proportions_in_mind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def pictures() -> Iterator[Picture]:
         for i, shape in enumerate([(40, 20), (10, 30)]):
             yield Picture("oak", f"{i}.png", lambda s=shape: encode_png(np.zeros(s, np.uint8)), "O")  # type: ignore[misc]
 
     oak = write(plan_of({"oak": 2}, pictures=pictures), tmp_path).dataset
     turned = oak.select(["oak"], "stored", 12, rotations=True)
-    assert [turned.whole_edge(size, "feat") for size in (8, 12, 30)] == [
-        16,
-        24,
-        40,
-    ]  # no edge is longer than 40
-    assert turned.whole_edge(84, "libfewshot") == 96  # windows of a resized picture
+    assert turned.cut_from(8, "feat") == turned.cut_from(8, "feat", "", "originals") == ORIGINALS
+    edges = [turned.cut_from(size, "feat", crops_from="map") for size in (8, 12, 30)]
+    assert edges == [24, 36, 40]  # no edge is longer than 40
+    assert turned.cut_from(84, "libfewshot") == 96  # windows of a resized picture
+    assert turned.cut_from(8, "feat", crops_from="stored") == turned.cut_from(8, "feat", "none") == 0
+    monkeypatch.setattr(stores, "LARGE_PICTURE", 100)
+    assert turned.cut_from(8, "feat") == 24  # pictures that take long to decode
     store, extents = turned.whole(24)
     assert store.shape == (24, 24, 1) and store.label.tolist() == turned.label.tolist()
     assert extents.tolist() == [[40, 20], [10, 30], [20, 40], [30, 10]] * 2
@@ -189,10 +193,12 @@ def test_where_originals_are_not_kept_there_are_no_whole_pictures(tmp_path: Path
     small = write(plan_of(CLASSES, has_originals=False), tmp_path).dataset.select(["apple"], "stored", 12)
     memory = store_of_arrays("memory", np.zeros((1, 2, 12, 12, 1), np.uint8), ["apple"])
     assert small.pictures == memory.pictures == ""
-    assert small.whole_edge(12, "feat") == memory.whole_edge(12, "feat") == 0
+    assert small.cut_from(12, "feat") == memory.cut_from(12, "feat") == 0
     for store in (small, memory):
         with pytest.raises(DataError, match="original pictures"):
             store.whole(24)
+        with pytest.raises(DataError, match="original pictures"):
+            store.cut_from(12, "feat", crops_from="originals")
 
 
 def test_a_set_prepared_before_extents_were_recorded_has_them_measured(trees: PreparedSet) -> None:

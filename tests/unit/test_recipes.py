@@ -149,6 +149,7 @@ def test_a_recipe_is_listed_against_clean_value_by_value(place: Path) -> None:
         "queries": ("15", "12"),
         "episodes": ("2000", "40"),
         "selected on": ("validation", "novel"),
+        "training crops": ("whole squares", "originals, where they are kept"),
         "epochs": ("2", "9"),
     }
     assert against_clean(plan(place, request=Request()), cls) == []
