@@ -48,18 +48,22 @@ MARGIN_AND_BML := softmax,cosine,neg-softmax,neg-cosine,bml,bml-global,bml-local
 ALL := $(MARGIN_AND_BML),protonet,nearest-mean
 OMNIGLOT := omniglot-small-5w1s,omniglot-small-5w5s
 CIFAR := cifar10-5w1s,cifar10-5w5s
+LAKE := omniglot-lake-20w1s-small1,omniglot-lake-20w1s-small2
 ONE_SHOT := omniglot-small-5w1s,cifar10-5w1s
 FIVE_SHOT := omniglot-small-5w5s,cifar10-5w5s
 results: $(INSTALLED)  ## the runs behind the README's numbers: results.db and reports/ (SHARED=DIR has omniglot/ and cifar10-600.zip)
 	rm -rf results.db runs
-	for method in pixels $$(echo $(ALL) | tr , ' '); do $(RUN) check $$method || exit 1; done  # its pages show it
+	for method in pixels magnet repmet $$(echo $(ALL) | tr , ' '); do $(RUN) check $$method || exit 1; done  # its pages show it
 	$(RUN) prepare omniglot --source $(SHARED)/omniglot
 	$(RUN) import-folder $(SHARED)/cifar10-600.zip --name cifar10 --size 32
 	$(RUN) run -m nearest-mean,protonet -b glyphs-5w1s,glyphs-5w5s,glyphs-digits-5w1s --seeds 0-2
 	$(RUN) run -m pixels -b glyphs-5w1s,glyphs-5w5s,glyphs-digits-5w1s,$(OMNIGLOT),$(CIFAR)
 	$(RUN) run -m pixels,nearest-mean -b glyphs-lowshot-n1,glyphs-lowshot-n5
-	$(RUN) run -m pixels,nearest-mean,protonet -b omniglot-lake-20w1s-small1,omniglot-lake-20w1s-small2
+	$(RUN) run -m pixels,nearest-mean -b $(LAKE)
+	$(RUN) run -m protonet -b $(LAKE) --seeds 0-4 $(TWO)
+	$(RUN) run -m protonet -b $(LAKE) --recipe as-published
 	$(RUN) run -m $(ALL) -b $(OMNIGLOT),$(CIFAR) --seeds 0-2 $(TWO)
+	$(RUN) run -m magnet,repmet -b $(OMNIGLOT),omniglot-small-20w1s,$(CIFAR) --seeds 0-2 $(TWO)
 	$(RUN) run -m bml -b $(ONE_SHOT) --seeds 0-2 --set classifier=pooled $(TWO)
 	$(RUN) run -m bml-local,bml-global -b $(ONE_SHOT) --seeds 0-2 --set classifier=root $(TWO)
 	for view in global local; do $(RUN) run -m bml -b $(ONE_SHOT) --seeds 0-2 --set views=$$view $(TWO); done

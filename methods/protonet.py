@@ -117,10 +117,32 @@ class ProtoNet(nn.Module):
         "omniglot-5w5s": {"train_shot": 5, "validation_shot": 5},
         "omniglot-20w5s": {"train_shot": 5, "validation_shot": 5},
         "omniglot-small": {"epochs": 6},
-        "omniglot-lake": {"epochs": 6},
+        "omniglot-lake": {
+            "epochs": 12,
+            "train_query": 1,
+            "takes_turns": True,
+            "jitter": 1.0,
+            "test_maps": 16,
+            "decay": "cosine",
+            "lr": 2e-3,
+        },
         "mini": {"epochs": 10_000, "train_query": 15},
         "mini-5w1s": {"train_way": 30},
         "mini-5w5s": {"train_way": 20, "train_shot": 5, "validation_shot": 5},
+    }
+
+    RECIPES: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {
+        "as-published": {
+            "omniglot-lake": {
+                "epochs": 6,
+                "train_query": 5,
+                "takes_turns": False,
+                "jitter": 0.0,
+                "test_maps": 0,
+                "decay": "halve",
+                "lr": 1e-3,
+            }
+        }
     }
 
     def __init__(self, config: Config, backbone: Backbone) -> None:
