@@ -43,7 +43,7 @@ class Magnet(nn.Module):
         scale: Literal["plain", "squared"] = hyper(
             "plain", "1 / 2v or 1 / 2v² on squared distances (eq. 5, 4)"
         )
-        epochs: int = hyper(100, "passes of batches_per_epoch batches, ≥ 1")
+        epochs: int = hyper(100, "passes of batches_per_epoch batches, ≥ 1", in_epochs=True)
         batches_per_epoch: int = hyper(100, "batches between two validations, ≥ 1")
         index_every: int = hyper(
             0, "batches until all images are clustered anew, ≥ 0; 0: as many as pass all once"
@@ -74,15 +74,31 @@ class Magnet(nn.Module):
     equivariant: ClassVar[bool] = True
     protocols: ClassVar[set[str]] = {"episodic", "joint"}
     CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 2, "batches_per_epoch": 30}
-    DEFAULTS: ClassVar[dict[str, dict[str, Any]]] = {
-        "glyphs": {"epochs": 20},
-        "glyphs-digits": {"epochs": 20},
-        "glyphs-lowshot": {"epochs": 20},
-        "omniglot-small": {"epochs": 20},
-        "omniglot-small-lowshot": {"epochs": 20},
-        "omniglot-lake": {"epochs": 20},
-        "cifar10": {"epochs": 20},
+    _DRAWINGS: ClassVar[dict[str, Any]] = {
+        "k": 1,
+        "clusters": 40,
+        "members": 2,
+        "epochs": 25,
+        "batches_per_epoch": 50,
+        "lr": 2e-3,
     }
+    DEFAULTS: ClassVar[dict[str, dict[str, Any]]] = {
+        "glyphs": _DRAWINGS,
+        "glyphs-digits": _DRAWINGS,
+        "glyphs-lowshot": _DRAWINGS,
+        "omniglot": {**_DRAWINGS, "epochs": 1000},
+        "omniglot-small": _DRAWINGS,
+        "omniglot-small-lowshot": _DRAWINGS,
+        "omniglot-lake": _DRAWINGS,
+        "cifar10": {**_DRAWINGS, "k": 3, "clusters": 10, "members": 8},
+    }
+
+    @staticmethod
+    def epoch_images(config: Config, n_images: int, n_classes: int) -> int:
+        """Training images of one epoch."""
+        return (
+            config.batches_per_epoch * config.members * min(config.clusters, 1 + (n_classes - 1) * config.k)
+        )
 
     def __init__(self, config: Config, backbone: Backbone) -> None:
         super().__init__()
@@ -100,6 +116,8 @@ class Magnet(nn.Module):
         for epoch in ctx.epochs(c.epochs, model=self, memory=memory, optimiser=optimiser, schedule=schedule):
             seen = []
             for step in range(epoch * c.batches_per_epoch, (epoch + 1) * c.batches_per_epoch):
+                if ctx.is_spent():
+                    break
                 if step % every == 0:
                     memory.cluster(embedded(self.embed, base.all_images()), ctx.rng)
                 batch = draw_cluster_batch(memory.index(), memory.losses_of_clusters(), c.k, c.clusters, c.members, ctx.rng)  # fmt: skip

@@ -40,7 +40,7 @@ from harness.system.process import keep_freed_memory
 from harness.training.base_set import BaseSet
 
 WAY, SHOT, N_QUERY = 20, 5, 5
-N_EPISODES, N_TURNS = 40, 3
+N_EPISODES, N_TURNS = 15, 3
 CPU = torch.device("cpu")
 
 
