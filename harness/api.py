@@ -23,6 +23,7 @@ from harness.method.protocol import needs
 from harness.method.ranges import check_ranges
 from harness.method.recipe import Conditions
 from harness.method.support import BaseSupport, EpisodeBatch, Support
+from harness.method.trainable import trainable
 from harness.ops.binocular import (
     dense_cross_entropy,
     elastic_margin,
@@ -105,6 +106,7 @@ __all__ = [
     "similarities",
     "squared_distances",
     "streamed_means",
+    "trainable",
     "warmup_cosine",
     "with_bias",
 ]
@@ -124,8 +126,11 @@ class Method(Protocol):
         uses_backbone: optional, default True; False builds none and passes an identity.
         transductive: optional, default False; True when predictions depend on the other queries.
         assumes_balance: optional, default False; True when it takes the queries to have as many of every class.
-        takes: optional, of a head: "vectors" or "maps", what it is given of the fit that ``Config.features`` names
-            (``OnFeatures`` declares it), in place of an ``embed`` of its own.
+        takes: optional, in place of an ``embed`` of its own: "vectors" or "maps", what a head is given of the fit that
+            ``Config.features`` names (``OnFeatures`` declares it); or "images", normalised as in training, for a method
+            that trains a copy of its network in ``adapt`` or ``predict`` (``support.trainable``).
+        passes: optional static method of a configuration: through the backbone, how often each image of an episode at most;
+            the price of prediction, shown on the run's page and checked by the contract.
         called_by: optional name of the hyper-parameter by which labels call its fits, of what is built on them.
         untrained: optional, default False; True when every seed gives the same weights, so that one run says all.
         equivariant: optional, default False; True when renaming classes renames the columns exactly.
@@ -146,7 +151,8 @@ class Method(Protocol):
     def adapt(self, support: Support) -> Any:
         """Return any object that describes the support: prototypes, a head. Must not change self.
 
-        Gradients are off; a method that optimises here opens ``torch.enable_grad()``.
+        Gradients are off and parameters frozen; a method that optimises here does it on the copy that
+        ``with support.trainable(self.backbone) as copy`` opens, or on tensors of its own under ``torch.enable_grad()``.
         """
 
     def predict(self, state: Any, query: Tensor) -> Tensor:

@@ -17,9 +17,9 @@ from torch import Tensor
 from harness.benchmarks.episodes import IntArray
 from harness.errors import PluginError, StoreError
 from harness.evaluation.feature_files import FeatureFiles, RottenTableError, has_checksums, is_table
-from harness.images.inputs import Inputs, to_float
+from harness.images.inputs import Inputs, as_input, to_float
 from harness.images.stores import ImageStore
-from harness.method import views_of
+from harness.method import traits, views_of
 from harness.ops.precision import autocast
 from harness.runs.spec import EMBED_BATCH, FitSpec
 from harness.system.progress import Progress, Silent, stage
@@ -37,13 +37,16 @@ class Source(Protocol):
 
 
 class Images:
-    """Float images in [0, 1], before normalisation, for methods without ``embed``."""
+    """Float images for methods without ``embed``: normalised as in training where ``takes`` says so, else in [0, 1]."""
 
-    def __init__(self, store: ImageStore, pipeline: str, device: torch.device) -> None:
+    def __init__(self, method: Any, store: ImageStore, pipeline: str, device: torch.device) -> None:
+        self._is_normalised = traits(type(method)).takes == "images"
         self._store, self._pipeline, self._device = store, pipeline, device
 
     def take(self, rows: IntArray) -> Tensor:
         """(n,) rows → (n, c, H, W) float32."""
+        if self._is_normalised:
+            return as_input(self._store, rows, self._pipeline, self._device)
         return to_float(torch.from_numpy(self._store.images(rows)).to(self._device), self._pipeline)
 
 

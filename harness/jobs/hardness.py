@@ -45,7 +45,7 @@ def hardness(spec: RunSpec, at: Workplace, setting: Setting, n: int) -> npt.NDAr
         )
     episodes = setting.episodes[:n]
     assert isinstance(episodes, EpisodeList), "lists of the joint protocol are refused before"
-    source: Source = Images(novel, spec.pipeline, at.device)
+    source: Source = Images(method, novel, spec.pipeline, at.device)
     if encoder := encoder_of(spec, method, at):
         source = features_of(encoder.method, novel, encoder.fit, at.places.cache, at.device, spec.embed_batch)
         source.ensure(episodes.rows(), at.progress)

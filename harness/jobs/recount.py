@@ -73,7 +73,7 @@ def _anew(spec: RunSpec, method: Any, at: Workplace, scratch: Path, rows: IntArr
     novel = open_role(spec, "novel", at)
     encoder = encoder_of(spec, method, at)
     if not encoder:
-        return Images(novel, spec.pipeline, at.device)
+        return Images(method, novel, spec.pipeline, at.device)
     table = features_of(encoder.method, novel, encoder.fit, scratch, at.device, spec.embed_batch)
     table.ensure(rows, at.progress)
     return encoder.source(table)

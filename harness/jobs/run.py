@@ -23,7 +23,7 @@ from harness.evaluation import partial, thumbnails
 from harness.evaluation.features import Images, Source, features_of
 from harness.evaluation.protocols import Predictions, protocol_of
 from harness.images.stores import ImageStore
-from harness.method import CLEAN, about, traits
+from harness.method import CLEAN, about, hyper, passes_of, traits
 from harness.runs import RunResult, RunSpec, badges, folders, planning
 from harness.runs.against_clean import against_clean
 from harness.runs.budget import Budget, Spent
@@ -117,7 +117,7 @@ def get_ready(spec: RunSpec, at: Workplace) -> Ready:
     fit = fitted(spec.fit, at, spec.config)
     began = time.monotonic()
     novel = open_role(spec, "novel", at)
-    source: Source = Images(novel, spec.pipeline, at.device)
+    source: Source = Images(fit.method, novel, spec.pipeline, at.device)
     encoder = encoder_of(spec, fit.method, at)
     if encoder:
         below = encoder.fit
@@ -208,6 +208,7 @@ def _facts(spec: RunSpec, ready: Ready, at: Workplace) -> dict[str, Any]:
     """What is recorded beside the counts."""
     method, record = ready.fit
     own = traits(type(method))
+    passes = passes_of(type(method), hyper.from_json(type(method).Config, spec.values()))
     return {
         **provenance.describe(at.device),
         "seconds": ready.seconds,
@@ -225,6 +226,7 @@ def _facts(spec: RunSpec, ready: Ready, at: Workplace) -> dict[str, Any]:
         ),
         "parameters": sum(p.numel() for part in _modules(ready) for p in part.parameters()),
         "pictures": ready.novel.pictures,
+        **({"backbone_passes": passes} if passes else {}),
         "about": about.about(type(method), spec.method, at.places.cache),
         **({"recipe": against_clean(spec, type(method))} if spec.recipe != CLEAN else {}),
     }

@@ -16,6 +16,7 @@ from harness.method.protocol import (
     need_of,
     needs,
     needs_of,
+    passes_of,
     traits,
     views_of,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "need_of",
     "needs",
     "needs_of",
+    "passes_of",
     "recipes",
     "traits",
     "views_of",

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from harness.method.support import EpisodeBatch, Support
 
 REQUIRED = ("fit_base", "adapt", "predict")
-Takes = Literal["vectors", "maps"]
-"""What a head is given of another fit: what its ``embed`` gives, flattened, or the maps of its ``backbone``."""
+Takes = Literal["vectors", "maps", "images"]
+"""What episodes hold: of another fit what its ``embed`` gives, flattened, or the maps of its ``backbone``; or images, normalised
+as those of the training, for a method that sends them through a network of its own at prediction."""
 
 
 @runtime_checkable
@@ -103,7 +104,7 @@ def encoder_of(cls: type[Any], config: Any) -> Need | None:
     Raises:
         PluginError: when its Config has no such field.
     """
-    if not traits(cls).takes:
+    if not traits(cls).is_head:
         return None
     if not isinstance(getattr(config, "features", None), str):
         raise PluginError(
@@ -152,6 +153,27 @@ class Traits:
     equivariant: bool
     protocols: frozenset[str]
     episode_batch: int
+
+    @property
+    def is_head(self) -> bool:
+        """Whether it is a classifier on another fit's features."""
+        return self.takes in ("vectors", "maps")
+
+
+def passes_of(cls: type[Any], config: Any) -> int:
+    """What a method's static ``passes(config)`` states: how often each image of an episode passes through its backbone.
+
+    It is the price of ``adapt`` and ``predict`` of methods that are given images; 0 where none is stated.
+
+    Raises:
+        PluginError: when it is no whole number above 0.
+    """
+    if not hasattr(cls, "passes"):
+        return 0
+    found = cls.passes(config)
+    if not isinstance(found, int) or found < 1:
+        raise PluginError(f"{cls.__name__}.passes returned {found!r}; expected a whole number, at least 1.")
+    return found
 
 
 def views_of(method: Any) -> View | None:

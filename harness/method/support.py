@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from harness.method.trainable import Module
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class Support:
     are in ``base``, gathered when asked for; ``batches`` goes over both.
 
     Attributes:
-        x: (n_support, *F) features, or images when the method has no ``embed``.
+        x: (n_support, *F) features, or images when the method has no ``embed``: in [0, 1], or normalised as in training where
+            it ``takes`` "images".
         y: (n_support,) int64 in [0, n_way).
         n_way: number of classes; in the joint protocol of all labels, some without support.
         n_base: labels below it are base classes (0 in episodic benchmarks).
@@ -69,6 +73,12 @@ class Support:
             stop = min(start + size, n_base)
             yield self.base.take(_positions(start, stop)), self.base.y[start:stop]
         yield self.x, self.y
+
+    def trainable(self, module: Module, *, training: bool = False) -> AbstractContextManager[Module]:
+        """Open a copy of a part of the method for gradients, as ``harness.method.trainable`` says."""
+        from harness.method.trainable import trainable
+
+        return trainable(module, self.rng, training=training)
 
     def by_class(self) -> Tensor:
         """Group the support by class.

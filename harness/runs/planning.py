@@ -138,7 +138,7 @@ def _asked(typed: str) -> dict[str, _Asked]:
     pattern, features = registry.pair_of(typed)
     found = {name: registry.load(name) for name in registry.expand(pattern)}
     if features and _is_glob(pattern):
-        found = {name: method for name, method in found.items() if traits(method.cls).takes}
+        found = {name: method for name, method in found.items() if traits(method.cls).is_head}
     return {f"{name}[{features}]" if features else name: _Asked(m, features) for name, m in found.items()}
 
 
@@ -148,7 +148,7 @@ def on_features(method: registry.Loaded, features: str, request: Request) -> Req
     Raises:
         ConfigError: when the method is no head.
     """
-    if features and not traits(method.cls).takes:
+    if features and not traits(method.cls).is_head:
         raise ConfigError(
             f"{method.reference.name}[{features}]: {method.reference.name} makes its own features. "
             "`fsbench methods` says which methods are built on those of another."

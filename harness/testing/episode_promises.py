@@ -16,7 +16,7 @@ from harness.benchmarks.episodes import EpisodeList
 from harness.errors import PluginError
 from harness.evaluation import counting
 from harness.evaluation.scores import check_scores
-from harness.method import Batched, Embeds
+from harness.method import Batched, Embeds, passes_of
 from harness.testing.promise import NotChecked, demand, demand_close, p_of_mean
 from harness.testing.workbench import (
     N_QUERY,
@@ -252,6 +252,26 @@ def batch_equals_loop(bench: Workbench) -> str:
         differ = int((batch.argmax(-1) != loop.argmax(-1)).sum())
         demand(differ == 0, f"predict_batch and the loop predict {differ} queries differently.")
     return ""
+
+
+def passes_are_as_stated(bench: Workbench) -> str:
+    """An image of an episode passes through the backbone no more often than `passes(config)` states."""
+    passes = passes_of(bench.cls, bench.config)
+    if not passes:
+        raise NotChecked("does not apply: it states no passes(config)")
+    method, problem = bench.fresh(), bench.problem()
+    seen: list[int] = []
+    method.backbone.register_forward_pre_hook(
+        lambda _, given: seen.append(len(given[0]))
+    )  # copies have it too
+    scores(method, problem)
+    n_images = problem.support.shape[:2].numel() + len(problem.query)
+    each = f"{sum(seen) / n_images:.1f}"
+    demand(
+        sum(seen) <= passes * n_images,
+        f"The images of an episode pass through the backbone {each} times each; passes(config) states {passes}.",
+    )
+    return f"{each} of {passes} passes an image"
 
 
 def _demand_inductive(bench: Workbench) -> None:

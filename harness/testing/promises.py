@@ -26,6 +26,7 @@ PROMISES = (
     Promise(episode_promises.classes_may_be_renamed, (_STEADY, "inputs_are_not_changed"), _EPISODIC),
     Promise(episode_promises.keeps_no_state, (_STEADY,), _EPISODIC),
     Promise(episode_promises.batch_equals_loop, (_STEADY,), _EPISODIC),
+    Promise(episode_promises.passes_are_as_stated, (_SCORES,), _EPISODIC),
     Promise(fitting_promises.survives_a_checkpoint, (_STEADY, "features_are_well_formed"), _EPISODIC),
     Promise(fitting_promises.untrained_means_it, (_STEADY, "features_are_well_formed"), _EPISODIC),
     Promise(joint_promises.experiments_are_scored, (_FITTED, "features_are_well_formed"), "joint"),

@@ -136,7 +136,7 @@ class Workbench:
     def build(self, settled: Any, backbone: str, image_size: int, channels: int, seed: int) -> Any:
         """Make the method with fresh weights, as a run does."""
         torch.manual_seed(stream(seed, "initial weights"))
-        uses = self.traits.uses_backbone and not self.traits.takes
+        uses = self.traits.uses_backbone and not self.traits.is_head
         method = self.cls(settled, backbones.build(backbone, image_size, channels) if uses else nn.Identity())
         if isinstance(method, nn.Module):
             method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -210,7 +210,7 @@ class Workbench:
                 return below._table(Maps(below.fresh()), store)
             return Flat(below._source(below.fresh(), store))
         if not isinstance(method, Embeds):
-            return Images(store, PIPELINE, CPU)
+            return Images(method, store, PIPELINE, CPU)
         return self._table(method, store)
 
     def _table(self, method: Any, store: ImageStore) -> FeatureTable:

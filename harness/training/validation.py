@@ -71,7 +71,7 @@ class Validator:
             return self._frozen(method, self._store, rows)
         if isinstance(method, Embeds):
             return self._embedded(method, rows)
-        return Images(self._store, self._fit.pipeline, self._device)
+        return Images(method, self._store, self._fit.pipeline, self._device)
 
     def _embedded(self, method: Embeds, rows: IntArray) -> Source:
         inputs = Inputs(self._store, self._fit.pipeline, self._device, views_of(method))

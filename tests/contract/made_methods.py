@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ from harness.api import (
     class_means_by_label,
     distance_scores,
     hyper,
+    streamed_means,
 )
 
 
@@ -111,7 +113,45 @@ class SoundTransductive(Sound):
         return distance_scores(query - query.mean(0), state - state.mean(0))
 
 
-SOUND = (Sound, SoundModule, SoundWithChance, SoundTransductive, SoundUntrained)
+class SoundFineTuned(nn.Module):
+    """Trains a copy of its network on the support, in training mode with noise, and takes class means of it."""
+
+    @dataclass(frozen=True)
+    class Config:
+        steps: int = hyper(2, "of gradient descent, ≥ 1", phase="adapt")
+
+    name: ClassVar[str] = "sound-fine-tuned"
+    version: ClassVar[str] = "1"
+    takes: ClassVar[str] = "images"
+
+    def __init__(self, config: Config, backbone: nn.Module) -> None:
+        super().__init__()
+        self.config, self.backbone = config, backbone
+
+    @staticmethod
+    def passes(config: Config) -> int:
+        return config.steps + 1
+
+    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
+        pass
+
+    def adapt(self, support: Support) -> Any:
+        with support.trainable(self.backbone, training=True) as copy:
+            optimiser = torch.optim.SGD(copy.parameters(), lr=1e-3)
+            for _ in range(self.config.steps):
+                x = nn.functional.dropout(copy(support.x).flatten(1), 0.1)
+                means = class_means_by_label(x, support.y, support.n_way)
+                optimiser.zero_grad()
+                nn.functional.cross_entropy(distance_scores(x, means), support.y).backward()
+                optimiser.step()
+        return copy, class_means_by_label(copy(support.x).flatten(1), support.y, support.n_way)
+
+    def predict(self, state: Any, query: Tensor) -> Tensor:
+        copy, means = state
+        return distance_scores(copy(query).flatten(1), means)
+
+
+SOUND = (Sound, SoundModule, SoundWithChance, SoundTransductive, SoundUntrained, SoundFineTuned)
 
 
 class UnknownHyperParameter(Sound):
@@ -351,6 +391,12 @@ class BatchOfFirstShots(SoundModule):
         return distance_scores(batch.query, batch.support[:, :, 0])
 
 
+class PassesMoreOften(SoundFineTuned):
+    @staticmethod
+    def passes(config: Any) -> int:
+        return 1
+
+
 class ForgetsAnAttribute(SoundModule):
     def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
         super().fit_base(base, ctx)
@@ -394,6 +440,19 @@ class GuessesJointly(Sound):
 
     def predict(self, state: Any, query: Tensor) -> Tensor:
         return torch.ones(len(query), 32) if state is None else super().predict(state, query)
+
+
+class AdaptsToTheFirstAlone(Sound):
+    protocols: ClassVar[set[str]] = {"episodic", "joint"}
+
+    def adapt(self, support: Support) -> Any:
+        return streamed_means(((x.flatten(1), y) for x, y in support.batches()), support.n_way)
+
+    def adapt_many(self, supports: Sequence[Support]) -> list[Any]:
+        return [self.adapt(supports[0])] * len(supports)
+
+    def predict(self, state: Any, query: Tensor) -> Tensor:
+        return state.unknown_last(distance_scores(query.flatten(1), state.means))
 
 
 # Promise → methods that break it and nothing else, with what must be said of each.
@@ -461,6 +520,7 @@ BAD = {
         (MovesItsWeights, "Evaluation changed project.bias"),
     ],
     "batch_equals_loop": [(BatchOfFirstShots, "at 3 shot")],
+    "passes_are_as_stated": [(PassesMoreOften, r"1\.\d times each; passes\(config\) states 1")],
     "survives_a_checkpoint": [
         (ForgetsAnAttribute, "Features are other ones"),
         (FitsByItsOwnChance, "Scores are other ones"),
@@ -471,4 +531,5 @@ BAD = {
         (ForgetsBaseClasses, "classes without support"),
         (GuessesJointly, r"The accuracy on 16 base and novel classes is 0\.\d+, chance 0.031"),
     ],
+    "experiments_together_equal_alone": [(AdaptsToTheFirstAlone, "adapt_many and adapt have other scores")],
 }

@@ -18,6 +18,7 @@ from made_methods import (
     Nan,
     SeedsGlobalNumpy,
     Sound,
+    SoundFineTuned,
     SoundModule,
     SoundTransductive,
     SoundUntrained,
@@ -42,8 +43,12 @@ def test_a_sound_method_keeps_every_promise(cls: type[Any]) -> None:
         if cls is SoundModule
         else {"features_are_well_formed", "embed_is_independent", "batch_equals_loop"}
     )
-    expected |= {"experiments_are_scored"}  # none of them speaks the joint protocol
+    expected |= {
+        "experiments_are_scored",
+        "experiments_together_equal_alone",
+    }  # none of them speaks the joint protocol
     expected |= set() if cls is SoundUntrained else {"untrained_means_it"}
+    expected |= set() if cls is SoundFineTuned else {"passes_are_as_stated"}
     if cls is SoundTransductive:
         expected |= {"queries_are_independent"}
     assert skipped == expected
