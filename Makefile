@@ -5,7 +5,8 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 DEMO := FSBENCH_HOME=$(SCRATCH)/demo FSBENCH_DATA=$(SCRATCH)/demo/data FSBENCH_CACHE=$(SCRATCH)/demo/cache
 
-.PHONY: demo test nightly check perf calibration rehearsal results lock clean
+.PHONY: demo test nightly check perf calibration rehearsal results results-prepared results-omniglot results-cifar results-glyphs \
+  results-variants results-others measured lock clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -44,32 +45,50 @@ SHARED ?= ../shared/data
 # jobs of two at a time have one thread each; as many threads give the same bits
 RUN := FSBENCH_HOME=. FSBENCH_DATA=$(SCRATCH)/results/data FSBENCH_CACHE=$(SCRATCH)/results/cache $(BIN)/fsbench
 TWO := --executor local --jobs 2
-MARGIN_AND_BML := softmax,cosine,neg-softmax,neg-cosine,bml,bml-global,bml-local
-ALL := $(MARGIN_AND_BML),protonet,nearest-mean
+# every method of a table sees as many training images, with the same augmentation (recipe budget)
+TABLE := softmax,cosine,neg-softmax,neg-cosine,bml,bml-global,bml-local,protonet,nearest-mean
 OMNIGLOT := omniglot-small-5w1s,omniglot-small-5w5s
 CIFAR := cifar10-5w1s,cifar10-5w5s
 LAKE := omniglot-lake-20w1s-small1,omniglot-lake-20w1s-small2
+GLYPHS := glyphs-5w1s,glyphs-5w5s,glyphs-digits-5w1s
 ONE_SHOT := omniglot-small-5w1s,cifar10-5w1s
 FIVE_SHOT := omniglot-small-5w5s,cifar10-5w5s
-results: $(INSTALLED)  ## the runs behind the README's numbers: results.db and reports/ (SHARED=DIR has omniglot/ and cifar10-600.zip)
-	rm -rf results.db runs
-	for method in pixels magnet repmet $$(echo $(ALL) | tr , ' '); do $(RUN) check $$method || exit 1; done  # its pages show it
+# what is done is found and not done again: a part may be stopped, and resumes when it is made again
+results: results-prepared results-omniglot results-cifar results-glyphs results-variants results-others  ## the runs behind the README's numbers: results.db and reports/ (SHARED=DIR has omniglot/ and cifar10-600.zip)
+	$(RUN) report
+
+results-prepared: $(INSTALLED)
+	for method in pixels centroid magnet repmet $$(echo $(TABLE) | tr , ' '); do $(RUN) check $$method || exit 1; done  # its pages show it
 	$(RUN) prepare omniglot --source $(SHARED)/omniglot
 	$(RUN) import-folder $(SHARED)/cifar10-600.zip --name cifar10 --size 32
-	$(RUN) run -m nearest-mean,protonet -b glyphs-5w1s,glyphs-5w5s,glyphs-digits-5w1s --seeds 0-2
-	$(RUN) run -m pixels -b glyphs-5w1s,glyphs-5w5s,glyphs-digits-5w1s,$(OMNIGLOT),$(CIFAR)
+	$(RUN) run -m pixels -b $(OMNIGLOT),$(CIFAR),$(GLYPHS)
+
+# a seed of all methods after the other, so that what is done is a whole table; then the plain readout of each training
+define equal_budgets
+	for seed in 0 1 2; do $(RUN) run -m $(TABLE) -b $(1) --recipe budget --seeds $$seed $(TWO) || exit 1; done
+	for method in $$(echo $(TABLE) | tr , ' '); do \
+	  $(RUN) run -m centroid -b $(1) --recipe budget --set features=$$method --seeds 0-2 || exit 1; done
+endef
+results-omniglot: results-prepared
+	$(call equal_budgets,$(OMNIGLOT))
+results-cifar: results-prepared
+	$(call equal_budgets,$(CIFAR))
+results-glyphs: results-prepared
+	$(call equal_budgets,$(GLYPHS))
+
+results-variants: results-prepared
+	$(RUN) tune neg-softmax --bench omniglot-small-5w1s --recipe budget --grid head_start=1,0 --grid head_scale=5,1
+	for bench in $$(echo $(ONE_SHOT) | tr , ' '); do \
+	  $(RUN) tune bml --bench $$bench --recipe budget --grid elastic_strength=0,0.3,1,5.5 || exit 1; done
+	for view in global local; do $(RUN) run -m bml -b $(ONE_SHOT) --recipe budget --seeds 0-2 --set views=$$view $(TWO) || exit 1; done
+	for margin in -0.3 -0.05 0.0 0.1; do $(RUN) run -m neg-cosine -b cifar10-5w1s --recipe budget --set margin=$$margin --seeds 0-2 $(TWO) || exit 1; done
+
+results-others: results-prepared
 	$(RUN) run -m pixels,nearest-mean -b glyphs-lowshot-n1,glyphs-lowshot-n5
 	$(RUN) run -m pixels,nearest-mean -b $(LAKE)
 	$(RUN) run -m protonet -b $(LAKE) --seeds 0-4 $(TWO)
 	$(RUN) run -m protonet -b $(LAKE) --recipe as-published
-	$(RUN) run -m $(ALL) -b $(OMNIGLOT),$(CIFAR) --seeds 0-2 $(TWO)
 	$(RUN) run -m magnet,repmet -b $(OMNIGLOT),omniglot-small-20w1s,$(CIFAR) --seeds 0-2 $(TWO)
-	$(RUN) run -m bml -b $(ONE_SHOT) --seeds 0-2 --set classifier=pooled $(TWO)
-	$(RUN) run -m bml-local,bml-global -b $(ONE_SHOT) --seeds 0-2 --set classifier=root $(TWO)
-	for view in global local; do $(RUN) run -m bml -b $(ONE_SHOT) --seeds 0-2 --set views=$$view $(TWO); done
-	for margin in -0.3 -0.05 0.0 0.1; do $(RUN) run -m neg-cosine -b cifar10-5w1s --set margin=$$margin --seeds 0-2 $(TWO); done
-	$(RUN) run -m neg-cosine -b cifar10-5w1s --backbone resnet12 --precision bf16 --set image_size=48 --set epochs=3 --set warmup_epochs=1 $(TWO)
-	$(RUN) run -m bml -b cifar10-5w1s --backbone resnet12 --precision bf16 --set image_size=48 --set epochs=3 --set decay_epochs=2,3 $(TWO)
 	$(RUN) run -m deepemd-pretrain -b $(OMNIGLOT),$(CIFAR) --seeds 0-2 $(TWO)
 	$(RUN) run -m deepemd-pretrain -b $(OMNIGLOT),$(CIFAR) --seeds 0-2 --set classifier=mean $(TWO)
 	for grad in full flow-only; do $(RUN) run -m deepemd -b $(ONE_SHOT) --seeds 0-2 --set grad=$$grad $(TWO) || exit 1; done
@@ -77,7 +96,9 @@ results: $(INSTALLED)  ## the runs behind the README's numbers: results.db and r
 	$(RUN) run -m deepemd -b $(FIVE_SHOT) --episodes 600 --seeds 0-2 --set sfc_update_step=0 $(TWO)
 	for variant in grid sampling; do $(RUN) run -m deepemd -b $(ONE_SHOT) --set variant=$$variant $(TWO) || exit 1; done
 	for variant in grid sampling; do $(RUN) run -m deepemd -b $(FIVE_SHOT) --episodes 600 --set variant=$$variant $(TWO) || exit 1; done
-	$(RUN) report
+
+measured: $(INSTALLED)  ## the README's tables of equal budgets and its verdicts, written from results.db
+	$(BIN)/python tests/measured.py --write
 
 lock: $(INSTALLED)  ## add the digests of new standard settings to benchmarks/episodes.lock
 	$(BIN)/python -m harness.benchmarks.lock

@@ -1,0 +1,106 @@
+"""What the README shows of results.db: the tables of equal budgets, and verdicts as `fsbench compare` prints them.
+
+``python tests/measured.py`` prints that part; ``--write`` puts it into the README, between the two lines that mark it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from harness.report.board.rows import Row
+from harness.report.board.tables import Table, tables
+from harness.report.formats import images_text, percent, span
+from harness.store import Store
+
+ROOT = Path(__file__).parents[1]
+BEGIN, END = "<!-- made by tests/measured.py -->", "<!-- to here -->"
+GROUPS = (
+    ("omniglot-small-5w1s", "omniglot-small-5w5s"),
+    ("cifar10-5w1s", "cifar10-5w5s"),
+    ("glyphs-5w1s", "glyphs-5w5s", "glyphs-digits-5w1s"),
+)
+PAIRS = (
+    ("neg-softmax", "softmax"),
+    ("neg-cosine", "cosine"),
+    ("bml", "bml-global"),
+    ("bml-global", "bml-local"),
+    ("protonet", "nearest-mean"),
+    ("neg-softmax", "centroid[neg-softmax]"),
+    ("softmax", "centroid[softmax]"),
+    ("protonet", "centroid[protonet]"),
+    ("bml", "centroid[bml]"),
+)
+VERDICT = re.compile(r"\S+: .*?on the page, among all its pairs, p [=<] [\d.e-]+\)\.")
+
+
+def section(home: Path) -> str:
+    """Tables and verdicts of the database in a folder, as they stand in the README."""
+    with Store.open(home / "results.db") as store:
+        found = {
+            table.setting: table for table in tables(store, [name for group in GROUPS for name in group])
+        }
+    parts = [_table([found[name] for name in group if name in found]) for group in GROUPS]
+    return "\n".join([*filter(None, parts), "```", *_verdicts(home), "```", ""])
+
+
+def _table(group: Sequence[Table]) -> str:
+    """A line a row of the recipe `budget`, and of what is untrained; the best of the first setting on top."""
+    by_name: dict[str, dict[str, Row]] = {}
+    for table in group:
+        for row in table.rows:
+            if row.recipe == "budget" or not row.is_trained:
+                by_name.setdefault(row.label.removesuffix(" (budget)"), {})[table.setting] = row
+    if not any(row.recipe == "budget" for cells in by_name.values() for row in cells.values()):
+        return ""
+    names = [table.setting for table in group]
+    head = ["", *names, "seeds", "images", "minutes"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for name, cells in by_name.items():
+        told = [_cell(cells.get(setting)) for setting in names]
+        row = next(iter(cells.values()))
+        warns = " (its training warns)" if "its training warns" in row.marks else ""
+        minutes = "–" if not row.seconds["fit"] else f"{row.seconds['fit'] / 60:.1f}"
+        seeds = ", ".join(map(str, row.seeds))
+        lines.append(f"| {' | '.join([name + warns, *told, seeds, images_text(row.budget), minutes])} |")
+    return "\n".join([*lines, ""])
+
+
+def _cell(row: Row | None) -> str:
+    return "" if row is None else f"{percent(row.mean)} ({span(row.interval, 1)})"
+
+
+def _verdicts(home: Path) -> Iterator[str]:
+    """The commands, and the first sentence of each verdict."""
+    places = {name: str(home) for name in ("FSBENCH_HOME", "FSBENCH_DATA", "FSBENCH_CACHE")}
+    for a, b in PAIRS:
+        words = ["compare", a, b]
+        done = subprocess.run(
+            [sys.executable, "-m", "fsbench", *words], capture_output=True, text=True, check=False,
+            env={**os.environ, **places}, cwd=ROOT,
+        )  # fmt: skip
+        sentences = [m[0] for m in map(VERDICT.match, done.stdout.splitlines()) if m]
+        if sentences:
+            yield f"$ {shlex.join(['fsbench', *words])}"
+            yield from sentences
+
+
+def main() -> None:
+    """Print it, or write it into the README."""
+    text = section(ROOT)
+    if "--write" not in sys.argv:
+        sys.stdout.write(text)
+        return
+    readme = (ROOT / "README.md").read_text()
+    before, rest = readme.split(BEGIN + "\n")
+    after = rest.split(END)[1]
+    (ROOT / "README.md").write_text(f"{before}{BEGIN}\n{text}{END}{after}")
+
+
+if __name__ == "__main__":
+    main()
