@@ -26,6 +26,7 @@ from harness.method.support import BaseSupport, EpisodeBatch, Support
 from harness.method.trainable import trainable
 from harness.ops.binocular import (
     dense_cross_entropy,
+    divergence,
     elastic_margin,
     elastic_scores,
     location_distances,
@@ -82,6 +83,7 @@ __all__ = [
     "cosine_scores",
     "dense_cross_entropy",
     "distance_scores",
+    "divergence",
     "draw_heads",
     "draw_orders",
     "drop_blocks",

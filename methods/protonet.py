@@ -53,7 +53,9 @@ class ProtoNet(nn.Module):
         train_shot: int = hyper(
             1, "support images per class in training, ≥ 1; the paper matches the test (§2.7)"
         )
-        train_query: int = hyper(5, "queries per class in training, ≥ 1 (§3.1)")
+        train_query: int = hyper(
+            5, "queries per class in training, ≥ 1 (§3.1); -1: all the smallest class has left"
+        )
         epochs: int = hyper(100, "passes of episodes_per_epoch episodes at most, ≥ 1", in_epochs=True)
         episodes_per_epoch: int = hyper(100, "training episodes between two validations, ≥ 1")
         patience: int = hyper(
@@ -84,7 +86,7 @@ class ProtoNet(nn.Module):
 
         def __post_init__(self) -> None:
             """Check ranges; all that is wrong is said together."""
-            counts = "train_shot train_query epochs episodes_per_epoch halve_every validation_shot"
+            counts = "train_shot epochs episodes_per_epoch halve_every validation_shot"
             check_ranges(
                 self,
                 {
@@ -92,6 +94,10 @@ class ProtoNet(nn.Module):
                     "≥ 1": counts,
                     "≥ 2": "train_way",
                     "> 0": "lr cosine_scale",
+                },
+                {
+                    f"train_query must be ≥ 1, or -1, found {self.train_query}": self.train_query >= 1
+                    or self.train_query == -1
                 },
             )
 
@@ -154,7 +160,8 @@ class ProtoNet(nn.Module):
     @staticmethod
     def epoch_images(config: Config, n_images: int, n_classes: int) -> int:
         """Training images of one epoch."""
-        each = min(config.train_way, n_classes) * (config.train_shot + config.train_query)
+        shot, query = config.train_shot, config.train_query
+        each = min(config.train_way, n_classes) * (shot + query if query > 0 else n_images // n_classes)
         return config.episodes_per_epoch * each
 
     @staticmethod
@@ -189,7 +196,7 @@ class ProtoNet(nn.Module):
                     features = torch.stack(
                         [features.roll(i, 1) for i in range(features.shape[1])]
                     )  # (S + Q, W, …)
-                support, query = features.split([c.train_shot, c.train_query], dim=-2)
+                support, query = features.tensor_split([c.train_shot], dim=-2)
                 result = prototypical_loss(support, query, self._scores)
                 ctx.backward(result.loss)
                 ctx.step(optimiser)

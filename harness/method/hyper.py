@@ -19,7 +19,7 @@ Defaults = Mapping[str, Mapping[str, Any]]
 REQUIRED_BY = "required by "  # begins the origin of what another method says of a fit
 
 
-def hyper(default: T, doc: str, *, phase: Phase = "fit", in_epochs: bool = False) -> T:
+def hyper(default: T, doc: str, *, phase: Phase = "fit", in_epochs: bool = False, later: bool = False) -> T:
     """Declare a hyper-parameter of a method's ``Config`` dataclass.
 
     Args:
@@ -28,8 +28,10 @@ def hyper(default: T, doc: str, *, phase: Phase = "fit", in_epochs: bool = False
         phase: "fit" when the training depends on it; "adapt" when only what follows does, so that the
             checkpoint can be reused.
         in_epochs: whether it counts epochs: it is stretched with ``epochs`` where a training is given so many images.
+        later: no part of a configuration at its default, so that ids from before it was declared stay.
     """
-    return dataclasses.field(default=default, metadata={"doc": doc, "phase": phase, "in_epochs": in_epochs})
+    metadata = {"doc": doc, "phase": phase, "in_epochs": in_epochs, "later": later}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -116,10 +118,19 @@ def resolve(
         config = config_class(**values)
     except ValueError as error:
         raise ConfigError(f"{method}: {error}") from error
-    return {
+    resolved = {
         name: ConfigValue(as_json(getattr(config, name)), origin, phase_of(config_class, name))
         for name, origin in origins.items()
     }
+    return _without_later_defaults(config_class, resolved)
+
+
+def _without_later_defaults(
+    config_class: type[Any], values: Mapping[str, ConfigValue]
+) -> dict[str, ConfigValue]:
+    """Leave out what was declared later and is at its default: it says nothing, and older ids do not have it."""
+    later = {f.name: as_json(f.default) for f in dataclasses.fields(config_class) if f.metadata.get("later")}
+    return {k: v for k, v in values.items() if k not in later or v.value != later[k]}
 
 
 def given(
@@ -140,10 +151,11 @@ def given(
     Raises:
         ConfigError: naming every unknown key, and values out of range.
     """
-    if unknown := [name for name in said if name not in values]:
+    known = [f.name for f in dataclasses.fields(config_class)]
+    if unknown := [name for name in said if name not in known]:
         raise ConfigError(
             f"{by} requires {method} with {', '.join(f'`{name}`' for name in unknown)}, no hyper-parameter of it."
-            f"{nearest(unknown[0], values)} Known: {', '.join(sorted(values)) or 'none'}."
+            f"{nearest(unknown[0], known)} Known: {', '.join(sorted(known)) or 'none'}."
         )
     origin, hints = f"{REQUIRED_BY}{by}", typing.get_type_hints(config_class)
     try:
@@ -151,9 +163,9 @@ def given(
     except ValueError as error:
         raise ConfigError(f"{by} requires {method} with {dict(said)}: {error}") from error
     changed = {
-        name: dataclasses.replace(values[name], value=as_json(v), origin=origin) for name, v in read.items()
+        name: ConfigValue(as_json(v), origin, phase_of(config_class, name)) for name, v in read.items()
     }
-    merged = {**values, **changed}
+    merged = _without_later_defaults(config_class, {**values, **changed})
     from_json(config_class, {name: entry.value for name, entry in merged.items()})
     return merged
 

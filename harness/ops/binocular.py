@@ -95,11 +95,26 @@ def elastic_scores(
     return -(distances + margin.unsqueeze(-1) * true)
 
 
-def mutual_divergence(a: Tensor, b: Tensor, *, temperature: float = 4.0) -> Tensor:
-    """Symmetric Kullback-Leibler divergence between the soft-maxed features of two views.
+def divergence(a: Tensor, b: Tensor, *, temperature: float = 4.0) -> Tensor:
+    """Kullback-Leibler divergence of the soft-maxed features of one view from those of the other.
 
-    temperature² / n · Σ (p − q)(log p − log q) with p = softmax(a / temperature) over the D *feature*
-    dimensions, and q of b likewise. Gradients reach both arguments: neither side is a fixed teacher.
+    temperature² / n · Σ q (log q − log p) with p = softmax(a / temperature) over the D *feature* dimensions, and q of
+    b likewise. Gradients reach both arguments: neither side is a fixed teacher.
+
+    Args:
+        a: (n, D) float pooled features of the view that follows.
+        b: (n, D) float pooled features of the view that it follows.
+        temperature: > 0.
+
+    Returns:
+        () divergence, ≥ 0.
+    """
+    log_p, log_q = _log_shares(a, temperature), _log_shares(b, temperature)  # (n, D)
+    return temperature**2 / len(a) * (log_q.exp() * (log_q - log_p)).sum()
+
+
+def mutual_divergence(a: Tensor, b: Tensor, *, temperature: float = 4.0) -> Tensor:
+    """Both directions of ``divergence``: temperature² / n · Σ (p − q)(log p − log q).
 
     Args:
         a: (n, D) float pooled features of one view.
@@ -109,9 +124,13 @@ def mutual_divergence(a: Tensor, b: Tensor, *, temperature: float = 4.0) -> Tens
     Returns:
         () divergence, ≥ 0.
     """
-    log_p = functional.log_softmax(a / temperature, dim=-1)  # (n, D)
-    log_q = functional.log_softmax(b / temperature, dim=-1)  # (n, D)
+    log_p, log_q = _log_shares(a, temperature), _log_shares(b, temperature)  # (n, D)
     return temperature**2 / len(a) * ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum()
+
+
+def _log_shares(x: Tensor, temperature: float) -> Tensor:
+    """(n, D) features as the logarithms of a distribution over their dimensions."""
+    return functional.log_softmax(x / temperature, dim=-1)
 
 
 def root_features(maps: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,6 +72,7 @@ def _clean(benchmark: Benchmark, keys: tuple[str, ...], cls: type[Any]) -> dict[
         ),
         "training crops": _crops(benchmark.pipeline, ORIGINALS),
         "selected on": "validation",
+        **{f.name: f.default for f in dataclasses.fields(cls.Config)},  # of what is left out at its default
         **{name: entry.value for name, entry in values.items()},
     }
 

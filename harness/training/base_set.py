@@ -148,7 +148,7 @@ class BaseSet:
         Args:
             n: number of episodes.
             way: classes per episode; at most ``n_classes`` are used.
-            shot, n_query: support and query images per class.
+            shot, n_query: support and query images per class; -1 queries are all that the smallest class has left.
             augment: as in ``batches``; an image that occurs in several episodes is drawn anew each time.
             views: as in ``batches``: images are (W, S + Q, v, c, H, W).
 
@@ -156,13 +156,13 @@ class BaseSet:
             TrainingEpisode.
 
         Raises:
-            ValueError: when a class has fewer than ``shot + n_query`` images.
+            ValueError: when a class has fewer than ``shot + n_query`` images, or none is left for a query.
         """
         self._world.refuse_episodes()
-        need = shot + n_query
-        if need > int(self._counts.min()):
+        need = shot + n_query if n_query >= 0 else int(self._counts.min())
+        if not shot < need <= int(self._counts.min()):
             raise ValueError(
-                f"training episodes of {shot} + {n_query} images need {need} images a class; "
+                f"training episodes of {shot} + {max(n_query, 1)} images need {shot + max(n_query, 1)} images a class; "
                 f"the smallest base class has {int(self._counts.min())}"
             )
         way = min(way, self.n_classes)

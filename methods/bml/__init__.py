@@ -9,7 +9,13 @@ What differs from the authors' code: the weights are chosen on validation classe
 of two episodes runs on one device, so the running statistics of batch norm see both; DropBlock clears whole squares
 (``squares="as-published"`` has their defect) and counts training steps alone. With fewer base classes than
 ``train_way`` an episode has them all; the curves record the way as ``train_way``. ``bml-global`` and ``bml-local``
-take pooled features in training and at test, as published; ``classifier`` gives either the other's test.
+take pooled features in training and at test, as published; ``classifier`` gives either the other's test. The
+authors' scripts train all five sets by SGD; their code's other optimiser is ``optimiser=adam``, and ``follows`` makes
+the divergence one way, from one view to the other.
+
+``--recipe as-published`` has their pixels (mini-ImageNet from ready squares of 84 pixels, CUB from photographs), DropBlock
+and selection on novel classes. Where it differs still: what their CIFAR and tieredImageNet files were enlarged with is
+not known (bicubic here), and their mini-ImageNet squares are of another making than those brought down from photographs.
 """
 
 from methods.bml.method import Bml, BmlGlobal, BmlLocal

@@ -21,6 +21,7 @@ from harness.api import (
     class_means,
     class_means_by_label,
     dense_cross_entropy,
+    divergence,
     drop_blocks,
     elastic_scores,
     full_precision,
@@ -76,7 +77,8 @@ class Views(nn.Module):
     @staticmethod
     def epoch_images(config: Any, n_images: int, n_classes: int) -> int:
         """Training images of one epoch of episodes."""
-        each = min(config.train_way, n_classes) * (config.train_shot + config.train_query)
+        shot, query = config.train_shot, config.train_query
+        each = min(config.train_way, n_classes) * (shot + query if query > 0 else n_images // n_classes)
         return int(config.steps_per_epoch * config.parts_per_step * each)
 
     def _network(self, backbone: Backbone) -> nn.Module:
@@ -94,7 +96,11 @@ class Views(nn.Module):
         c = self.config
         milestones = tuple(zip(c.decay_epochs, c.decay_factors, strict=True))
         parameters = [*self.parameters(), *head.parameters()]
-        optimiser = torch.optim.SGD(parameters, momentum=c.momentum, weight_decay=c.weight_decay)
+        optimiser: torch.optim.Optimizer
+        if c.optimiser == "adam":
+            optimiser = torch.optim.Adam(parameters, weight_decay=c.weight_decay)
+        else:
+            optimiser = torch.optim.SGD(parameters, momentum=c.momentum, weight_decay=c.weight_decay)
         for epoch in ctx.epochs(c.epochs, model=self, head=head, optimiser=optimiser):
             for group in optimiser.param_groups:
                 group["lr"] = milestone_decay(epoch, base=c.lr, milestones=milestones)
@@ -185,7 +191,11 @@ class Bml(Views):
         elastic = {"progress": progress, "strength": c.elastic_strength, "slope": c.elastic_slope}
         local, is_active = _local_loss(local_map.unflatten(0, (way, size)), part.shot, elastic)
         pooled = global_map.mean((2, 3)), local_map.mean((2, 3))  # (W·(S + Q), C) each
-        mutual = mutual_divergence(*pooled, temperature=c.temperature)
+        mutual = {
+            "both": mutual_divergence(*pooled, temperature=c.temperature),
+            "global": divergence(*pooled, temperature=c.temperature),
+            "local": divergence(*pooled[::-1], temperature=c.temperature),
+        }[c.follows]
         total = c.global_weight * by_location + c.local_weight * local + c.mutual_weight * mutual
         return {
             "loss": total, "global_loss": by_location, "local_loss": local, "mutual": mutual,

@@ -10,7 +10,7 @@ from harness.api import Conditions, check_ranges, hyper
 Table = dict[str, dict[str, Any]]
 _RANGES: dict[Any, str] = {
     "≥ 0": "weight_decay global_weight local_weight mutual_weight elastic_strength elastic_slope",
-    "≥ 1": "epochs parts_per_step block_size validate_every validation_shot train_shot train_query steps_per_epoch",
+    "≥ 1": "epochs parts_per_step block_size validate_every validation_shot train_shot steps_per_epoch",
     "≥ 2": "train_way batch_size",
     "> 0": "lr temperature",
     "in [0, 1)": "momentum drop_rate",
@@ -23,7 +23,10 @@ class Recipe:
 
     epochs: int = hyper(100, "epochs, ≥ 1", in_epochs=True)
     parts_per_step: int = hyper(2, "episodes (batches) whose gradients are averaged in a step, ≥ 1")
-    lr: float = hyper(0.1, "first step size of SGD, > 0")
+    optimiser: Literal["sgd", "adam"] = hyper(
+        "sgd", "the authors' adam: also lr=1e-3, weight_decay=0, decay_factors=0.1,0.1", later=True
+    )
+    lr: float = hyper(0.1, "first step size, > 0")
     momentum: float = hyper(0.9, "momentum of SGD, in [0, 1)")
     weight_decay: float = hyper(5e-4, "L2 of all weights, ≥ 0")
     decay_epochs: tuple[int, ...] = hyper(
@@ -45,9 +48,12 @@ class Recipe:
         is_paired = (
             len(self.decay_factors) == len(self.decay_epochs) and min(self.decay_factors, default=1) > 0
         )
-        check_ranges(
-            self, _RANGES, {"decay_factors must be one number > 0 for each of decay_epochs": is_paired}
-        )
+        query = getattr(self, "train_query", 1)
+        rules = {
+            "decay_factors must be one number > 0 for each of decay_epochs": is_paired,
+            f"train_query must be ≥ 1, or -1, found {query}": query >= 1 or query == -1,
+        }
+        check_ranges(self, _RANGES, rules)
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Episodic(Recipe):
 
     train_way: int = hyper(15, "classes per training episode, ≥ 2; at most the number of base classes")
     train_shot: int = hyper(5, "support images per class in training, ≥ 1")
-    train_query: int = hyper(7, "queries per class in training, ≥ 1")
+    train_query: int = hyper(7, "queries per class in training, ≥ 1; -1: all the smallest class has left")
     steps_per_epoch: int = hyper(500, "steps per epoch, ≥ 1")
 
 
@@ -67,6 +73,9 @@ class BmlConfig(Episodic):
     global_weight: float = hyper(2.0, "weight of the global loss, ≥ 0")
     local_weight: float = hyper(1.0, "weight of the local loss, ≥ 0")
     mutual_weight: float = hyper(0.5, "weight of the divergence between the views, ≥ 0")
+    follows: Literal["both", "global", "local"] = hyper(
+        "both", "which view that divergence pulls to the other: each, or one way", later=True
+    )
     temperature: float = hyper(4.0, "of that divergence, > 0")
     elastic_strength: float = hyper(
         5.5, "largest extra distance to the true class, ≥ 0; grows with the epochs"

@@ -16,6 +16,7 @@ from harness.backbones.backbone import n_parameters
 from harness.backbones.two_branch import TwoBranch
 from harness.ops.binocular import (
     dense_cross_entropy,
+    divergence,
     elastic_margin,
     elastic_scores,
     location_distances,
@@ -50,6 +51,17 @@ def test_mutual_divergence() -> None:
         np.testing.assert_allclose(loss.detach(), arrays["mutual"][i], **_float64(entry))
         np.testing.assert_allclose(a.grad, arrays["mutual_grad_a"][i], **_float64(entry))
         np.testing.assert_allclose(b.grad, arrays["mutual_grad_b"][i], **_float64(entry))
+
+
+def test_divergence_one_way() -> None:
+    arrays, entry = load(FAMILY, "mutual_kl.npz")
+    for i, temperature in enumerate(arrays["T"]):
+        a, b = tensor(arrays["feat_a"]).requires_grad_(), tensor(arrays["feat_b"]).requires_grad_()
+        loss = divergence(a, b, temperature=float(temperature))
+        loss.backward()
+        np.testing.assert_allclose(loss.detach(), arrays["kl"][i], **_float64(entry))
+        np.testing.assert_allclose(a.grad, arrays["kl_grad_a"][i], **_float64(entry))
+        np.testing.assert_allclose(b.grad, arrays["kl_grad_b"][i], **_float64(entry))
 
 
 @pytest.mark.parametrize("case", range(5))

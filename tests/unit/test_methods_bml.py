@@ -119,3 +119,54 @@ def test_a_saturated_margin_and_a_local_loss_above_chance_are_warned_of(tmp_path
     assert "acts on 70% of the locations" in ctx.record()["warnings"][1]
     plain = Bml(Bml.Config(**EPISODE, elastic_strength=0.0), build("conv4", 28, 1))
     assert "warnings" not in fit(plain, tmp_path / "plain").record()
+
+
+def test_adam_is_the_authors_other_optimiser(tmp_path: Path) -> None:
+    """One step from the same weights: Adam's first moves every weight by its step size, whatever the gradient."""
+    values = {**EPISODE, "steps_per_epoch": 1, "parts_per_step": 1, "lr": 1e-3, "weight_decay": 0.0}
+    moved = []
+    for optimiser in ("adam", "sgd"):
+        torch.manual_seed(0)
+        method = Bml(Bml.Config(**values, optimiser=optimiser), build("conv4", 28, 1))
+        before = [p.detach().clone() for p in method.parameters()]
+        fit(method, tmp_path / optimiser)
+        steps = [(p - q).abs() for p, q in zip(method.parameters(), before, strict=True)]
+        moved.append(torch.cat([step.flatten() for step in steps]).detach())
+    adam, sgd = (step[step > 0] for step in moved)
+    assert float(adam.quantile(0.9)) == pytest.approx(1e-3, rel=1e-2)
+    assert float(sgd.quantile(0.9)) != pytest.approx(1e-3, rel=1e-2)
+
+
+@pytest.mark.parametrize("follows", ["global", "local"])
+def test_one_view_may_follow_the_other(follows: str, tmp_path: Path) -> None:
+    method = Bml(Bml.Config(**EPISODE, follows=follows), build("conv4", 28, 1))
+    (point,) = fit(method, tmp_path).record()["curves"]
+    both = Bml(Bml.Config(**EPISODE), build("conv4", 28, 1))
+    (of_both,) = fit(both, tmp_path / "both").record()["curves"]
+    assert 0 < point["mutual"] < of_both["mutual"]
+
+
+def test_later_hyper_parameters_leave_ids_as_they_are() -> None:
+    keys = hyper.layers("mini", "mini-5w1s", "resnet12")
+    plain = hyper.resolve(Bml.Config, [Bml.DEFAULTS], keys, {}, method="bml")
+    assert not {"optimiser", "follows"} & set(plain)
+    same = hyper.resolve(Bml.Config, [Bml.DEFAULTS], keys, {"optimiser": "sgd"}, method="bml")
+    assert {k: v.value for k, v in same.items()} == {k: v.value for k, v in plain.items()}
+    other = hyper.resolve(Bml.Config, [Bml.DEFAULTS], keys, {"optimiser": "adam"}, method="bml")
+    assert other["optimiser"] == hyper.ConfigValue("adam", "--set")
+    assert hyper.given(Bml.Config, plain, {"follows": "local"}, method="bml", by="x")["follows"].value == "local"  # fmt: skip
+    assert "follows" not in hyper.given(Bml.Config, plain, {"follows": "both"}, method="bml", by="x")
+
+
+def test_queries_may_be_all_that_is_left(tmp_path: Path) -> None:
+    base = BaseSet(tiny_store("base"), "stored", CPU, torch_generator(0, "training"))
+    (episode,) = base.episodes(1, 3, 2, -1)
+    smallest = min(torch.bincount(base.labels).tolist())
+    assert episode.images.shape[:2] == (3, smallest) and episode.shot == 2
+    with pytest.raises(ValueError, match="the smallest base class has"):
+        next(base.episodes(1, 3, smallest, -1))
+    fit(Bml(Bml.Config(**{**EPISODE, "train_query": -1}), build("conv4", 28, 1)), tmp_path)
+    with pytest.raises(ValueError, match="train_query must be ≥ 1, or -1, found 0"):
+        Bml.Config(train_query=0)
+    config = Bml.Config(train_way=5, train_shot=2, train_query=-1, parts_per_step=2, steps_per_epoch=10)
+    assert Bml.epoch_images(config, 1200, 60) == 10 * 2 * 5 * 20
