@@ -70,6 +70,18 @@ def test_training_crops_are_cut_from_whole_pictures_unless_asked_otherwise(tmp_p
     assert mapped["id"] not in home.run_ids()
 
 
+def test_a_training_ends_when_the_images_that_it_is_given_are_seen(home: Home) -> None:
+    """Six episodes of 20 × (1 + 5) images are the first to reach 700."""
+    words = ("-m", "protonet", "-b", "glyphs-5w1s", "--images", "700", "--set", "episodes_per_epoch=4")
+    [row] = home.json("run", *words, "--episodes", "40")
+    assert (row["train_images"], row["train_steps"], row["below_images"]) == (720, 6, 0)
+    told = home.json("show", row["runs"][0])
+    assert told["spec"]["budget"] == 700 and told["spec"]["config"]["epochs"]["value"] == 2
+    home.run("report")
+    [page] = (home.folder / "reports/run").glob(f"{row['runs'][0]}*.html")
+    assert "--images 700" in page.read_text()
+
+
 def test_an_unknown_selection_is_refused(home: Home, tmp_path: Path) -> None:
     assert (
         "--select-on test: known are validation, novel"
