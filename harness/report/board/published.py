@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+_BOTH = "train+val"  # in the note of a number whose base classes are both
 LEDGER = Path(__file__).resolve().parents[3] / "benchmarks" / "published.csv"
 
 # Name of the ledger's benchmark → name of ours; what is not listed is the same.
@@ -31,6 +32,8 @@ _BACKBONE = {
 # Ours → how the ledger's sources spell the same method, letters and digits only.
 _SPELLING = {
     "negcosine": {"negcos", "negmargincosine"},
+    "softmax": {"softmaxownrun"},
+    "cosine": {"cosineownrun"},
     "protonet": {"protonetthiscode", "protonetoriginalpaper"},
     "logistic": {"baselinebaseline"},
 }
@@ -45,25 +48,32 @@ class Habits:
         n_query: queries per class; None where it is not stated.
         interval: how its interval is made; empty when it prints none.
         selection: what chose the printed checkpoint, when it was not the validation classes.
+        pipelines: (benchmark, our name of its pipeline), "" for all others; empty where it is not known.
     """
 
     image_size: int | None = None
     n_query: int | None = None
     interval: str = ""
     selection: str = ""
+    pipelines: tuple[tuple[str, str], ...] = ()
 
 
-_NORMAL = "1.96 s/√T over episodes"
+POPULATION = "± 1.96 × population sd/√T over episodes"  # numpy's default; ours is the sample's, Student's t
+_BML = (("mini", "bml-mini"), ("cifarfs", "bml-cifarfs"), ("cub-feat", "bml"), ("", "bml-tiered"))
+_DEEPEMD = (("tiered", "deepemd-tiered"), ("cifarfs", "deepemd-cifarfs"), ("", "deepemd"))
 _HABITS = {
-    "bl0/negative-margin.few-shot": Habits(224, 16, _NORMAL),
-    "icoz69/DeepEMD": Habits(84, 15, _NORMAL),
-    "ZZQzzq/BML": Habits(84, 15, _NORMAL + ", for each of ten lists", "checkpoint chosen on test classes"),
+    "bl0/negative-margin.few-shot": Habits(224, 16, POPULATION, pipelines=(("", "negative-margin"),)),
+    "thuml/few-shot": Habits(224, 16, POPULATION, pipelines=(("", "negative-margin"),)),
+    "icoz69/DeepEMD": Habits(84, 15, POPULATION, pipelines=_DEEPEMD),
+    "ZZQzzq/BML": Habits(
+        84, 15, POPULATION + ", for each of ten lists", "checkpoint chosen on test classes", _BML
+    ),
     "HaydenFaulkner/pytorch.repmet": Habits(28, 15),
-    "open-mmlab/mmfewshot": Habits(84, 15, _NORMAL),
+    "open-mmlab/mmfewshot": Habits(84, 15, POPULATION, pipelines=(("", "mmfewshot"),)),
     "RL-VIG/LibFewShot": Habits(84, 15, "Student t over episodes"),
-    "Sha-Lab/FEAT": Habits(84, 15, _NORMAL),
-    "mboudiaf/TIM": Habits(84, 15, _NORMAL),
-    "sicara/easy-few-shot-learning": Habits(84, 15),
+    "Sha-Lab/FEAT": Habits(84, 15, POPULATION),
+    "mboudiaf/TIM": Habits(84, 15, POPULATION, pipelines=(("", "simpleshot"),)),
+    "sicara/easy-few-shot-learning": Habits(84, 15, pipelines=(("", "easyfsl"),)),
     "facebookresearch/low-shot-shrink-hallucinate": Habits(224),
 }
 
@@ -106,6 +116,31 @@ class Published:
         return self.habits != Habits()
 
     @property
+    def settings(self) -> tuple[str, ...]:
+        """Where it stands: on its setting, and on that of its base classes where those are of train and validation."""
+        name, rest = self.setting.split("-", 1)
+        return (self.setting, f"{name}-trainval-{rest}") if _BOTH in self.note else (self.setting,)
+
+    @property
+    def pipeline(self) -> str:
+        """Our name of its pipeline; empty where it is not known."""
+        known, benchmark = dict(self.habits.pipelines), self.setting.rpartition("-")[0]
+        return known.get(benchmark, known.get("", ""))
+
+    @property
+    def is_population(self) -> bool:
+        """Whether its half-width is 1.96 × population sd/√T."""
+        return self.half_width is not None and self.habits.interval.startswith(POPULATION)
+
+    @property
+    def standard_half_width(self) -> float | None:
+        """Its half-width by the sample's standard deviation, as ours are; None where none is printed."""
+        n = self.n_episodes
+        if self.half_width is None or not self.is_population or n is None:
+            return self.half_width
+        return self.half_width * math.sqrt(n / (n - 1))
+
+    @property
     def n_episodes(self) -> int | None:
         """Episodes behind the mean, all lists together; None where they are not stated.
 
@@ -129,8 +164,9 @@ class Published:
             f"{self.image_size}×{self.image_size}" if self.image_size else "",
             f"{self.habits.n_query} queries" if self.habits.n_query else "",
             f"{self.episodes} episodes" if self.episodes else "episodes not stated",
-            self.habits.interval,
+            self.habits.interval if self.half_width is not None else "",
             self.habits.selection,
+            f"pipeline {self.pipeline}" if self.pipeline else "",
             "transductive" if self.is_transductive else "",
             "quoted, so the protocol is that of its paper" if self.is_quoted else "",
         ]
@@ -143,6 +179,7 @@ class Ours:
 
     Attributes:
         setting, metric, method, backbone, image_size, n_query: of the row; the method with its variant, if it has one.
+        pipeline, recipe: of the row.
         badges: such as "transductive", "test-selected", "leak", "extra data".
     """
 
@@ -152,6 +189,8 @@ class Ours:
     backbone: str
     image_size: int
     n_query: int
+    pipeline: str = ""
+    recipe: str = "clean"
     badges: tuple[str, ...] = ()
 
 
@@ -162,10 +201,12 @@ class Comparability:
     Attributes:
         reasons: why not; empty when they do.
         caveats: what differs without a bias to one side, or is not stated by the source.
+        is_known: whether anything is known of theirs; nothing is called comparable otherwise.
     """
 
     reasons: tuple[str, ...]
     caveats: tuple[str, ...]
+    is_known: bool = True
 
     @property
     def sentence(self) -> str:
@@ -173,18 +214,18 @@ class Comparability:
         also = f" ({'; '.join(self.caveats)})" if self.caveats else ""
         if self.reasons:
             return f"not comparable, because {'; '.join(self.reasons)}{also}"
-        return f"comparable{also}"
+        return f"comparable{also}" if self.is_known else f"protocol unknown{also}"
 
 
 def comparability(theirs: Published, ours: Ours) -> Comparability:
-    """Compare two protocols: split, input size, backbone, base classes, selection, use of the queries.
+    """Compare two protocols: split, pixels, backbone, base classes, recipe, selection, use of the queries.
 
     >>> one = Published("mini-5w1s", "top1", "X", "ResNet12", .6, None, "", "s", "", False, Habits(84, 15))
     >>> comparability(one, Ours("mini-5w1s", "top1", "x", "resnet12", 84, 15)).sentence
-    'comparable (it prints no interval)'
+    'comparable (pixels not stated; ours by the recipe clean; it prints no interval)'
     """
     reasons = [
-        f"other split or shots ({theirs.setting})" if theirs.setting != ours.setting else "",
+        f"other split or shots ({theirs.setting})" if ours.setting not in theirs.settings else "",
         f"other metric ({theirs.metric})" if theirs.metric != ours.metric else "",
         *_images_and_model(theirs, ours),
         *_training(theirs, ours),
@@ -193,15 +234,18 @@ def comparability(theirs: Published, ours: Ours) -> Comparability:
     caveats = [
         f"{n_query} queries per class, ours {ours.n_query}" if n_query not in (None, ours.n_query) else "",
         "input size not stated" if theirs.image_size is None else "",
+        "pixels not stated" if theirs.is_protocol_known and not theirs.pipeline else "",
+        f"ours by the recipe {ours.recipe}" if ours.recipe != "as-published" else "",
         "it prints no interval" if theirs.half_width is None else "",
     ]
-    return Comparability(tuple(filter(None, reasons)), tuple(filter(None, caveats)))
+    return Comparability(tuple(filter(None, reasons)), tuple(filter(None, caveats)), theirs.is_protocol_known)
 
 
 def _images_and_model(theirs: Published, ours: Ours) -> list[str]:
     size, backbone = theirs.image_size, backbone_name(theirs.backbone)
     return [
         f"other input size ({size} pixels, ours {ours.image_size})" if size not in (None, ours.image_size) else "",
+        f"other pixels (pipeline {theirs.pipeline}, ours {ours.pipeline})" if ours.pipeline and theirs.pipeline not in ("", ours.pipeline) else "",
         f"other backbone ({theirs.backbone}, ours {ours.backbone})" if backbone != ours.backbone else "",
         "tested on box-cropped images" if "box-cropped" in theirs.note else "",
     ]  # fmt: skip
@@ -211,7 +255,7 @@ def _training(theirs: Published, ours: Ours) -> list[str]:
     badges = set(ours.badges)
     selected, transductive = bool(theirs.habits.selection), theirs.is_transductive
     return [
-        "other base classes (train + validation)" if "train+val" in theirs.note else "",
+        "other base classes (train + validation)" if _BOTH in theirs.note and "-trainval-" not in ours.setting else "",
         "theirs was selected on test classes" if selected and "test-selected" not in badges else "",
         "ours was selected on test classes" if "test-selected" in badges and not selected else "",
         "theirs is transductive" if transductive and "transductive" not in badges else "",
@@ -233,7 +277,7 @@ def matching(ours: Ours, ledger: tuple[Published, ...] | None = None) -> list[Pu
 
 def ledger_of(setting: str, ledger: tuple[Published, ...] | None = None) -> list[Published]:
     """Every published number of a setting, in the order of the ledger."""
-    return [entry for entry in (read() if ledger is None else ledger) if entry.setting == setting]
+    return [entry for entry in (read() if ledger is None else ledger) if setting in entry.settings]
 
 
 @cache

@@ -229,7 +229,15 @@ def ours(row: Row) -> published.Ours:
         row.method if variant is None else f"{row.method}-{variant.value}"
     )  # printed as a method: DeepEMD-Grid
     return published.Ours(
-        row.setting, row.metric, method, row.backbone, spec.image_size, spec.n_query, row.badges
+        row.setting,
+        row.metric,
+        method,
+        row.backbone,
+        spec.image_size,
+        spec.n_query,
+        spec.pipeline,
+        spec.recipe,
+        row.badges,
     )
 
 
@@ -325,7 +333,7 @@ def _beside(row: Row, prior: stats.Prior) -> Iterator[Beside]:
     for entry in published.matching(mine):
         n = entry.n_episodes
         told = (
-            stats.predict_published(row.evidence, prior, entry.accuracy, entry.half_width, n)
+            stats.predict_published(row.evidence, prior, entry.accuracy, entry.standard_half_width, n)
             if row.n_episodes > 1
             else None
         )
