@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from harness.api import (
@@ -25,6 +24,7 @@ from harness.api import (
     Support,
     class_means,
     hyper,
+    squared_distances,
 )
 
 
@@ -63,7 +63,7 @@ class Centroid(nn.Module):
 
     def predict(self, state: Tensor, query: Tensor) -> Tensor:
         """Minus the Euclidean distances to the means: (..., n_query, n_way)."""
-        return -torch.cdist(self.normalise(query), state)
+        return -squared_distances(self.normalise(query), state).clamp(min=0).sqrt()
 
     def predict_batch(self, batch: EpisodeBatch) -> Tensor:
         """Do both for many episodes: (E, n_query, n_way)."""

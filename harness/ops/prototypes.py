@@ -27,6 +27,20 @@ def class_means(support: Tensor) -> Tensor:
     return support.squeeze(-2) if support.shape[-2] == 1 else support.mean(dim=-2)  # (..., W, D)
 
 
+class Labelled(NamedTuple):
+    """Rows (E, n, D) in class order, and their labels (E, n) int64."""
+
+    x: Tensor
+    y: Tensor
+
+
+def labelled(support: Tensor) -> Labelled:
+    """Write the classes of a support (E, W, S, D) one below the other, with the label of each row."""
+    n_episodes, n_way, shot = support.shape[:3]
+    y = torch.arange(n_way, device=support.device).repeat_interleave(shot)  # (W·S,)
+    return Labelled(support.flatten(1, 2), y.expand(n_episodes, -1))
+
+
 def class_means_by_label(x: Tensor, y: Tensor, n_way: int) -> Tensor:
     """Average the rows of each label; shots may differ from class to class.
 

@@ -1,0 +1,69 @@
+"""Nearest support images on the features of any fit: RFS's nearest neighbour at k = 1 (Tian et al. 2020, arXiv:2003.11539).
+
+A query takes the label that most of its k nearest support images have, in Euclidean distance; ties go to the smaller
+label, of equally near images to the one of the smaller label. For k > 1 there is no published few-shot form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from harness.api import (
+    Backbone,
+    BaseSet,
+    EpisodeBatch,
+    FitContext,
+    Normalisation,
+    Normaliser,
+    OnFeatures,
+    Support,
+    hyper,
+)
+from harness.ops.prototypes import squared_distances
+
+
+class Knn(nn.Module):
+    """Vote of the nearest support images."""
+
+    @dataclass(frozen=True)
+    class Config(OnFeatures):
+        """Hyper-parameters."""
+
+        k: int = hyper(1, "support images that vote, ≥ 1; all where there are fewer", phase="adapt")
+        normalise: Normalisation = hyper("l2n", "of features: un, l2n or cl2n", phase="adapt")
+
+        def __post_init__(self) -> None:
+            """Check ranges."""
+            if self.k < 1:
+                raise ValueError("k must be ≥ 1")
+
+    name: ClassVar[str] = "knn"
+    version: ClassVar[str] = "1"
+    takes: ClassVar[str] = "vectors"
+
+    def __init__(self, config: Config, backbone: Backbone) -> None:
+        super().__init__()
+        self.config, self.normalise = config, Normaliser(config.normalise)
+
+    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
+        """Keep the mean base feature."""
+        self.normalise.settle(ctx, self.config.features)
+
+    def adapt(self, support: Support) -> Tensor:
+        """Features of the support, by class: (n_way, shot, D)."""
+        return self.normalise(support.by_class())
+
+    def predict(self, state: Tensor, query: Tensor) -> Tensor:
+        """Votes: (..., n_query, n_way)."""
+        n_way, shot = state.shape[-3:-1]
+        distance = squared_distances(self.normalise(query), state.flatten(-3, -2))  # (..., Q, W·S)
+        nearest = distance.argsort(stable=True, dim=-1)[..., : self.config.k]  # (..., Q, k)
+        return functional.one_hot(nearest // shot, n_way).sum(-2).to(query)  # (..., Q, W)
+
+    def predict_batch(self, batch: EpisodeBatch) -> Tensor:
+        """Do both for many episodes: (E, n_query, n_way)."""
+        return self.predict(self.normalise(batch.support), batch.query)

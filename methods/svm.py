@@ -1,0 +1,98 @@
+"""Linear support vector machines on the features of any fit, as RFS has them (Tian et al. 2020, arXiv:2003.11539).
+
+Features of unit length are standardised by the mean and the (population) deviation of the support, a dimension without
+spread is left as it is; one machine for each pair of classes, and a query goes to the class with most votes, of equal
+ones to the smaller label. scikit-learn's ``decision_function`` mixes margins into the votes and orders some queries
+otherwise than its ``predict``; the votes are what is returned here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from harness.api import (
+    Backbone,
+    BaseSet,
+    EpisodeBatch,
+    FitContext,
+    Normalisation,
+    Normaliser,
+    OnFeatures,
+    Support,
+    hyper,
+)
+from harness.ops.closed_form import PairwiseSvm, pairwise_svm, votes_of
+
+
+class State(NamedTuple):
+    """Mean and deviation (E, 1, D) of the support, the standardised support (E, n, D), and the machines on it."""
+
+    mean: Tensor
+    deviation: Tensor
+    support: Tensor
+    machines: PairwiseSvm
+    n_way: int
+
+
+class Svm(nn.Module):
+    """One linear support vector machine a pair of classes."""
+
+    @dataclass(frozen=True)
+    class Config(OnFeatures):
+        """Hyper-parameters."""
+
+        c: float = hyper(1.0, "bound of a coefficient, > 0", phase="adapt")
+        normalise: Normalisation = hyper("l2n", "of features: un, l2n or cl2n", phase="adapt")
+
+        def __post_init__(self) -> None:
+            """Check ranges."""
+            if self.c <= 0:
+                raise ValueError("c must be > 0")
+
+    name: ClassVar[str] = "svm"
+    version: ClassVar[str] = "1"
+    takes: ClassVar[str] = "vectors"
+    reference: ClassVar[str] = """@inproceedings{tian2020rethinking,
+      title={Rethinking Few-Shot Image Classification: a Good Embedding Is All You Need?},
+      author={Tian, Yonglong and Wang, Yue and Krishnan, Dilip and Tenenbaum, Joshua B. and Isola, Phillip},
+      booktitle={European Conference on Computer Vision},
+      year={2020},
+      eprint={2003.11539},
+      archivePrefix={arXiv},
+    }"""
+
+    def __init__(self, config: Config, backbone: Backbone) -> None:
+        super().__init__()
+        self.config, self.normalise = config, Normaliser(config.normalise)
+
+    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
+        """Keep the mean base feature."""
+        self.normalise.settle(ctx, self.config.features)
+
+    def adapt(self, support: Support) -> State:
+        """Fit one episode."""
+        return self._fit(support.by_class()[None])
+
+    def predict(self, state: State, query: Tensor) -> Tensor:
+        """Votes: (n_query, n_way)."""
+        return self._scores(state, query[None])[0]
+
+    def predict_batch(self, batch: EpisodeBatch) -> Tensor:
+        """Do both for many episodes: (E, n_query, n_way)."""
+        return self._scores(self._fit(batch.support), batch.query)
+
+    def _fit(self, support: Tensor) -> State:
+        x = self.normalise(support.flatten(1, 2))  # (E, W·S, D)
+        mean, deviation = x.mean(1, keepdim=True), x.std(1, correction=0, keepdim=True)
+        deviation = deviation.where(deviation > 1e-7, 1.0)  # rounding leaves some where all are equal
+        x = (x - mean) / deviation
+        return State(
+            mean, deviation, x, pairwise_svm(x @ x.mT, support.shape[1], self.config.c), support.shape[1]
+        )
+
+    def _scores(self, state: State, query: Tensor) -> Tensor:
+        x = (self.normalise(query) - state.mean) / state.deviation
+        return votes_of(state.machines.margins(x @ state.support.mT), state.n_way)
