@@ -5,8 +5,8 @@ this order: `rows` (a row, reduced), `prior` (what the database knows of seeds),
 a row), `draws` (the joint errors of a table), from which come `headline` (the interval beside a mean), `pairs` (every
 difference, p, ranks), `words`, `planning`, `published` (someone else's number) and `settings` (one verdict over
 several). `looks` says when a row may be judged again. Beside them `checkpoints` (two trained models, episodes alone),
-`intervals` (what papers print), `classes` (other classes), `across` (tables without holes), `predictions`, `hardness`
-and `queries`. Sections in brackets, such as (s.4), are those of the README's statistics page.
+`intervals` (what papers print), `classes` (other classes), `across` (tables without holes), `predictions`, `hardness`,
+`queries` and `detection` (average precision). Sections in brackets, such as (s.4), are those of the README's statistics page.
 
 Accuracies are fractions in [0, 1], differences fractions in [-1, 1], both float64. Sizes: T episodes, S trainings,
 M rows, B draws, N settings, C classes, W classes per episode. A quantity that the data cannot give is None and a
