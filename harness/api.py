@@ -138,7 +138,7 @@ class Method(Protocol):
         called_by: optional name of the hyper-parameter by which labels call its fits, of what is built on them.
         untrained: optional, default False; True when every seed gives the same weights, so that one run says all.
         equivariant: optional, default False; True when renaming classes renames the columns exactly.
-        protocols: optional, default {"episodic"}.
+        protocols: optional, default {"episodic"}; also "joint" and "closed", see ``Support``.
         episode_batch: optional, episodes in one ``predict_batch`` (default 0: as many as fit the processor's cache).
         requires: optional static method of a configuration: the fits it is built on, as ``[needs("representation")]``.
         views: optional attribute of instances: crops that ``embed`` is given of each original picture.

@@ -72,7 +72,7 @@ class Magnet(nn.Module):
       archivePrefix={arXiv},
     }"""
     equivariant: ClassVar[bool] = True
-    protocols: ClassVar[set[str]] = {"episodic", "joint"}
+    protocols: ClassVar[set[str]] = {"episodic", "joint", "closed"}
     CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 2, "batches_per_epoch": 30}
     _DRAWINGS: ClassVar[dict[str, Any]] = {
         "k": 1,
@@ -84,6 +84,7 @@ class Magnet(nn.Module):
     }
     DEFAULTS: ClassVar[dict[str, dict[str, Any]]] = {
         "glyphs": _DRAWINGS,
+        "glyphs-closed": _DRAWINGS,
         "glyphs-digits": _DRAWINGS,
         "glyphs-lowshot": _DRAWINGS,
         "omniglot": {**_DRAWINGS, "epochs": 1000},
@@ -139,13 +140,12 @@ class Magnet(nn.Module):
             ctx.log((epoch + 1) * c.batches_per_epoch, variance=float(self.variance), **points)
 
     def adapt(self, support: Support) -> Centres:
-        """Clusters of each class; jointly of the base classes too."""
+        """Clusters of each class; jointly of the base classes too, closed of those alone."""
         if support.base is None:
             centre = self._clusters(support.by_class())
             owner = owners(support.n_way, len(centre) // support.n_way).to(centre.device)
             return Centres(centre, owner, support.n_way)
-        parts = [*support.batches()]
-        x, y = torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
+        x, y = support.gathered()
         index = cluster_index(x, y, support.n_way, self.config.k, rng=support.rng)
         filled = index.size.nonzero().squeeze(1)
         return Centres(index.centroid[filled], filled // self.config.k, support.n_way)

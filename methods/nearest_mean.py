@@ -63,10 +63,11 @@ class NearestMean(nn.Module):
     official_extras: ClassVar[tuple[str, ...]] = (
         "",
     )  # of a checkpoint the backbone is wanted, whatever is beside it
-    protocols: ClassVar[set[str]] = {"episodic", "joint"}
+    protocols: ClassVar[set[str]] = {"episodic", "joint", "closed"}
     CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 1}
     DEFAULTS: ClassVar[dict[str, dict[str, Any]]] = {
         "glyphs": {"epochs": 20, "batch_size": 64},
+        "glyphs-closed": {"epochs": 20, "batch_size": 64},
         "glyphs-digits": {"epochs": 20, "batch_size": 64},
         "glyphs-lowshot": {"epochs": 20, "batch_size": 64},
         "omniglot-small": {"epochs": 10, "batch_size": 64},

@@ -35,7 +35,7 @@ class Pixels:
     uses_backbone: ClassVar[bool] = False
     equivariant: ClassVar[bool] = True
     untrained: ClassVar[bool] = True
-    protocols: ClassVar[set[str]] = {"episodic", "joint"}
+    protocols: ClassVar[set[str]] = {"episodic", "joint", "closed"}
 
     def __init__(self, config: Config, backbone: Backbone) -> None:
         """Take nothing from either."""

@@ -87,7 +87,7 @@ class RepMet(nn.Module):
       archivePrefix={arXiv},
     }"""
     equivariant: ClassVar[bool] = True
-    protocols: ClassVar[set[str]] = {"episodic", "joint"}
+    protocols: ClassVar[set[str]] = {"episodic", "joint", "closed"}
     CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 2, "batches_per_epoch": 30}
     _FROM_SCRATCH: ClassVar[dict[str, Any]] = {  # the hinge, by the hardest of many classes, hardly begins
         "loss": "v2",
@@ -103,6 +103,7 @@ class RepMet(nn.Module):
     }
     DEFAULTS: ClassVar[dict[str, dict[str, Any]]] = {
         "glyphs": _FROM_SCRATCH,
+        "glyphs-closed": _FROM_SCRATCH,
         "glyphs-digits": _FROM_SCRATCH,
         "glyphs-lowshot": _FROM_SCRATCH,
         "omniglot": {**_FROM_SCRATCH, "epochs": 1000},
@@ -151,7 +152,7 @@ class RepMet(nn.Module):
             ctx.log((epoch + 1) * c.batches_per_epoch, **points)
 
     def adapt(self, support: Support) -> Centres:
-        """Support features in place of representatives; jointly those of the base classes stay."""
+        """Support features in place of representatives; jointly those of the base classes stay, closed all of them."""
         trained = self.representatives()
         known = Centres(trained, owners(len(trained) // self.config.k, self.config.k).to(trained.device), 0)
         found = replaced_centres(known, support.x, support.y, support.n_way, n_kept=support.n_base)
@@ -177,7 +178,7 @@ class RepMet(nn.Module):
     def _tuned(self, centre: Tensor, owner: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Gradient steps on the representatives (E, M, D) of episodes, along the loss of their support (E, n, D)."""
         c = self.config
-        for _ in range(c.tuning_steps):
+        for _ in range(c.tuning_steps if len(y) else 0):  # of a closed set nothing is new
             with torch.enable_grad():
                 centre = centre.detach().requires_grad_()
                 distance = centre_distances(x, l2_normalise(centre))

@@ -79,7 +79,9 @@ RUNS = {
     ],
     "fine-grained": [
         Run((*PROTONET, "-b", "flowers-5w1s"), ("flowers",)),
-        Run((*PIXELS, "-b", "dogs-5w1s"), ("dogs",)),
+        Run((*PIXELS, "-b", "dogs-5w1s,dogs-closed"), ("dogs",)),
+        Run((*MEANS, "-b", "flowers-closed"), ("flowers",)),
+        Run((*PIXELS, "-b", "flowers-closed-trainval,pets-closed"), ("flowers", "pets")),
     ],
     "lowshot": [Run((*MEANS, "-b", "imagenet-lowshot-n1,imagenet-lowshot-n2"), ("lowshot",))],
     "cross": [

@@ -32,6 +32,7 @@ PARTS = {"train": 8, "val": 4, "trainval": 12, "test": 8}  # of N, where picture
 _UNCUT = (
     "glyphs",
     "glyphs-lowshot",
+    "glyphs-closed",
     "cifar10",
     "imagenet-lowshot",
 )  # drawn here, not rehearsed, or cut otherwise
@@ -52,6 +53,8 @@ def write_benchmarks(folder: Path) -> Path:
         split = json.loads(path.read_text())
         cut = {part: dict.fromkeys(split[part], _part(split, part)) for part in PARTS if part in split}
         path.write_text(json.dumps({**split, **cut}))
+    for path in folder.glob("*-closed.toml"):
+        path.write_text(path.read_text().replace("image_size = 224", "image_size = 32"))
     ranks, mini = folder / "splits/mini_ranks.json", _split(folder, "mini")
     ranks.write_text(json.dumps(_cut_ranks(json.loads(ranks.read_text()))))
     tiered = _split(folder, "tiered")

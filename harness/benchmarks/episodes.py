@@ -232,7 +232,83 @@ class JointList(Sequence[Episode]):
         return np.unique(np.concatenate([self.base, self.support.ravel(), self.query.ravel()]))
 
 
-AnyList = EpisodeList | JointList
+@dataclass(frozen=True)
+class ClosedList(Sequence[Episode]):
+    """The test images of the closed-set protocol, one an element, in an order that says nothing about their classes.
+
+    All classes are base classes: their training images are what a method may adapt to, the same for every element.
+
+    Attributes:
+        n_way: classes.
+        base: (N,) int64 rows, every training image, by label.
+        base_label: (N,) int64 label of each, ascending.
+        classes: (E, 1) int64, the class of each test image, which is its label.
+        query: (E, 1, 1) int64, its row.
+
+    Any prefix of a list is the list of that length, a random part of the test images.
+    """
+
+    n_way: int
+    base: IntArray
+    base_label: IntArray
+    classes: IntArray
+    query: IntArray
+
+    shot = 0  # images drawn for an element
+    n_query = 1  # of an element
+
+    @property
+    def support(self) -> IntArray:
+        """(E, 0, 0) int64: nothing is drawn for an element."""
+        return np.empty((len(self), 0, 0), dtype=np.int64)
+
+    @property
+    def query_label(self) -> IntArray:
+        """(E, 1) int64: the label of each test image."""
+        return self.classes
+
+    @property
+    def predicted_shape(self) -> tuple[int, ...]:
+        """Shape of one element's predictions: a label."""
+        return (1,)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over the number of classes and the shapes and bytes of all rows and labels."""
+        parts = (self.base, self.base_label, self.classes, self.query)
+        return _sha256(b"fsbench test images v1", np.array([self.n_way]), *parts)
+
+    def __len__(self) -> int:
+        return int(self.query.shape[0])
+
+    @overload
+    def __getitem__(self, index: int) -> Episode: ...
+    @overload
+    def __getitem__(self, index: slice) -> ClosedList: ...
+    def __getitem__(self, index: int | slice) -> Episode | ClosedList:
+        if isinstance(index, slice):
+            return replace(self, classes=self.classes[index], query=self.query[index])
+        i = range(len(self))[index]
+        return Episode(
+            index=i,
+            n_way=self.n_way,
+            support=self.base,
+            support_label=self.base_label,
+            query=self.query[i].ravel(),
+            query_label=self.classes[i],
+            classes=np.arange(self.n_way),
+            n_base=self.n_way,
+        )
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (self[i] for i in range(len(self)))
+
+    def rows(self) -> IntArray:
+        """Every row of the store that the list touches, sorted, each once."""
+        return np.union1d(self.base, self.query)
+
+
+AnyList = EpisodeList | JointList | ClosedList
 
 
 def _sha256(rule: bytes, *arrays: IntArray) -> str:

@@ -7,7 +7,7 @@ CIFAR-FS and FC100 are both CIFAR-100; Stanford Dogs are ImageNet's training pic
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -37,15 +37,27 @@ class Sight(NamedTuple):
         source: "imagenet", "cub", "cifar100", "omniglot", or the data set's own name.
         classes: names of classes; None for all of the source.
         is_mini: whether only mini-ImageNet's 600 pictures of each class are meant.
+        dataset, spans: of which prepared set, and by class which of its images, where a role has parts of classes.
     """
 
     source: str
     classes: frozenset[str] | None
     is_mini: bool = False
+    dataset: str = ""
+    spans: Mapping[str, tuple[int, int]] | None = None
 
     def has_class(self, name: str) -> bool:
         """Whether a class of the source is among them."""
         return self.classes is None or name in self.classes
+
+    def has_images_of(self, other: Sight, name: str) -> bool:
+        """Whether images of a class that the other has may be among them."""
+        if not self.has_class(name):
+            return False
+        if self.dataset != other.dataset or self.spans is None or other.spans is None:
+            return True
+        (start, stop), (begin, end) = self.spans[name], other.spans[name]
+        return start < end and begin < stop
 
 
 class Overlap(NamedTuple):
@@ -87,10 +99,11 @@ class Duplicate(NamedTuple):
 
 def sight(role: Role) -> Sight:
     """What a training on the images of a role sees."""
-    source, names = _SOURCE_OF.get(role.dataset, role.dataset), role.classes
+    source, spans = _SOURCE_OF.get(role.dataset, role.dataset), role.spans
     if role.dataset == "dogs":  # n02085620-Chihuahua
-        names = {name.partition("-")[0]: n for name, n in names.items()}
-    return Sight(source, frozenset(names), role.dataset == "mini")
+        spans = {name.partition("-")[0]: span for name, span in spans.items()}
+    parts = spans if role.is_part else None
+    return Sight(source, frozenset(spans), role.dataset == "mini", role.dataset, parts)
 
 
 def overlap(seen: Sequence[Sight], novel: Role) -> Overlap:
@@ -103,7 +116,11 @@ def overlap(seen: Sequence[Sight], novel: Role) -> Overlap:
     asked = sight(novel)
     assert asked.classes is not None
     classes = {
-        name for part in seen if part.source == asked.source for name in asked.classes if part.has_class(name)
+        name
+        for part in seen
+        if part.source == asked.source
+        for name in asked.classes
+        if part.has_images_of(asked, name)
     }
     pictures = {text for part in seen for text in _pictures(part, asked, classes)}
     return Overlap(tuple(sorted(classes)), tuple(sorted(pictures)))

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from harness.benchmarks import sampling
-from harness.benchmarks.episodes import AnyList
+from harness.benchmarks import closed, sampling
+from harness.benchmarks.episodes import AnyList, ClosedList
 from harness.benchmarks.experiments import N_EXPERIMENTS, JointClasses
 from harness.benchmarks.roles import Role as Role
 from harness.benchmarks.roles import read_joint, read_role
@@ -56,7 +56,8 @@ class Benchmark:
             classes have few images.
         standard: the settings listed by ``fsbench benchmarks``, like "5w1s".
         fixed_episodes: "sampled", or "groups" where published episodes are the groups of the novel set.
-        protocol: "episodic", or "joint": base and novel classes are asked together, and a setting is named by n.
+        protocol: "episodic"; "joint": base and novel classes are asked together, and a setting is named by n; "closed":
+            all test images of the classes trained on are asked, in one setting, named as the benchmark.
         joint: its classes, where the protocol is joint.
         folder: where its file is.
     """
@@ -79,6 +80,11 @@ class Benchmark:
     protocol: str = "episodic"
     joint: JointClasses | None = None
     folder: Path = FOLDER
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether its protocol is the closed-set one."""
+        return self.protocol == "closed"
 
     @property
     def key(self) -> str:
@@ -112,6 +118,8 @@ class Benchmark:
 
     def settings(self) -> tuple[Setting, ...]:
         """The standard settings."""
+        if self.is_closed:
+            return (self.setting(len(self.roles["base"].classes), 0),)
         if self.joint:
             return tuple(self.at(int(text.removeprefix("n"))) for text in self.standard)
         pairs = (re.fullmatch(r"(\d+)w(\d+)s", text) for text in self.standard)
@@ -122,10 +130,14 @@ class Benchmark:
         assert self.joint is not None, f"{self.key} is not joint"
         return self.setting(len(self.joint.counts), n)
 
+    def test_images(self) -> ClosedList:
+        """The list of the closed-set protocol: test images, and the training images that go with them."""
+        return closed.test_images(self.roles, self.seed)
+
     def open(
         self, role: RoleName, data_home: Path, pipeline: str | None = None, image_size: int | None = None
     ) -> ImageStore:
-        """Open the images of one role; of the joint protocol's "novel" all images of base and novel classes.
+        """Open the images of one role; of the joint and the closed protocol's "novel" all images of all classes.
 
         Raises:
             DataError: when the set is not prepared, saying how, or does not hold what the split lists.
@@ -135,14 +147,17 @@ class Benchmark:
         if role == "novel" and _closed:
             raise DataError("Novel images are not open while a method trains on base classes.")
         part = self.roles[role]
-        counts, names, images = part.counts, list(part.classes), part.images
+        counts, names, images = part.counts, list(part.classes), part.taken
         if self.joint and role == "novel":
             counts, names, images = self.joint.counts, [*self.joint.base, *self.joint.novel], None
+        if self.is_closed and role == "novel":
+            counts = closed.whole(self.roles)
+            images = [slice(0, n) for n in counts.tolist()]
         store = ensure(part.dataset, data_home).select(
             names,
             pipeline or self.pipeline,
             image_size or self.image_size,
-            images=slice(*images) if images else None,
+            images=images,
             rotations=part.rotations,
         )
         if not np.array_equal(store.counts, counts):
@@ -206,6 +221,8 @@ class Setting:
     def name(self) -> str:
         """``mini-5w1s``, and what differs from the benchmark's rule: ``mini-5w1s-q16``; jointly ``glyphs-lowshot-n1``."""
         b = self.benchmark
+        if b.is_closed:
+            return b.key
         if b.joint:
             return f"{b.key}-n{self.shot}"
         usual = b.usual_queries(self.way, self.shot, self.marginal)
@@ -221,9 +238,11 @@ class Setting:
 
     @property
     def list_length(self) -> int:
-        """Episodes in the whole list."""
+        """Episodes in the whole list; experiments, or test images, of other protocols."""
         if self.benchmark.joint:
             return N_EXPERIMENTS
+        if self.benchmark.is_closed:
+            return int(self.benchmark.roles["novel"].counts.sum())
         if self.benchmark.fixed_episodes == "groups":
             return len(self.benchmark.roles["novel"].counts) // self.way
         return _N_ALL if self.marginal == _ALL else sampling.LIST_LENGTH
@@ -259,6 +278,8 @@ class Setting:
         b, novel = self.benchmark, self.benchmark.roles["novel"]
         if b.joint:
             return b.joint.experiments(self.shot, b.seed)
+        if b.is_closed:
+            return b.test_images()
         if self.marginal:
             return self._unbalanced()
         if b.fixed_episodes == "groups":
@@ -307,6 +328,8 @@ def load(name: str) -> Setting:
     """
     match = _SETTING.fullmatch(name)
     table = {(b.name, b.variant): b for b in every()}
+    if whole := next((b for b in every() if b.is_closed and b.key == name), None):
+        return whole.settings()[0]
     if match:
         query = list_seed = None
         variant, marginal = [], ""
@@ -320,10 +343,9 @@ def load(name: str) -> Setting:
             else:
                 variant.append(part)
         benchmark = table.get((match["stem"], "-".join(variant)))
-        if benchmark and benchmark.joint:
-            raise ConfigError(
-                f"`{name}`: {benchmark.key} asks all classes jointly; its settings are {_names(benchmark)}."
-            )
+        if benchmark and (benchmark.joint or benchmark.is_closed):
+            what = "all classes jointly" if benchmark.joint else "all test images of the classes trained on"
+            raise ConfigError(f"`{name}`: {benchmark.key} asks {what}; its settings are {_names(benchmark)}.")
         if benchmark:
             n_query = None if marginal == _ALL else query
             found = benchmark.setting(int(match["way"]), int(match["shot"]), n_query, list_seed, marginal)
@@ -418,7 +440,7 @@ def roles_of(dataset: str) -> list[RoleClasses]:
     from harness.images.roles import RoleClasses
 
     return [
-        RoleClasses(benchmark.key, name, role.classes, is_part=role.images is not None)
+        RoleClasses(benchmark.key, name, role.classes, role.spans if role.is_part else None)
         for benchmark in every()
         for name, role in benchmark.roles.items()
         if role.dataset == dataset
@@ -445,7 +467,7 @@ def locked_digests() -> Mapping[str, str]:
 
 
 def _read(path: Path) -> Iterator[Benchmark]:
-    """One benchmark a file, and one more for each ``[variants.NAME]`` table, which overrides it."""
+    """One benchmark a file, and one more for each ``[variants.NAME]`` table, which overrides it or goes ``without`` a role."""
     data = tomllib.loads(path.read_text())
     variants: dict[str, dict[str, Any]] = data.pop("variants", {})
     yield _build(data, path)
@@ -454,6 +476,8 @@ def _read(path: Path) -> Iterator[Benchmark]:
         for role in ROLES:
             if role in changes and role in data:
                 merged[role] = {**data[role], **changes[role]}
+        for role in merged.pop("without", ()):
+            del merged[role]
         yield _build(merged, path)
 
 
@@ -461,6 +485,9 @@ def _build(data: Mapping[str, Any], path: Path) -> Benchmark:
     fields = dict(data)
     try:
         fields["roles"] = {role: read_role(fields.pop(role), path.parent) for role in ROLES if role in fields}
+        if fields.get("protocol") == "closed":
+            n_episodes = int(fields["roles"]["novel"].counts.sum())
+            fields = {"n_query": 1, "n_episodes": n_episodes, "settings": ["closed"], **fields}
         fields["standard"] = tuple(fields.pop("settings"))
         fields["folder"] = path.parent
         if fields.get("protocol") == "joint":

@@ -230,7 +230,7 @@ def show_benchmarks(rows: Sequence[dict[str, Any]]) -> None:
 def episode_list(name: str, n: int | None) -> dict[str, Any]:
     """One list as JSON types: class names, and per episode the rows of support and query images."""
     from harness import benchmarks as known
-    from harness.benchmarks.episodes import JointList
+    from harness.benchmarks.episodes import ClosedList, JointList
 
     setting = known.load(name)
     n = n or setting.n_episodes
@@ -239,6 +239,13 @@ def episode_list(name: str, n: int | None) -> dict[str, Any]:
     chosen = setting.episodes[:n]
     if isinstance(chosen, JointList):
         return _joint_list(setting, chosen)
+    if isinstance(chosen, ClosedList):
+        return {
+            "setting": setting.name, "digest": setting.digest, "list_length": setting.list_length, "n_way": chosen.n_way,
+            "classes": list(setting.benchmark.roles["base"].classes), "base_support": chosen.base.tolist(),
+            "base_label": chosen.base_label.tolist(), "query": chosen.query.ravel().tolist(),
+            "query_label": chosen.classes.ravel().tolist(),
+        }  # fmt: skip
     role = setting.benchmark.roles["novel"]
     return {
         "setting": setting.name, "digest": setting.digest, "list_length": setting.list_length, "n_way": setting.way, "shot": setting.shot,
@@ -265,6 +272,13 @@ def _joint_list(setting: Setting, chosen: JointList) -> dict[str, Any]:
 
 def show_episode_list(found: dict[str, Any]) -> None:
     """Say what the list is, and show its first episode."""
+    if "query_label" in found:
+        sys.stdout.write(
+            f"{found['setting']}: {found['list_length']:,} test images of {found['n_way']} classes, given "
+            f"{len(found['base_support']):,} training images; sha256 {found['digest']}\nfirst test images: rows "
+            f"{found['query'][:5]} …, labels {found['query_label'][:5]} …\n--json prints them all.\n"
+        )
+        return
     first = found["episodes"][0]
     if "asked" in found:
         n_base, n_novel = len(found["asked"]) - len(first["classes"]), len(first["classes"])

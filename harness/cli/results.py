@@ -302,7 +302,7 @@ def _run_as_json(store: Store, run: StoredRun) -> dict[str, Any]:
     from harness.report.board import joint
 
     counts = {name: store.counts(run.pk, name) for name in run.metrics}
-    by_class = None if protocol_with(run.metrics).is_episodic else joint.class_table(store, run)
+    by_class = joint.class_table(store, run) if protocol_with(run.metrics).is_grouped else None
     return {
         "id": run.id, "status": run.status, "replicates": list(run.replicates), "created": run.created,
         "badges": list(run.badges), "rechecks": [check._asdict() for check in run.rechecks],

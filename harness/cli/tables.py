@@ -196,7 +196,9 @@ def run_details(
     facts = {
         "run": f"{run.id} ({run.status})",
         "method": f"{spec.method.name} {spec.method.version} ({spec.method.reference})",
-        "setting": f"{spec.setting}, {spec.n_query} queries a class, {spec.n_episodes:,} episodes",
+        "setting": f"{spec.setting}, {spec.n_query} queries a class, {spec.n_episodes:,} episodes"
+        if spec.shot
+        else f"{spec.setting}, {spec.n_episodes:,} test images of {spec.n_way} classes",
         "accuracy %": ", ".join(f"{name} {percent(value)}" for name, value in accuracy.items()) or "–",
         "backbone": f"{spec.backbone}, {spec.image_size}×{spec.image_size}×{spec.channels}, pipeline {spec.pipeline}, {spec.precision}"
         + (f", augmentation {spec.augmentation}" if spec.augmentation else "")

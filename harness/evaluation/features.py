@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -48,6 +48,27 @@ class Images:
         if self._is_normalised:
             return as_input(self._store, rows, self._pipeline, self._device)
         return to_float(torch.from_numpy(self._store.images(rows)).to(self._device), self._pipeline)
+
+
+class Stacked:
+    """Rows of several sources, one after the other, as a store of them all would have them.
+
+    Args:
+        sources: at least one.
+        sizes: rows of each.
+    """
+
+    def __init__(self, sources: Sequence[Source], sizes: Sequence[int]) -> None:
+        self._sources, self._ends = sources, np.cumsum(sizes)
+        self._starts = self._ends - np.asarray(sizes)
+
+    def take(self, rows: IntArray) -> Tensor:
+        """(n,) rows → (n, *F)."""
+        of = np.searchsorted(self._ends, rows, side="right")  # (n,) which source
+        there = [i for i in range(len(self._sources)) if (of == i).any()] or [0]
+        found = [self._sources[i].take(rows[of == i] - self._starts[i]) for i in there]
+        order = np.concatenate([np.flatnonzero(of == i) for i in there])
+        return torch.cat(found)[torch.from_numpy(np.argsort(order))]
 
 
 class Flat:

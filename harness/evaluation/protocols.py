@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from harness.benchmarks.episodes import AnyList, EpisodeList, IntArray, JointList
+from harness.benchmarks.episodes import AnyList, ClosedList, EpisodeList, IntArray, JointList
 from harness.evaluation import counting
 from harness.method import AdaptsTogether, Batched, traits
 from harness.method.support import BaseSupport, EpisodeBatch, Support
@@ -41,6 +41,7 @@ class Protocol(ABC):
         metrics: names of all numbers of a run, in the order of the published tables.
         headlines: those that may rank a setting; the first that a run has does.
         is_episodic: whether an element is small: a problem of a few classes that has pictures and a hardness of its own.
+        is_grouped: whether its numbers are of groups of classes, each over the queries of its own.
     """
 
     name: ClassVar[str]
@@ -48,6 +49,7 @@ class Protocol(ABC):
     metrics: ClassVar[tuple[str, ...]]
     headlines: ClassVar[tuple[str, ...]]
     is_episodic: ClassVar[bool]
+    is_grouped: ClassVar[bool] = False
 
     def predict(
         self, method: Any, asked: Any, source: Source, seed: int, *, first: int = 0, at_once: int | None = None,
@@ -192,7 +194,7 @@ class Joint(Protocol):
     name, item = "joint", "experiment"
     metrics = tuple(f"top{k}/{group}" for group in counting.GROUPS for k in counting.TOPS)
     headlines = ("top5/novel", "top1/novel")
-    is_episodic = False
+    is_episodic, is_grouped = False, True
 
     query_batch: int = 1024
 
@@ -251,12 +253,63 @@ class Joint(Protocol):
         return torch.stack(counted).cpu().numpy()
 
 
-EPISODIC, JOINT = Episodic(), Joint()
-PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in (EPISODIC, JOINT)}
+@dataclass(frozen=True)
+class Closed(Protocol):
+    """The test images of the classes that were trained on, each an element of its own: what classifiers are for.
+
+    Rows are paired over images, so that the error of a mean is the binomial one and that of the trainings, and a
+    difference is judged as McNemar's test would, with the trainings' part added.
+
+    Attributes:
+        query_batch: images in one call of ``predict``.
+    """
+
+    name, item = "closed", "image"
+    metrics = headlines = ("top1/test",)
+    is_episodic = False
+
+    query_batch: int = 1024
+
+    def at_once(self, method: Any, asked: ClosedList, source: Source) -> int:
+        """All; they are given in parts to a method that adapts once."""
+        return max(1, len(asked))
+
+    def counts(self, asked: ClosedList, predictions: Predictions) -> dict[str, Counts]:
+        """One query of each image."""
+        dtype: type[np.unsignedinteger[Any]] = counting.smallest_dtype(asked.n_way)
+        n_correct = counting.n_correct(predictions, asked.query_label)
+        return {self.metrics[0]: Counts(n_correct, np.ones_like(n_correct), predictions.astype(dtype))}
+
+    def table(self, asked: ClosedList, names: tuple[str, ...], groups: tuple[str, ...]) -> EpisodeTable:
+        """Class and row of every test image; the training images are those of the benchmark."""
+        classes, support, query = (a.astype(np.int32) for a in (asked.classes, asked.support, asked.query))
+        return EpisodeTable(classes, support, query, names, groups)
+
+    def _predict(self, method: Any, asked: ClosedList, source: Source, seed: int, first: int) -> Predictions:
+        from harness.evaluation.scores import check_scores, check_unchanged
+
+        state = method.adapt(closed_support(asked, source, seed))
+        predictions = np.empty((len(asked), 1), dtype=np.int64)
+        for start in range(0, len(asked), self.query_batch):
+            rows = asked.query[start : start + self.query_batch].ravel()
+            query = source.take(rows)
+            version = query._version
+            scores = method.predict(state, query)  # (b, C)
+            where = f"{type(method).__name__}.predict for test images from {first + start}"
+            check_scores(scores, (len(rows), asked.n_way), where)
+            check_unchanged(method, query, version, "query")
+            predictions[start : start + len(rows), 0] = counting.predicted(scores)
+        return predictions
+
+
+EPISODIC, JOINT, CLOSED = Episodic(), Joint(), Closed()
+PROTOCOLS: Mapping[str, Protocol] = {protocol.name: protocol for protocol in (EPISODIC, JOINT, CLOSED)}
 
 
 def protocol_of(asked: AnyList) -> Protocol:
     """The protocol of a list."""
+    if isinstance(asked, ClosedList):
+        return CLOSED
     return JOINT if isinstance(asked, JointList) else EPISODIC
 
 
@@ -312,10 +365,27 @@ def make_support(experiment: JointList, source: Source, seed: int, index: int) -
 
     x = source.take(experiment.support.ravel())  # (C·S, *F)
     label = torch.from_numpy(np.repeat(experiment.novel, experiment.shot)).to(x.device)
-    rows = experiment.base
-    base = BaseSupport(
-        torch.from_numpy(experiment.base_label).to(x.device),
-        lambda index: source.take(rows[index.numpy()]),
-    )
+    base = _base_support(experiment, source, x.device)
     rng = torch_generator(seed, "episode", index)
     return Support(x, label, experiment.n_way, rng, experiment.n_base, base)
+
+
+def closed_support(asked: ClosedList, source: Source, seed: int) -> Support:
+    """What ``adapt`` sees of a closed set: the training images of all classes, and no others.
+
+    Args:
+        asked: the list, or a part of it.
+        source: features or images by row.
+        seed: the run seed.
+    """
+    none = source.take(asked.base[:1])[:0]  # (0, *F)
+    base = _base_support(asked, source, none.device)
+    rng = torch_generator(seed, "episode", 0)
+    return Support(none, base.y[:0], asked.n_way, rng, asked.n_way, base)
+
+
+def _base_support(asked: JointList | ClosedList, source: Source, device: torch.device) -> BaseSupport:
+    import torch
+
+    rows, label = asked.base, torch.from_numpy(asked.base_label).to(device)
+    return BaseSupport(label, lambda index: source.take(rows[index.numpy()]))

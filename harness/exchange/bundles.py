@@ -78,9 +78,10 @@ def export(
         for run_id in run_ids:
             for replicate in store.run(run_id).replicates:
                 run = store.run(run_id, replicate)
-                folder = _folder(store, places, run.pk, run.id, replicate, Path(scratch) / replicate)
-                folder = folder if with_host else _published(folder, Path(scratch) / "published" / replicate)
-                files |= _present(folder, f"runs/{run.id}-{replicate[:12]}", _RUN_FILES)
+                name = f"{run.id}-{replicate[:12]}"  # runs of two ids may have equal counts
+                folder = _folder(store, places, run.pk, run.id, replicate, Path(scratch) / name)
+                folder = folder if with_host else _published(folder, Path(scratch) / "published" / name)
+                files |= _present(folder, f"runs/{name}", _RUN_FILES)
                 for fit in run.spec.read_from:
                     fits.setdefault(fit.fit_key, []).append(run.id)
         chosen = fits if with_fits else {}

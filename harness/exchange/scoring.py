@@ -253,7 +253,7 @@ def _listed(setting: Setting) -> EpisodeList:
     episodes = setting.episodes
     if not isinstance(episodes, EpisodeList):
         raise ConfigError(
-            f"{setting.name} asks all classes jointly; only predictions on episodes can be scored."
+            f"{setting.name} asks all its classes together; only predictions on episodes can be scored."
         )
     return episodes
 

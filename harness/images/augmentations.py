@@ -84,6 +84,7 @@ TRAINING: dict[str, Augmentation] = {  # what each family trains with, by the na
     "bml-cifarfs": _PADDED_8,
     "closerlook": _RESIZED_JITTER,
     "negative-margin": _RESIZED_JITTER,
+    "fine-grained": _RESIZED,
     "mmfewshot": _RESIZED_JITTER,
     "libfewshot": _WINDOW,
     "libfewshot-s2m2": _WINDOW,

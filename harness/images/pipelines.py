@@ -146,6 +146,9 @@ PIPELINES: dict[str, Pipeline] = {
         Pipeline("libfewshot-s2m2", SQUASH_96, False, False, *_IMAGENET),
         Pipeline("easyfsl", SQUASH_96, False, False, *_IMAGENET),
         Pipeline("simpleshot", SHORT_96, False, False, *_IMAGENET),  # and TIM
+        Pipeline(
+            "fine-grained", STRAIGHT, False, False, *_IMAGENET
+        ),  # the proportions are lost, nothing is cut off
         Pipeline("tadam", CENTRE),  # its normalisation is not published: [0, 1]
     )
 }

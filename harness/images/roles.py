@@ -11,12 +11,27 @@ from harness.images.stores import PreparedSet
 
 
 class RoleClasses(NamedTuple):
-    """One role of one benchmark in this set: the number of images used of each class, all of them or the first."""
+    """One role of one benchmark in this set.
+
+    Attributes:
+        benchmark, role: names.
+        classes: number of images used of each class.
+        spans: which of them, from and up to, where the class has others; None where they are all.
+    """
 
     benchmark: str
     role: str
     classes: Mapping[str, int]
-    is_part: bool = False
+    spans: Mapping[str, tuple[int, int]] | None = None
+
+    def shares(self, other: RoleClasses, name: str) -> bool:
+        """Whether both have a class, and not parts of it that have no image in common."""
+        if name not in self.classes or name not in other.classes:
+            return False
+        if self.spans is None or other.spans is None:
+            return True
+        (start, stop), (begin, end) = self.spans[name], other.spans[name]
+        return start < end and begin < stop
 
 
 class Problem(NamedTuple):
@@ -36,7 +51,7 @@ def problems(prepared: PreparedSet, roles: Sequence[RoleClasses]) -> Iterator[Pr
         by_benchmark[role.benchmark].append(role)
     for name, own in by_benchmark.items():
         for a, b in combinations(own, 2):
-            if shared := sorted(set(a.classes) & set(b.classes)):
+            if shared := sorted(name for name in a.classes if a.shares(b, name)):
                 yield Problem(
                     "error",
                     f"split of {name}",
@@ -59,16 +74,23 @@ def _contents(prepared: PreparedSet, role: RoleClasses) -> Iterator[Problem]:
     wrong = [
         f"{c} has {found[c]} of {n}"
         for c, n in role.classes.items()
-        if c in found and (found[c] < n if role.is_part else found[c] != n)
+        if c in found and (found[c] < _last(role, c, n) if role.spans else found[c] != n)
     ]
     if wrong:
         yield Problem("error", check, f"{len(wrong)} have another number of images: {_shown(wrong)}")
+
+
+def _last(role: RoleClasses, name: str, n: int) -> int:
+    """Images that a class must have, at least."""
+    return role.spans[name][1] if role.spans else n
 
 
 def _shared_groups(prepared: PreparedSet, name: str, roles: Sequence[RoleClasses]) -> Iterator[Problem]:
     """Groups (alphabets, superclasses) with classes in more than one role: novel classes are then less new."""
     group_of = dict(zip(prepared.class_names, prepared.groups, strict=True))
     members: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    if len({tuple(role.classes) for role in roles}) == 1:
+        return  # a closed set: its roles are parts of the same classes
     for role in roles:
         for c in role.classes:
             if group := group_of.get(c):

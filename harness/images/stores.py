@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -129,7 +129,7 @@ class PreparedSet:
         classes: Sequence[str],
         view: str,
         size: int,
-        images: slice | None = None,
+        images: slice | Sequence[slice] | None = None,
         rotations: bool = False,
         name: str = "",
     ) -> ImageStore:
@@ -139,7 +139,7 @@ class PreparedSet:
             classes: names, in the order of the labels.
             view: name of the pipeline.
             size: edge in pixels.
-            images: which of each class's images; all by default.
+            images: which of each class's images, of all alike or class by class; all by default.
             rotations: whether each class becomes four, turned counter-clockwise: ``<class>/rot000`` … ``/rot270``.
             name: name of the store; the data set's by default.
 
@@ -163,9 +163,10 @@ class PreparedSet:
             prepared=self,
         )
 
-    def _rows(self, index: Sequence[int], images: slice | None) -> list[IntArray]:
+    def _rows(self, index: Sequence[int], images: slice | Sequence[slice] | None) -> list[IntArray]:
         starts = np.cumsum(self.counts) - self.counts
-        rows = [np.arange(starts[c], starts[c] + self.counts[c])[images or slice(None)] for c in index]
+        each = [images or slice(None)] * len(index) if isinstance(images, slice | None) else images
+        rows = [np.arange(starts[c], starts[c] + self.counts[c])[s] for c, s in zip(index, each, strict=True)]
         if empty := [self.class_names[c] for c, r in zip(index, rows, strict=True) if not len(r)]:
             raise DataError(f"No image of {', '.join(empty)} is in {images} of {self.manifest.dataset}.")
         return rows
@@ -394,10 +395,12 @@ def _digest(
     digests: Sequence[str],
     view: str,
     size: int,
-    images: slice | None,
+    images: slice | Sequence[slice] | None,
     rotations: bool,
 ) -> str:
-    part = [images.start, images.stop, images.step] if images else None
+    part: Any = [images.start, images.stop, images.step] if isinstance(images, slice) else None
+    if images is not None and not isinstance(images, slice):
+        part = [[s.start, s.stop] for s in images]
     card = ["fsbench images v1", list(classes), list(digests), view, size, part, rotations]
     digest = hashlib.sha256(json.dumps(card).encode()).hexdigest()
     return f"{digest[:8]}{REHEARSAL}{digest[8:]}"[: len(digest)] if is_rehearsal() else digest

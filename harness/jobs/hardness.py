@@ -119,7 +119,7 @@ def _identity(run: StoredRun) -> dict[str, object]:
 def _refuse(setting: Setting, run: StoredRun, n: int) -> None:
     if not PROTOCOLS[setting.benchmark.protocol].is_episodic:
         raise ConfigError(
-            f"{setting.name} asks base and novel classes together; hardness is defined for episodes of its own classes."
+            f"{setting.name} asks all its classes together; hardness is defined for episodes of a few novel classes."
         )
     if run.status == "failed" or run.spec.is_scored:
         raise ConfigError(

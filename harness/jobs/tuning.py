@@ -24,9 +24,9 @@ from harness.system.folders import Places
 from harness.system.process import choose_device, keep_freed_memory
 from harness.system.progress import Progress
 from harness.system.provenance import utc_now
-from harness.training.build import Workplace, open_role
+from harness.training.build import Workplace
 from harness.training.fits import Required, fitted
-from harness.training.validation import Validator
+from harness.training.train import validator
 
 log = logging.getLogger("fsbench.tuning")
 JOINT_METRIC = "top5/novel"  # by which the joint protocol's papers choose
@@ -138,11 +138,9 @@ def trial(spec: RunSpec, at: Workplace) -> Trial:
 
 def _episodic(spec: RunSpec, at: Workplace) -> tuple[int, int, float]:
     """Correct predictions and queries of the validation episodes, and seconds of the training; novel images stay closed."""
-    benchmark = benchmarks.named(spec.benchmark)
     with benchmarks.novel_closed():
         method, record = fitted(spec.fit, at, spec.config)
-        frozen = Required(spec, at).source if spec.encoder else None
-        validate = Validator(spec, open_role(spec, "validation", at), benchmark.seed, at.device, frozen)
+        validate = validator(spec, "validation", at, Required(spec, at))
         n_correct, n_query = validate.counts(method, spec.n_way, spec.shot)
     return int(n_correct.sum()), len(n_correct) * n_query, record["seconds"]
 
@@ -177,5 +175,5 @@ def _refuse_untunable(setting: Setting) -> None:
         )
     if not benchmark.joint and "validation" not in benchmark.roles:
         raise ConfigError(
-            f"{benchmark.key} has no validation classes, so nothing can be tuned on it: its novel classes are for results."
+            f"{benchmark.key} has no validation images, so nothing can be tuned on it: its novel images are for results."
         )

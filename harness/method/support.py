@@ -39,7 +39,8 @@ class Support:
     """What ``adapt`` sees of an episode.
 
     In the joint protocol ``x`` and ``y`` are the few images of the novel classes, and the many of the base classes
-    are in ``base``, gathered when asked for; ``batches`` goes over both.
+    are in ``base``, gathered when asked for; ``batches`` goes over both. In the closed-set protocol all classes are base
+    classes, in the label order of ``fit_base``: ``x`` is empty, and ``base`` has their training images.
 
     Attributes:
         x: (n_support, *F) features, or images when the method has no ``embed``: in [0, 1], or normalised as in training where
@@ -80,6 +81,18 @@ class Support:
 
         return trainable(module, self.rng, training=training)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the classes are those that the method was trained on, all of them."""
+        return self.n_base == self.n_way
+
+    def gathered(self) -> tuple[Tensor, Tensor]:
+        """All support at once, base classes included: x (N, *F), y (N,)."""
+        import torch
+
+        x, y = zip(*self.batches(), strict=True)
+        return torch.cat(x), torch.cat(y)
+
     def by_class(self) -> Tensor:
         """Group the support by class.
 
@@ -87,12 +100,13 @@ class Support:
             (n_way, shot, *F), classes in label order, images in the order given.
 
         Raises:
-            ValueError: when classes have different numbers of support images (joint protocol).
+            ValueError: when classes have different numbers of support images, or those of base classes are apart.
         """
         counts = self.y.bincount(minlength=self.n_way)
-        if len(counts) != self.n_way or (counts != counts[0]).any():
+        if len(counts) != self.n_way or (counts != counts[0]).any() or not counts[0]:
             raise ValueError(
-                f"classes have between {int(counts.min())} and {int(counts.max())} support images; use x and y"
+                f"classes have between {int(counts.min())} and {int(counts.max())} support images; use x and y, and "
+                "batches() or gathered() for those of base classes"
             )
         order = self.y.argsort(stable=True)
         return self.x[order].unflatten(0, (self.n_way, int(counts[0])))  # (W, S, *F)

@@ -255,7 +255,7 @@ def _record(page: SettingPage, entry: Entry) -> dict[str, Any]:
     said = {
         **row_as_json(row), **row.several, "note": page.table.note, "image_size": row.spec.image_size, "queries_per_class": row.spec.n_query,
         "class_low": by_class.low if by_class else None, "class_high": by_class.high if by_class else None,
-        "worst_10": entry.worst.mean_worst_10,
+        "worst_10": entry.worst.mean_worst_10 if row.spec.shot else None,  # of single images it says nothing
     }  # fmt: skip
     return {name: said[name] for name in (*FIELDS, *row.several)}
 

@@ -20,6 +20,7 @@ from harness.system.text import is_plain
 MOST_QUERIES = 1 << 28  # of a run, all episodes together
 GROUPS = ("novel", "base", "all")
 JOINT_METRICS = frozenset(f"top{k}/{group}" for group in GROUPS for k in (1, 5))
+CLOSED_METRIC = "top1/test"
 _PARTS = ("classes", "support", "query")
 
 
@@ -34,6 +35,8 @@ def find_problems(result: RunResult) -> list[str]:
         problems.append(f"its status is {result.status} with {len(result.counts)} metrics")
     if spec.n_episodes < 1:
         problems.append("it has no episodes")
+    if spec.shot == 0 and (table is None or not table.is_closed) and result.counts:
+        problems.append("it has no shots, and no list of test images")
     if spec.n_episodes * spec.n_way * spec.n_query > MOST_QUERIES:
         problems.append(f"it asks more than {MOST_QUERIES:,} queries")
     for name, counts in result.counts.items():
@@ -80,6 +83,8 @@ def _list_problems(spec: RunSpec, table: EpisodeTable) -> Iterator[str]:
         return
     n_asked = min(spec.n_way, table.classes.shape[1]) if table.is_joint else spec.n_way
     n_drawn = table.support.shape[1] if table.is_joint else n_asked  # base classes have no drawn support
+    if table.is_closed:
+        n_asked, n_drawn = 1, 0
     is_uneven = bool(np.any(table.query == -1)) and not table.is_joint
     n_places = table.query.shape[2] if is_uneven else spec.n_query
     shapes = {"classes": (n_asked,), "support": (n_drawn, spec.shot), "query": (n_asked, n_places)}
@@ -102,7 +107,9 @@ def _list_problems(spec: RunSpec, table: EpisodeTable) -> Iterator[str]:
         yield "an episode shows a class twice"
     if table.is_joint and len(table.classes) and np.any(table.classes != table.classes[0]):
         yield "its experiments ask different classes"
-    if table.is_joint and n_classes != spec.n_way:
+    if table.is_closed and (spec.shot, spec.n_query) != (0, 1):
+        yield f"its test images have {spec.shot} shots and {spec.n_query} queries each"
+    if (table.is_joint or table.is_closed) and n_classes != spec.n_way:
         yield f"its label space has {n_classes} classes, its specification {spec.n_way}"
     named = (*table.class_names, *table.class_groups)
     if not all(isinstance(name, str) and len(name) <= 300 and is_plain(name) for name in named):
@@ -120,8 +127,12 @@ def _uneven_problems(spec: RunSpec, query: Any) -> Iterator[str]:
 
 
 def _metric_problems(result: RunResult) -> Iterator[str]:
-    """Jointly all six numbers and no other; else top-1 over all queries, beside which there may be others."""
+    """Jointly all six numbers and no other, closed one; else top-1 over all queries, beside which there may be others."""
     names, table = result.counts.keys(), result.episodes
+    if table is not None and table.is_closed:
+        if names != {CLOSED_METRIC}:
+            yield f"it has {', '.join(sorted(names))}, not {CLOSED_METRIC} of the closed-set protocol"
+        return
     if table is not None and table.is_joint:
         if names != JOINT_METRICS:
             yield f"it has {', '.join(sorted(names))}, not the six numbers of the joint protocol"
@@ -154,6 +165,9 @@ def _count_problems(spec: RunSpec, name: str, counts: Counts) -> Iterator[str]:
 
 def _wrong_counts(spec: RunSpec, table: EpisodeTable | None, counts: Mapping[str, Counts]) -> Iterator[str]:
     """Compare n_query with the episodes, or the specification, and n_correct with the predictions."""
+    if table is not None and table.is_closed:
+        yield from _wrong_images(table, counts[CLOSED_METRIC])
+        return
     is_joint = table is not None and table.is_joint
     bare = np.arange(spec.n_way).repeat(spec.n_query)
     truth = table.query_label if table is not None else np.broadcast_to(bare, (spec.n_episodes, len(bare)))
@@ -176,6 +190,18 @@ def _wrong_counts(spec: RunSpec, table: EpisodeTable | None, counts: Mapping[str
             yield f"{name} does not have the counts that its predictions give"
 
 
+def _wrong_images(table: EpisodeTable, found: Counts) -> Iterator[str]:
+    """Each test image counts once, and is right where its label is predicted."""
+    if np.any(found.n_query != 1):
+        yield f"{CLOSED_METRIC} counts other than one query an image"
+    if found.predictions is not None and found.predictions.shape[1] != 1:
+        yield f"{CLOSED_METRIC} has predictions of shape {found.predictions.shape} for one query an image"
+    elif found.predictions is not None and np.any(
+        (found.predictions == table.query_label)[:, 0] != found.n_correct
+    ):
+        yield f"{CLOSED_METRIC} does not have the counts that its predictions give"
+
+
 def _asked(table: EpisodeTable, spec: RunSpec, group: str) -> slice:
     """Which queries of an experiment a metric counts; those of base classes come first."""
     n_base = (table.classes.shape[1] - table.support.shape[1]) * spec.n_query
@@ -184,7 +210,9 @@ def _asked(table: EpisodeTable, spec: RunSpec, group: str) -> slice:
 
 def without_predictions(result: RunResult) -> list[str]:
     """Metrics whose predictions a result should have and has not, so that nobody can count them again."""
-    needed = (
-        ("top1/all", "top5/all") if result.episodes is not None and result.episodes.is_joint else ("top1",)
-    )
+    needed: tuple[str, ...] = ("top1",)
+    if result.episodes is not None and result.episodes.is_joint:
+        needed = ("top1/all", "top5/all")
+    elif result.episodes is not None and result.episodes.is_closed:
+        needed = (CLOSED_METRIC,)
     return [name for name in needed if name not in result.counts or result.counts[name].predictions is None]

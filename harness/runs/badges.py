@@ -74,7 +74,7 @@ def saw(fit: FitSpec, benchmark: Benchmark) -> dict[str, Any]:
     return {
         role: {
             "dataset": part.dataset, "digest": fit.data_digest[role], "classes": dict(part.classes),
-            "images": part.images, "rotations": part.rotations,
+            "images": list(part.spans.values()) if part.starts else part.images, "rotations": part.rotations,
         }
         for role, part in benchmark.roles.items()
         if role != "novel" and role in fit.data_digest

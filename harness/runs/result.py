@@ -50,7 +50,8 @@ class EpisodeTable:
 
     In the joint protocol ``classes`` are the A classes asked, base classes first; ``support`` has rows for the novel
     ones, the last C of them (all training images of the base classes are support too); and a predicted label is
-    itself an index into ``class_names``, which holds all classes.
+    itself an index into ``class_names``, which holds all classes. In the closed-set protocol an element is one test
+    image: ``classes`` (E, 1) and ``query`` (E, 1, 1) name it, ``support`` is (E, 0, 0), and labels are indices as well.
 
     Attributes:
         classes: (E, W) int32, index into ``class_names``.
@@ -68,18 +69,25 @@ class EpisodeTable:
     @property
     def is_joint(self) -> bool:
         """Whether base classes are asked beside the novel ones."""
-        return self.support.shape[1] < self.classes.shape[1]
+        return 0 < self.support.shape[1] < self.classes.shape[1]
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether each element is a test image of the classes that were trained on."""
+        return self.support.shape[1] == 0
 
     @property
     def query_label(self) -> npt.NDArray[np.int64]:
         """(E, W·Q) int64: the label that is right at each place for a query, class-major; -1 at a place without one."""
+        if self.is_closed:
+            return self.classes.astype(np.int64)
         labels = self.classes[0] if self.is_joint else np.arange(self.classes.shape[1])
         return label_queries(self.query, labels.astype(np.int64))
 
     @property
     def class_of_label(self) -> npt.NDArray[np.int32]:
         """(E, W) int32: the class behind each label that may be predicted."""
-        if not self.is_joint:
+        if not (self.is_joint or self.is_closed):
             return self.classes
         every = np.arange(len(self.class_names), dtype=np.int32)
         return np.broadcast_to(every, (len(self.classes), len(every)))

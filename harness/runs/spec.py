@@ -215,7 +215,7 @@ class RunSpec(FitSpec):
     Attributes:
         setting: benchmark × way × shot.
         n_way, shot, n_query, n_episodes: of the evaluation; ``n_query`` per class, in unbalanced lists on average, and where all
-            images are asked those of the largest class.
+            images are asked those of the largest class. ``shot`` is 0 where classes are closed.
         episode_digest: sha256 of the setting's full list, of which the first ``n_episodes`` are run.
         embed_batch: images per embedding call (fixed, since it may move the last bit).
     """
@@ -383,7 +383,7 @@ _RUN_SHAPE = records.of(
     RunSpec,
     **_OPEN,
     n_way=records.whole(1, 1 << 16),
-    shot=records.whole(1, 1_000_000),
+    shot=records.whole(0, 1_000_000),  # 0: nothing is drawn, all training images are given
     n_query=records.whole(1, 1_000_000),
     n_episodes=records.whole(1, 1_000_000),
     embed_batch=records.whole(1, 1 << 30),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
-from harness.benchmarks.episodes import IntArray, JointList
+from harness.benchmarks.episodes import JointList
 from harness.benchmarks.experiments import JointClasses
-from harness.evaluation.features import Source
+from harness.evaluation.features import Source, Stacked
 from harness.evaluation.protocols import JOINT, make_support
 from harness.method import AdaptsTogether
 from harness.method.support import Support
@@ -72,20 +71,5 @@ def _experiments(bench: Workbench) -> tuple[JointList, Source]:
         frozenset(half),
         N_QUERY,
     )
-    source = _Both(bench.source_of("base"), bench.source_of("novel"), len(base))
+    source = Stacked([bench.source_of("base"), bench.source_of("novel")], [len(base), len(novel)])
     return classes.experiments(SHOT, SEED), source
-
-
-class _Both:
-    """Rows of the base images, then rows of the novel ones, as the store of a joint benchmark has them."""
-
-    def __init__(self, base: Source, novel: Source, n_base: int) -> None:
-        self._base, self._novel, self._n_base = base, novel, n_base
-
-    def take(self, rows: IntArray) -> torch.Tensor:
-        """(n,) rows → (n, *F)."""
-        is_base = rows < self._n_base
-        parts = [(is_base, self._base, 0), (~is_base, self._novel, self._n_base)]
-        found = [source.take(rows[mask] - first) for mask, source, first in parts if mask.any()]
-        order = np.concatenate([np.flatnonzero(mask) for mask, _, _ in parts])
-        return torch.cat(found)[torch.from_numpy(np.argsort(order))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.testing import episode_promises, fitting_promises, joint_promises
+from harness.testing import closed_promises, episode_promises, fitting_promises, joint_promises
 from harness.testing.promise import Promise
 
 _FITTED, _SCORES, _STEADY = "fits_in_seconds", "scores_are_well_formed", "same_rng_same_scores"
@@ -31,4 +31,6 @@ PROMISES = (
     Promise(fitting_promises.untrained_means_it, (_STEADY, "features_are_well_formed"), _EPISODIC),
     Promise(joint_promises.experiments_are_scored, (_FITTED, "features_are_well_formed"), "joint"),
     Promise(joint_promises.experiments_together_equal_alone, ("experiments_are_scored",), "joint"),
+    Promise(closed_promises.closed_classes_are_named, (_FITTED, "features_are_well_formed"), "closed"),
+    Promise(closed_promises.closed_images_are_independent, ("closed_classes_are_named",), "closed"),
 )

@@ -22,7 +22,7 @@ from harness.training.build import Workplace, open_role
 from harness.training.checkpoints import Fit
 from harness.training.fit_context import FitContext, Requires
 from harness.training.processes import ALONE, World
-from harness.training.validation import Validator
+from harness.training.validation import ClosedValidator, Validator
 
 
 def train(
@@ -45,7 +45,7 @@ def train(
     rng = torch_generator(fit.seed, "training")
     ctx = FitContext(
         kept.folder, device=at.device, rng=rng, seed=fit.seed, precision=fit.precision,
-        validate=_validator(fit, "validation", at, required) if "validation" in fit.data_digest else None,
+        validate=validator(fit, "validation", at, required) if "validation" in fit.data_digest else None,
         progress=at.progress, keeps_all=fit.select_on == "novel", world=world, config=fit.values(), required=required,
         is_compiled=fit.is_compiled, budget=fit.budget,
     )  # fmt: skip
@@ -75,15 +75,21 @@ def train(
     if not world.is_first:
         return record
     if fit.select_on == "novel":
-        novel = _validator(fit, "novel", at, required)
+        novel = validator(fit, "novel", at, required)
         record["selection"] = selection.select(method, kept.folder, novel, fit.n_way, fit.shot)
     kept.finish(method, {**record, "saw": badges.saw(fit, benchmark)})
     return kept.record()
 
 
-def _validator(fit: FitSpec, role: benchmarks.RoleName, at: Workplace, required: Requires) -> Validator:
+def validator(fit: FitSpec, role: benchmarks.RoleName, at: Workplace, required: Requires) -> Validator:
+    """What scores states of a training on images of a role, as its benchmark's protocol asks."""
+    benchmark, store = benchmarks.named(fit.benchmark), open_role(fit, role, at)
     frozen = required.source if fit.encoder else None
-    return Validator(fit, open_role(fit, role, at), benchmarks.named(fit.benchmark).seed, at.device, frozen)
+    if not benchmark.is_closed:
+        return Validator(fit, store, benchmark.seed, at.device, frozen)
+    if role == "novel":
+        return ClosedValidator(fit, [store], benchmark.test_images(), at.device, frozen)
+    return ClosedValidator.on_validation(fit, open_role(fit, "base", at), store, at.device, frozen)
 
 
 def _with_validation(

@@ -1,18 +1,19 @@
-"""Validation during training: one fixed list of episodes over the validation classes, scored as novel ones are."""
+"""Validation during training: one fixed list over the validation images, scored as that of the novel ones is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 
-from harness.benchmarks.episodes import EpisodeList, IntArray
+from harness.benchmarks.episodes import ClosedList, EpisodeList, IntArray
 from harness.benchmarks.sampling import sample
 from harness.evaluation import counting
-from harness.evaluation.features import Images, Source
-from harness.evaluation.protocols import EPISODIC
+from harness.evaluation.features import Images, Source, Stacked
+from harness.evaluation.protocols import protocol_of
 from harness.images.inputs import Inputs
 from harness.images.stores import ImageStore
 from harness.method import Embeds, views_of
@@ -50,11 +51,21 @@ class Validator:
 
     def counts(self, method: Any, way: int, shot: int) -> tuple[IntArray, int]:
         """Correct predictions of each validation episode, (E,) int64, and the queries of one."""
-        episodes = self._episodes(way, shot)
-        given = EPISODIC.predict(method, episodes, self._source(method, episodes.rows()), self._fit.seed)
-        return counting.n_correct(given, episodes.query_label), episodes.n_query
+        asked = self._asked(way, shot)
+        given = protocol_of(asked).predict(method, asked, self._source(method, asked.rows()), self._fit.seed)
+        return counting.n_correct(given, asked.query_label), asked.n_query
 
-    def _episodes(self, way: int, shot: int) -> EpisodeList:
+    def _source(self, method: Any, rows: IntArray) -> Source:
+        return self._of_store(method, self._store, rows)
+
+    def _of_store(self, method: Any, store: ImageStore, rows: IntArray) -> Source:
+        if self._frozen:
+            return self._frozen(method, store, rows)
+        if isinstance(method, Embeds):
+            return self._embedded(method, store, rows)
+        return Images(method, store, self._fit.pipeline, self._device)
+
+    def _asked(self, way: int, shot: int) -> EpisodeList | ClosedList:
         if (way, shot) not in self._lists:
             counts = self._store.counts
             n_shot = min(
@@ -66,21 +77,54 @@ class Validator:
             )
         return self._lists[way, shot]
 
-    def _source(self, method: Any, rows: IntArray) -> Source:
-        if self._frozen:
-            return self._frozen(method, self._store, rows)
-        if isinstance(method, Embeds):
-            return self._embedded(method, rows)
-        return Images(method, self._store, self._fit.pipeline, self._device)
-
-    def _embedded(self, method: Embeds, rows: IntArray) -> Source:
-        inputs = Inputs(self._store, self._fit.pipeline, self._device, views_of(method))
+    def _embedded(self, method: Embeds, store: ImageStore, rows: IntArray) -> Source:
+        inputs = Inputs(store, self._fit.pipeline, self._device, views_of(method))
         with inputs, torch.no_grad(), autocast(self._device, self._fit.precision):
             parts = [
                 method.embed(inputs.take(chunk)).float()
                 for chunk in np.array_split(rows, max(1, len(rows) // EMBED_BATCH))
             ]
         return _Rows(rows, torch.cat(parts))
+
+
+class ClosedValidator(Validator):
+    """Scores a method on held-out images of the classes it is trained on; ways and shots are not asked.
+
+    Args:
+        fit: the training.
+        stores: of the images, whose rows are numbered one after the other.
+        asked: training images, to which the method adapts, and those that are held out.
+        device: where it is scored.
+        frozen: as for episodes.
+    """
+
+    def __init__(
+        self, fit: FitSpec, stores: Sequence[ImageStore], asked: ClosedList, device: torch.device,
+        frozen: Callable[[Any, ImageStore, IntArray], Source] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(fit, stores[0], 0, device, frozen)
+        self._stores, self._list = stores, asked
+
+    @classmethod
+    def on_validation(
+        cls, fit: FitSpec, base: ImageStore, held_out: ImageStore, device: torch.device,
+        frozen: Callable[[Any, ImageStore, IntArray], Source] | None = None,
+    ) -> ClosedValidator:  # fmt: skip
+        """Score on all images of one store, whose classes are those of the training images."""
+        query = len(base) + np.arange(len(held_out))
+        rows, classes = np.arange(len(base)), held_out.label[:, None]
+        asked = ClosedList(base.n_classes, rows, base.label, classes, query[:, None, None])
+        return cls(fit, (base, held_out), asked, device, frozen)
+
+    def _asked(self, way: int, shot: int) -> EpisodeList | ClosedList:
+        return self._list
+
+    def _source(self, method: Any, rows: IntArray) -> Source:
+        sizes = [len(store) for store in self._stores]
+        starts = np.cumsum([0, *sizes])
+        own = [rows[(a <= rows) & (rows < b)] - a for a, b in pairwise(starts.tolist())]
+        parts = [self._of_store(method, store, r) for store, r in zip(self._stores, own, strict=True)]
+        return Stacked(parts, sizes)
 
 
 class _Rows:

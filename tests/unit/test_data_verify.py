@@ -61,7 +61,7 @@ def test_counts_that_differ_from_the_split_are_errors_unless_a_part_is_used() ->
     assert [(p.level, p.detail) for p in found] == [
         ("error", "2 have another number of images: birch has 3 of 4; cedar has 4 of 3")
     ]
-    found = list(problems(TREES, [RoleClasses("trees", "novel", role, is_part=True)]))
+    found = list(problems(TREES, [RoleClasses("trees", "novel", role, {"birch": (0, 4), "cedar": (0, 3)})]))
     assert found[0].detail == "1 have another number of images: birch has 3 of 4"
 
 

@@ -81,15 +81,15 @@ def class_table(store: Store, run: StoredRun) -> dict[str, FloatArray] | None:
 
 
 def members(episodes: EpisodeTable, group: str) -> slice:
-    """Which of the classes asked belong to "novel", "base" or "all"."""
+    """Which of the classes asked belong to "novel" or "base"; every one to any other group."""
     n_base = episodes.classes.shape[1] - episodes.support.shape[1]
-    return {"novel": slice(n_base, None), "base": slice(0, n_base), "all": slice(None)}[group]
+    return {"novel": slice(n_base, None), "base": slice(0, n_base)}.get(group, slice(None))
 
 
 def predictions_of(store: Store, run: StoredRun, metric: str) -> npt.NDArray[np.unsignedinteger[Any]] | None:
-    """Labels predicted for all queries of an experiment, as a metric of any group counts them: (X, n_query)."""
-    top, slash, _ = metric.partition("/")
-    return kept_predictions(store, run, f"{top}/all" if slash else metric)
+    """Labels predicted for all queries of an element, as a metric of any group counts them: (E, n_query)."""
+    top, _, _ = metric.partition("/")
+    return kept_predictions(store, run, f"{top}/all" if metric in JOINT.metrics else metric)
 
 
 def kept_predictions(

@@ -87,7 +87,7 @@ class Published:
         method, backbone: as printed.
         accuracy, half_width: fractions; ``half_width`` None where none is printed.
         episodes: as stated, such as "600" or "2000x10"; empty when it is not.
-        source: repository whose README prints it.
+        source: repository whose README prints it, or paper.
         note: what the ledger says beside it.
         is_quoted: the source quotes another paper.
         habits: protocol of the source.
@@ -297,6 +297,8 @@ def place(benchmark: str) -> tuple[str, str]:
     if low_shot:
         return f"imagenet-lowshot-{low_shot['n']}", f"{low_shot['top']}/{low_shot['group']}"
     name, _, way_shot = benchmark.rpartition("-")
+    if way_shot == "closed":
+        return benchmark, "top1/test"
     return f"{_BENCHMARK.get(name, name)}-{way_shot}", "top1"
 
 

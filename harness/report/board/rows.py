@@ -238,8 +238,8 @@ def pooled(store: Store, setting: str, runs: list[StoredRun], n_standard: int | 
     """
     spec, metric = runs[0].spec, headline_metric(runs[0])
     _, accuracy = store.accuracy_matrix([run.pk for run in runs], metric)
-    is_episodic = protocol_with(runs[0].metrics).is_episodic
-    numbers = None if is_episodic else joint.read(store, runs, metric)
+    protocol = protocol_with(runs[0].metrics)
+    numbers = joint.read(store, runs, metric) if protocol.is_grouped else None
     badges = {badge for run in runs for badge in run.badges}
     badges -= {"spot-checked"} if any(run.trust != "spot-checked" for run in runs) else set()
     badges |= _tuned(spec, tried)
@@ -254,7 +254,9 @@ def pooled(store: Store, setting: str, runs: list[StoredRun], n_standard: int | 
         metric=metric,
         runs=tuple(runs),
         accuracy=accuracy,
-        n_answers=spec.n_way * spec.n_query if is_episodic else int(store.counts(runs[0].pk, metric)[1][0]),
+        n_answers=spec.n_way * spec.n_query
+        if protocol.is_episodic
+        else int(store.counts(runs[0].pk, metric)[1][0]),
         badges=tuple(sorted(badges)),
         joint=numbers,
     )
