@@ -159,12 +159,13 @@ class BaseSet:
             ValueError: when a class has fewer than ``shot + n_query`` images, or none is left for a query.
         """
         self._world.refuse_episodes()
-        need = shot + n_query if n_query >= 0 else int(self._counts.min())
-        if not shot < need <= int(self._counts.min()):
+        least = shot + (n_query if n_query >= 0 else 1)
+        if least > int(self._counts.min()):
             raise ValueError(
-                f"training episodes of {shot} + {max(n_query, 1)} images need {shot + max(n_query, 1)} images a class; "
+                f"training episodes of {shot} + {least - shot} images need {least} images a class; "
                 f"the smallest base class has {int(self._counts.min())}"
             )
+        need = least if n_query >= 0 else int(self._counts.min())
         way = min(way, self.n_classes)
         for _ in range(n):
             if self._is_spent():
