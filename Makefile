@@ -78,6 +78,7 @@ results-glyphs: results-prepared
 
 results-variants: results-prepared
 	$(RUN) tune neg-softmax --bench omniglot-small-5w1s --recipe budget --grid head_start=1,0 --grid head_scale=5,1
+	$(RUN) run -m neg-softmax -b $(OMNIGLOT),$(CIFAR) --recipe budget --seeds 0-2 --set head_start=1 --set head_scale=5
 	for bench in $$(echo $(ONE_SHOT) | tr , ' '); do \
 	  $(RUN) tune bml --bench $$bench --recipe budget --grid elastic_strength=0,0.3,1,5.5 || exit 1; done
 	for view in global local; do $(RUN) run -m bml -b $(ONE_SHOT) --recipe budget --seeds 0-2 --set views=$$view $(TWO) || exit 1; done

@@ -55,7 +55,7 @@ def _table(group: Sequence[Table]) -> str:
     for table in group:
         for row in table.rows:
             if row.recipe == "budget" or not row.is_trained:
-                by_name.setdefault(row.label.removesuffix(" (budget)"), {})[table.setting] = row
+                by_name.setdefault(_without_recipe(row.label), {})[table.setting] = row
     if not any(row.recipe == "budget" for cells in by_name.values() for row in cells.values()):
         return ""
     names = [table.setting for table in group]
@@ -69,6 +69,10 @@ def _table(group: Sequence[Table]) -> str:
         seeds = ", ".join(map(str, row.seeds))
         lines.append(f"| {' | '.join([name + warns, *told, seeds, images_text(row.budget), minutes])} |")
     return "\n".join([*lines, ""])
+
+
+def _without_recipe(label: str) -> str:
+    return label.removesuffix(" (budget)").replace(", budget)", ")")
 
 
 def _cell(row: Row | None) -> str:
