@@ -9,6 +9,7 @@ The re-index is of 20,000 × 64 features in 200 classes of 3 clusters, beside sc
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from harness.system import process
 
@@ -66,8 +68,31 @@ def as_usually_written() -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten())
 
 
-def usual() -> float:
-    """Episodes per second of a loader of two workers."""
+class Cost(NamedTuple):
+    """What an episode takes: seconds by the clock, and of the processor, workers included."""
+
+    clock: float
+    processor: float
+
+
+class Watch:
+    """Measures work from when it is made."""
+
+    def __init__(self) -> None:
+        self._clock, self._processor = time.perf_counter(), self._spent()
+
+    @staticmethod
+    def _spent() -> float:
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return sum(one.ru_utime + one.ru_stime for one in used)
+
+    def cost(self, n: int) -> Cost:
+        """Of each of n episodes so far."""
+        return Cost((time.perf_counter() - self._clock) / n, (self._spent() - self._processor) / n)
+
+
+def usual() -> Cost:
+    """An episode of a loader of two workers."""
     drawn = glyphs.draw().pixels[:96, :20]  # (C, n, 28, 28)
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -81,7 +106,7 @@ def usual() -> float:
             batches.append([int(c * 20 + j) for c in classes for j in rng.permutation(20)[: SHOT + N_QUERY]])
         network = as_usually_written()
         optimiser = torch.optim.Adam(network.parameters())
-        began = time.perf_counter()
+        watch = Watch()
         for x in DataLoader(Pngs(files), batch_sampler=batches, num_workers=2):
             z = network(x).unflatten(0, (WAY, SHOT + N_QUERY))
             means, query = z[:, :SHOT].mean(1), z[:, SHOT:].flatten(0, 1)
@@ -91,11 +116,11 @@ def usual() -> float:
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             loss.item()
-        return N_EPISODES / (time.perf_counter() - began)
+        return watch.cost(N_EPISODES)
 
 
-def ours() -> float:
-    """Episodes per second drawn from the map."""
+def ours() -> Cost:
+    """An episode drawn from the map."""
     keep_freed_memory()
     store = store_of_arrays(
         "glyphs", glyphs.draw().pixels[:96, :20, :, :, None], [f"c{i}" for i in range(96)]
@@ -104,13 +129,13 @@ def ours() -> float:
     network = build("conv4", 28, 1)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.Adam(network.parameters())
-    began = time.perf_counter()
+    watch = Watch()
     for episode in base.episodes(N_EPISODES, WAY, SHOT, N_QUERY):
         z = network(episode.images.flatten(0, 1)).flatten(1).unflatten(0, (WAY, SHOT + N_QUERY))
         prototypical_loss(z[:, :SHOT], z[:, SHOT:]).loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-    return N_EPISODES / (time.perf_counter() - began)
+    return watch.cost(N_EPISODES)
 
 
 def best_seconds(work: Callable[[], object]) -> float:
@@ -140,10 +165,10 @@ def reindex() -> tuple[float, float, float]:
     return best_seconds(fresh), warm, best_seconds(usual)
 
 
-def measured(side: str) -> float:
+def measured(side: str) -> Cost:
     """Run one side in a process of its own."""
     answer = subprocess.run([sys.executable, __file__, side], check=True, stdout=subprocess.PIPE, text=True)
-    return float(json.loads(answer.stdout))
+    return Cost(*json.loads(answer.stdout))
 
 
 def main() -> None:
@@ -152,9 +177,10 @@ def main() -> None:
         print(json.dumps({"usual": usual, "ours": ours}[sys.argv[1]]()))
         return
     turns = [(measured("usual"), measured("ours")) for _ in range(N_TURNS)]
-    theirs, mine = max(t[0] for t in turns), max(t[1] for t in turns)
-    print(f"{WAY}-way {SHOT}-shot {N_QUERY}-query training episodes/s, best of {N_TURNS} turns")
-    print(f"loader of PNGs {theirs:7.2f}   ours {mine:7.2f}   ratio {mine / theirs:5.2f}")
+    print(f"{WAY}-way {SHOT}-shot {N_QUERY}-query training episodes, best of {N_TURNS} turns")
+    for what in Cost._fields:
+        theirs, mine = (min(getattr(turn[side], what) for turn in turns) for side in (0, 1))
+        print(f"{what:>9} s: loader of PNGs {theirs:6.3f}   ours {mine:6.3f}   ratio {theirs / mine:5.2f}")
     fresh, warm, sklearn = reindex()
     print("re-index of 20,000 × 64, 200 classes × 3 clusters, s")
     print(f"scikit-learn {sklearn:6.2f}   ours, four starts {fresh:6.2f}   ours, from the last {warm:6.2f}")

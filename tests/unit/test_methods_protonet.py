@@ -158,6 +158,15 @@ def test_the_loss_and_the_ranking_use_the_distance(distance: Any) -> None:
         torch.testing.assert_close(ranking, cosine_scores(query.flatten(0, 1), means))
 
 
+@pytest.mark.parametrize("distance", ["squared", "cosine"])
+def test_gradients_of_the_loss_equal_finite_differences(distance: Any) -> None:
+    method = ProtoNet(ProtoNet.Config(distance=distance), build("conv4", 28, 1))
+    x = torch.randn(3, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert torch.autograd.gradcheck(
+        lambda x: prototypical_loss(x[:, :2], x[:, 2:], method._scores).loss, (x.requires_grad_(),)
+    )
+
+
 def test_features_over_maps_are_their_average_and_the_same_for_every_batch() -> None:
     method = ProtoNet(ProtoNet.Config(jitter=1.0, test_maps=3), build("conv4", 28, 1)).eval()
     images = torch.rand(5, 1, 28, 28)
