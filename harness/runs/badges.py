@@ -38,7 +38,7 @@ def badges(
         "assumes balance": assumes_balance,
         "untrained": is_untrained,
         "no validation": is_unselected,
-        "imported fit": is_imported or bool(spec.weights_sha256),
+        "imported fit": is_imported or bool(spec.imported_sha256),
         "leak": is_leak,
         "test-selected": spec.select_on == "novel",
         "extra data": bool(spec.seen) and leaks.is_more_than_base(spec.seen, benchmark),

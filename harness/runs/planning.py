@@ -108,7 +108,7 @@ def survey(
     named = {typed for typed in methods if not _is_glob(registry.pair_of(typed)[0])}
     named |= {s.name for pattern in filterfalse(_is_glob, settings) for s in benchmarks.expand(pattern)}
     images = Images(data)
-    weights_sha256 = _weights(request, [one.method for one in loaded.values()])
+    weights_sha256 = _weights(request)
     specs: list[RunSpec] = []
     left_out: list[LeftOut] = []
     for name, (method, features) in loaded.items():
@@ -121,8 +121,10 @@ def survey(
                     raise
                 left_out.append(LeftOut(method.reference.name, setting.name, error))
                 continue
+            if weights_sha256:
+                template = _importing(template, weights_sha256)
             check_spec(template)
-            specs += [replace(with_seed(template, seed), weights_sha256=weights_sha256) for seed in seeds]
+            specs += [with_seed(template, seed) for seed in seeds]
     return Survey(specs, left_out)
 
 
@@ -308,7 +310,9 @@ class _Fits:
         backbone, encoder = self._backbone(method), encoder_of(method.cls, config)
         required = {
             need.key: self._required(method, need, image_size, said, trail)
-            for need in (() if request.weights else needs_of(method.cls, config))  # imported: no training
+            for need in (
+                () if request.weights and not encoder else needs_of(method.cls, config)
+            )  # no training
         }
         if encoder and encoder.key in required:  # its images are those that the encoder is given
             _check_encoder(method, encoder)
@@ -392,8 +396,8 @@ def grouped(specs: Iterable[RunSpec]) -> list[list[RunSpec]]:
     return list(groups.values())
 
 
-def _weights(request: Request, methods: Sequence[registry.Loaded]) -> str:
-    """sha256 of the weights to import; refuses methods that import none, and weights of untold origin."""
+def _weights(request: Request) -> str:
+    """sha256 of the weights to import, empty for none; refuses those of untold origin."""
     if request.weights is None:
         if request.seen:
             raise ConfigError(
@@ -405,15 +409,30 @@ def _weights(request: Request, methods: Sequence[registry.Loaded]) -> str:
             f"--weights {request.weights}: say what they were trained on, like --seen mini or --seen "
             f"tiered:base,tiered:validation; --seen {leaks.UNKNOWN} gives the row the badge `leak`."
         )
-    from harness.method.official_weights import file_sha256, is_importable
+    from harness.method.official_weights import file_sha256
 
-    unable = [method.reference.name for method in methods if not is_importable(method.cls)]
-    if unable:
-        raise ConfigError(
-            f"--weights {request.weights}: {', '.join(unable)} does not say what official checkpoints call its "
-            f"weights, so it imports none. {', '.join(filter(_imports_weights, registry.installed()))} do."
-        )
     return file_sha256(request.weights)
+
+
+def _importing(spec: RunSpec, sha256: str) -> RunSpec:
+    """The run with imported weights; a head has no network, so they are those of its features.
+
+    Raises:
+        ConfigError: when that method imports none.
+    """
+    from harness.method.official_weights import is_importable
+
+    fit = spec.required.get(spec.encoder, spec)
+    name = fit.method.name
+    if not is_importable(registry.load(fit.method.reference).cls):
+        raise ConfigError(
+            f"--weights: {name} does not say what official checkpoints call its weights, so it imports none. "
+            f"{', '.join(filter(_imports_weights, registry.installed()))} do."
+        )
+    if fit is spec:
+        return replace(spec, weights_sha256=sha256)
+    imported = replace(fit, weights_sha256=sha256, seen=spec.seen)
+    return replace(spec, required={**spec.required, spec.encoder: imported})
 
 
 def _imports_weights(name: str) -> bool:

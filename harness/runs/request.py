@@ -140,8 +140,8 @@ class Request:
     )
     weights: Path | None = option(
         "--weights",
-        "Official checkpoint to import in place of a training; needs --seen.",
-        back=lambda spec, _: WEIGHTS_FILE if spec.weights_sha256 else None,
+        "Official checkpoint to import in place of a training, of a head in place of that of its features; needs --seen.",
+        back=lambda spec, _: WEIGHTS_FILE if spec.imported_sha256 else None,
     )
     seen: tuple[str, ...] = option(
         "--seen",

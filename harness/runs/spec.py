@@ -260,6 +260,12 @@ class RunSpec(FitSpec):
         return (self.fit, *(fit for need, fit in self.required.items() if need == self.encoder))
 
     @property
+    def imported_sha256(self) -> str:
+        """Of the weights that others trained, its own or those of its features; empty where all was trained here."""
+        fit = self.required.get(self.encoder)
+        return self.weights_sha256 or (fit.weights_sha256 if fit else "")
+
+    @property
     def training_key(self) -> str:
         """Of the training that its numbers hang on: for a head that of its features, which all heads on it share."""
         fit = self.required.get(self.encoder)

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -30,7 +29,6 @@ from harness.ops.analogies import (
 from harness.ops.kmeans import kmeans, unit_directions
 from methods.lowshot.later import Later
 
-log = logging.getLogger("fsbench.method.lowshot")
 _ITERATIONS = 20  # of k-means
 _STEPS_AN_EPOCH = 1000
 _HELD_OUT, _MOST_HELD_OUT = 0.05, 2000  # of the analogies, on which a generator is judged
@@ -117,20 +115,16 @@ class Analogies(nn.Module):
             training.run(_STEPS_AN_EPOCH)
             found = generator_quality(generator, self.centroids, labels, held_out, classify)
             ctx.log(training.n_done, **found._asdict())
-        self._judge(generator_quality(generator, self.centroids, labels, held_out, classify))
-
-    def _judge(self, found: Any) -> None:
-        """Refuse a generator that says nothing; tell of one that says less than a copy."""
+        found = generator_quality(generator, self.centroids, labels, held_out, classify)
         if found.is_dead:
             raise ValueError(
                 f"the generator has died: {100 * found.is_zero:.0f}% of what it says of analogies that it has not seen is "
                 "zero. Its steps were too large for these features: set generator_lr to a tenth."
             )
         if not found.beats_copying:
-            log.warning(
-                "the generator's squared error on analogies that it has not seen is %.3g, that of copying %.3g",
-                found.squared_error,
-                found.of_copying,
+            ctx.warn(
+                f"The generator's squared error on analogies that it has not seen is {found.squared_error:.3g}, that of "
+                f"copying {found.of_copying:.3g}: what it makes up is further off than the real examples."
             )
 
     def generate(

@@ -82,6 +82,11 @@ class Representation(nn.Module):
             names = ("loss", "auxiliary_loss", "train_accuracy", "mean_square_length")
             points = dict(zip(names, torch.stack(seen).mean(0).tolist(), strict=True))
             ctx.log((epoch + 1) * base.n_batches(c.batch_size), **points)
+            if epoch + 1 == c.epochs and points["train_accuracy"] < 2 / base.n_classes:
+                ctx.warn(
+                    f"The classifier has learnt nothing (accuracy {points['train_accuracy']:.3f}, features of mean square "
+                    f"length {points['mean_square_length']:.2g}): a lighter {c.aux} loss than {c.weight:g} may help."
+                )
 
     def settle(self, base: BaseSet) -> None:
         """Train a classifier of the base classes on the features of their images, for weights that came without one."""

@@ -125,7 +125,7 @@ def _marks(row: Pooled, prior: stats.Prior) -> Iterable[str]:
     if not evidence.is_trained:
         yield from () if "untrained" in row.badges else ("untrained",)
         return
-    if row.spec.weights_sha256:
+    if row.spec.imported_sha256:
         yield IMPORTED
     if evidence.n_trainings < 3:
         borrowed = "seed error partly borrowed" if evidence.n_trainings == 2 else "seed error borrowed"
