@@ -47,6 +47,12 @@ class Run(NamedTuple):
     code: int = 0
 
 
+PUBLISHED = ("--recipe", "as-published")
+NEGATIVE = (
+    "-m", "neg-cosine", "--set", "epochs=2", "--set", "warmup_epochs=1", "--set", "batch_size=64", "--set", "drop_rate=0",
+)  # fmt: skip
+
+
 SOURCES = {
     "imagenet": Source(sources.write_imagenet, "ILSVRC2012_img_train.tar", ("mini", "tiered")),
     "lowshot": Source(sources.write_lowshot, "lowshot", ("imagenet-lowshot",)),
@@ -76,6 +82,13 @@ RUNS = {
     "cifar": [
         Run((*PROTONET, "-b", "cifarfs-5w1s,fc100-5w5s"), ("cifar100",)),
         Run((*BML, "-b", "cifarfs-5w1s"), ("cifar100",)),
+    ],
+    "as published": [  # the authors' pixels: squares of 84, photographs, enlarged pictures
+        Run((*BML, *PUBLISHED, "-b", "mini-5w1s"), ("imagenet",)),
+        Run((*NEGATIVE, *PUBLISHED, "-b", "mini-5w1s"), ("imagenet",)),
+        Run((*BML, *PUBLISHED, "-b", "cub-feat-mixedcrop-5w1s"), ("cub",)),
+        Run((*BML, *PUBLISHED, "-b", "cifarfs-5w1s,fc100-5w1s"), ("cifar100",)),
+        Run((*BML, *PUBLISHED, "-b", "cub-closerlook-5w1s"), ("cub",), code=2),
     ],
     "fine-grained": [
         Run((*PROTONET, "-b", "flowers-5w1s"), ("flowers",)),

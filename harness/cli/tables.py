@@ -222,7 +222,7 @@ def run_details(
         facts["replicates"] = ", ".join(digest[:12] for digest in run.replicates)
     show_table(("", ""), list(facts.items()))
     if differs := [(d["name"], d["clean"], d["used"]) for d in run.provenance.get("recipe", [])]:
-        show_table(("what differs", "clean", spec.recipe), differs)
+        show_table(("what differs", "clean", "this run"), differs)
     config = [
         (name, str(entry.value), entry.origin, entry.phase) for name, entry in sorted(spec.config.items())
     ]

@@ -6,8 +6,10 @@ asked for, by threads, a batch ahead. Both give the same pixels.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -65,7 +67,7 @@ class FullPictures:
         self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
         self._coming: dict[int, Future[Pixels]] = {}
         self._raw: npt.NDArray[np.uint8] | None = None
-        if n_bytes.sum() <= MOST_BYTES:
+        if _may_take(folder, int(n_bytes.sum())):
             self._raw = self._decoded_once(folder, int(n_bytes.sum()), progress)
 
     def close(self) -> None:
@@ -144,14 +146,42 @@ class FullPictures:
             ) from error
 
     def _decode_all(self, path: Path, progress: Progress | None) -> None:
-        n, aside = len(self._shapes), path.with_suffix(".part")
+        n, aside, digest = len(self._shapes), path.with_suffix(".part"), hashlib.sha256()
         path.parent.mkdir(exist_ok=True)
         with aside.open("wb") as stream:
             for start in range(0, n, _CHUNK):
                 rows = range(start, min(start + _CHUNK, n))
                 for pixels in self._pool.map(self._decoded, rows):
-                    stream.write(np.ascontiguousarray(pixels).data)
+                    content = np.ascontiguousarray(pixels).data
+                    digest.update(content)
+                    stream.write(content)
                 if progress is not None:
                     progress(rows.stop, n)
-        save_text(path.with_suffix(".json"), json.dumps({"pictures": n}))
+        save_text(path.with_suffix(".json"), json.dumps({"sha256": digest.hexdigest()}))
         aside.replace(path)
+
+
+def _may_take(folder: Path, n_bytes: int) -> bool:
+    """Whether decoded pictures may take so much disk: they have it already, or would leave half of what is free."""
+    is_there = (folder / FOLDER / FILE).exists()
+    return n_bytes <= MOST_BYTES and (is_there or 2 * n_bytes <= shutil.disk_usage(folder).free)
+
+
+def check(folder: Path) -> str:
+    """What is wrong with the file of decoded pictures; empty where nothing is, or there is none."""
+    path = folder / FOLDER / FILE
+    if not path.exists():
+        return ""
+    try:
+        said = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["sha256"]
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{path} cannot be checked: {error}"
+    return "" if said == found else "its pixels changed"
+
+
+def forget(folder: Path) -> None:
+    """Remove the file of decoded pictures; the next training that asks makes it again."""
+    for suffix in (".json", ".raw"):  # without its card it is not taken for whole
+        (folder / FOLDER / FILE).with_suffix(suffix).unlink(missing_ok=True)

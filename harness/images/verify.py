@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from harness.errors import ConfigError, DataError, nearest
-from harness.images import maps
+from harness.images import full, maps
 from harness.images.datasets import READERS
 from harness.images.pipelines import PIPELINES, Geometry, pipeline
 from harness.images.roles import RoleClasses, problems
@@ -52,6 +52,7 @@ def verify(dataset: str, data_home: Path, roles: Sequence[RoleClasses] = ()) -> 
     findings = [_counts(prepared), *_originals(prepared)]
     can_rebuild = prepared.manifest.has_originals and all(f.level == "ok" for f in findings)
     findings += [_map(prepared, geometry, size, can_rebuild) for geometry, size in _stored(prepared)]
+    findings += _full(prepared)
     if all(f.level != "error" for f in findings):
         findings.append(duplicates(prepared))
     return [*findings, *_splits(prepared, roles)]
@@ -102,6 +103,16 @@ def _map(prepared: PreparedSet, geometry: Geometry, size: int, can_rebuild: bool
     maps.map_path(prepared.folder, geometry, size).unlink()
     maps.ensure_map(prepared.folder, prepared.manifest, geometry, size)
     return Finding("repaired", check, f"{problem}; decoded again from the originals")
+
+
+def _full(prepared: PreparedSet) -> Iterator[Finding]:
+    """The file of decoded pictures, where there is one; it is made again when a training next asks for it."""
+    problem, path = full.check(prepared.folder), prepared.folder / maps.FOLDER / full.FILE
+    if problem:
+        full.forget(prepared.folder)
+        yield Finding("repaired", "decoded pictures", f"{problem}; removed, to be decoded again")
+    elif path.exists():
+        yield Finding("ok", "decoded pictures", "digest agrees")
 
 
 def _map_problem(prepared: PreparedSet, geometry: Geometry, size: int) -> str:

@@ -13,6 +13,7 @@ from harness.method import Recipe, defaults, hyper
 from harness.runs.spec import RunSpec
 
 _USUAL = "originals, where they are kept"  # what training crops are cut from
+_FREE = "as many as it asks for"  # training images
 _SIZE = "image_size"  # a hyper-parameter of many methods, and a condition of all: told once
 
 
@@ -32,6 +33,7 @@ def against_clean(spec: RunSpec, cls: type[Any]) -> list[dict[str, str]]:
     used = {
         **_conditions(spec.pipeline, spec.augmentation, spec.image_size, spec.n_query, spec.n_episodes),
         "training crops": _crops(how, spec.cut_from),
+        "training images": spec.budget or _FREE,
         "selected on": spec.select_on,
         **{name: entry.value for name, entry in sorted(spec.config.items()) if name != _SIZE},
     }
@@ -56,6 +58,7 @@ def declared_against_clean(cls: type[Any], recipe: Recipe, key: str) -> list[dic
         "training crops": {None: None, "originals": _USUAL, "stored": crops_told(0)}.get(
             said.crops_from, "map"
         ),
+        "training images": said.n_images,
         "selected on": said.select_on,
     }
     spoken = {name: value for name, value in used.items() if value is not None}
@@ -71,6 +74,7 @@ def _clean(benchmark: Benchmark, keys: tuple[str, ...], cls: type[Any]) -> dict[
             benchmark.pipeline, "", size or benchmark.image_size, n_query, benchmark.settings()[0].n_episodes
         ),
         "training crops": _crops(benchmark.pipeline, ORIGINALS),
+        "training images": _FREE,
         "selected on": "validation",
         **{f.name: f.default for f in dataclasses.fields(cls.Config)},  # of what is left out at its default
         **{name: entry.value for name, entry in values.items()},

@@ -27,6 +27,16 @@ def test_two_benchmarks_are_rehearsed_from_source_to_page(tmp_path: Path) -> Non
     assert all(row["accuracy"] > 0.4 for row in rows)  # twice chance: labels and patterns belong together
 
 
+@pytest.mark.nightly
+def test_published_recipes_are_rehearsed_on_every_kind_of_source(tmp_path: Path) -> None:
+    rows = rehearsal.rehearse(tmp_path / "stage", ["as published"])
+    assert {(row["setting"], row["method"]) for row in rows} == {
+        ("mini-5w1s", "bml"), ("mini-5w1s-q16", "neg-cosine"), ("cub-feat-mixedcrop-5w1s", "bml"), ("cifarfs-5w1s", "bml"),
+        ("fc100-5w1s", "bml"),
+    }  # fmt: skip
+    assert all({"rehearsal", "as-published"} <= set(row["badges"]) for row in rows)
+
+
 def test_splits_keep_their_classes_and_lose_images(tmp_path: Path) -> None:
     folder = sources.write_benchmarks(tmp_path / "benchmarks")
     for name in ("mini", "tiered", "cub", "cifar_fs", "fc100", "omniglot", "flowers", "dogs"):

@@ -26,6 +26,7 @@ from harness.images.pipelines import SHORT_92, STRAIGHT, pipeline
 from harness.images.plan import Plan
 from harness.images.prepare import write
 from harness.images.stores import ImageStore
+from harness.images.verify import verify
 from harness.training.base_set import BaseSet
 
 SHAPES = [(60, 80), (90, 50), (41, 67), (24, 24), (100, 133), (30, 50)]
@@ -153,6 +154,21 @@ def test_a_half_written_file_is_made_again(tmp_path: Path) -> None:
     path.write_bytes(content[:100])
     store.full().close()
     assert path.read_bytes() == content
+
+
+def test_a_changed_file_is_found_and_removed(tmp_path: Path) -> None:
+    store = photographs(tmp_path)
+    assert store.prepared is not None
+    store.full().close()
+    path = store.prepared.folder / maps.FOLDER / full.FILE
+    said = {f.check: f.level for f in verify("oaks", tmp_path)}
+    assert said["decoded pictures"] == "ok"
+    content = bytearray(path.read_bytes())
+    content[7] ^= 1
+    path.write_bytes(content)
+    said = {f.check: f.level for f in verify("oaks", tmp_path)}
+    assert said["decoded pictures"] == "repaired" and not path.exists()
+    assert "decoded pictures" not in {f.check for f in verify("oaks", tmp_path)}
 
 
 def test_without_originals_there_are_none(tmp_path: Path) -> None:

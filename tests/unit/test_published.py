@@ -59,6 +59,7 @@ def test_equal_protocols_are_comparable() -> None:
         ({"note": "transductive; 84x84"}, {}, "theirs is transductive"),
         ({}, {"badges": ("transductive",)}, "ours is transductive"),
         ({}, {"badges": ("leak",)}, "ours has the badge `leak`"),
+        ({"habits": Habits(None, 15, pipelines=PIXELS)}, {"badges": ("resized",)}, "ours has the badge `resized`"),
         ({"metric": "top5/novel"}, {}, "other metric (top5/novel)"),
         ({}, {"pipeline": "metaoptnet"}, "other pixels (pipeline negative-margin, ours metaoptnet)"),
     ],

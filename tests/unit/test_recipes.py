@@ -15,7 +15,7 @@ from harness import benchmarks
 from harness.cli import asking, run
 from harness.errors import FsbenchError, MisfitError
 from harness.images.prepare import ensure
-from harness.method import Conditions, recipes, registry
+from harness.method import Conditions, Recipe, recipes, registry
 from harness.method import recipe as recipe_module
 from harness.runs import RunSpec, planning
 from harness.runs.against_clean import against_clean, declared_against_clean
@@ -155,6 +155,14 @@ def test_a_recipe_is_listed_against_clean_value_by_value(place: Path) -> None:
     assert against_clean(plan(place, request=Request()), cls) == []
     declared = declared_against_clean(cls, recipes(cls)["as-published"], "glyphs-5w5s")
     assert declared == [{"name": "episodes", "clean": "2000", "used": "30"}]
+
+
+def test_every_condition_is_listed(place: Path) -> None:
+    cls = registry.load(str(place / "mine.py")).cls
+    every = Conditions("snell", "resized-flip", 20, "stored", "novel", 12, 40, 1000)
+    assert None not in vars(every).values(), "a condition was added: say what it is beside clean"
+    listed = declared_against_clean(cls, Recipe({}, {"glyphs": every}), "glyphs")
+    assert len(listed) == len(vars(every))
 
 
 def test_a_shared_recipe_is_every_methods(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

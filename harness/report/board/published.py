@@ -260,7 +260,8 @@ def _training(theirs: Published, ours: Ours) -> list[str]:
         "ours was selected on test classes" if "test-selected" in badges and not selected else "",
         "theirs is transductive" if transductive and "transductive" not in badges else "",
         "ours is transductive" if "transductive" in badges and not transductive else "",
-        *(f"ours has the badge `{badge}`" for badge in ("leak", "extra data", "resized", "rehearsal") if badge in badges),
+        *(f"ours has the badge `{badge}`" for badge in ("leak", "extra data", "rehearsal") if badge in badges),
+        "ours has the badge `resized`" if "resized" in badges and theirs.image_size is None else "",
     ]  # fmt: skip
 
 
