@@ -23,7 +23,13 @@ from torch import Tensor, nn
 from harness.api import Backbone, BaseSet, EpisodeBatch, FitContext, Support, check_ranges, hyper
 from harness.backbones.embedding import Embedding, embedded
 from harness.ops.clusters import ClusterIndex, cluster_index, lloyd, spread_start
-from harness.ops.magnet import cluster_losses, draw_cluster_batch, magnet_loss
+from harness.ops.magnet import (
+    ClusterBatch,
+    MagnetLosses,
+    cluster_losses,
+    draw_cluster_batch,
+    magnet_loss,
+)
 from harness.ops.mixtures import Centres, centre_distances, nearest_cluster_posterior, owners
 
 _KEPT = 0.99  # share of the running variance that a step keeps
@@ -121,23 +127,26 @@ class Magnet(nn.Module):
                     break
                 if step % every == 0:
                     memory.cluster(embedded(self.embed, base.all_images()), ctx.rng)
-                batch = draw_cluster_batch(memory.index(), memory.losses_of_clusters(), c.k, c.clusters, c.members, ctx.rng)  # fmt: skip
-                images, _ = base.take(batch.rows.flatten(), augment=c.augment)
-                with ctx.autocast():
-                    features = self.embed(images)
-                found = magnet_loss(features.float(), batch.cluster_class.to(ctx.device), alpha=c.alpha, scale=c.scale)  # fmt: skip
+                batch = memory.draw(c.clusters, c.members, ctx.rng)
+                found = self._losses(batch, base, ctx)
                 ctx.backward(found.loss)
                 ctx.step(optimiser)
                 schedule.step()
                 memory.measure(batch.rows.flatten(), found.per_example)
-                kept = _KEPT if step else 0.0
-                self.variance.lerp_(found.variance.detach(), 1 - kept)
-                is_nearest = found.nearest == torch.arange(len(batch.rows), device=ctx.device).repeat_interleave(c.members)  # fmt: skip
-                seen.append(torch.stack([found.loss.detach(), is_nearest.float().mean()]))
+                self.variance.lerp_(found.variance.detach(), 1 - (_KEPT if step else 0.0))
+                own = torch.arange(len(batch.rows), device=ctx.device).repeat_interleave(c.members)
+                seen.append(torch.stack([found.loss.detach(), (found.nearest == own).float().mean()]))
             points = dict(zip(("loss", "train_accuracy"), torch.stack(seen).mean(0).tolist(), strict=True))
             validation = ctx.keep_best(self, way=5, shot=c.validation_shot)
             points |= {} if validation is None else {"validation_accuracy": validation}
             ctx.log((epoch + 1) * c.batches_per_epoch, variance=float(self.variance), **points)
+
+    def _losses(self, batch: ClusterBatch, base: BaseSet, ctx: FitContext) -> MagnetLosses:
+        images, _ = base.take(batch.rows.flatten(), augment=self.config.augment)
+        with ctx.autocast():
+            features = self.embed(images)
+        cluster_class = batch.cluster_class.to(ctx.device)
+        return magnet_loss(features.float(), cluster_class, alpha=self.config.alpha, scale=self.config.scale)
 
     def adapt(self, support: Support) -> Centres:
         """Clusters of each class; jointly of the base classes too, closed of those alone."""
@@ -201,11 +210,11 @@ class _Memory(nn.Module):
         self.losses[rows] = losses.detach().cpu()
         self.is_measured[rows] = True
 
-    def index(self) -> ClusterIndex:
-        """The clusters as they are."""
-        return ClusterIndex(
-            self.centroid, self.assignment, self.assignment.bincount(minlength=len(self.centroid))
-        )
+    def draw(self, m: int, d: int, rng: torch.Generator) -> ClusterBatch:
+        """Draw a batch of m clusters, d members of each."""
+        size = self.assignment.bincount(minlength=len(self.centroid))
+        index = ClusterIndex(self.centroid, self.assignment, size)
+        return draw_cluster_batch(index, self.losses_of_clusters(), self._k, m, d, rng)
 
     def losses_of_clusters(self) -> Tensor:
         """(C·k,); a cluster that no batch has met counts as an average one."""
