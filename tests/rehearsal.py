@@ -89,6 +89,7 @@ RUNS = {
         Run((*BML, *PUBLISHED, "-b", "cub-feat-mixedcrop-5w1s"), ("cub",)),
         Run((*BML, *PUBLISHED, "-b", "cifarfs-5w1s,fc100-5w1s"), ("cifar100",)),
         Run((*BML, *PUBLISHED, "-b", "cub-closerlook-5w1s"), ("cub",), code=2),
+        Run((*PROTONET, *PUBLISHED, "-b", "omniglot-5w1s", "--set", "patience=1"), ("omniglot",)),
     ],
     "fine-grained": [
         Run((*PROTONET, "-b", "flowers-5w1s"), ("flowers",)),

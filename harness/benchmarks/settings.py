@@ -382,9 +382,13 @@ def with_queries(name: str, n_query: int) -> str:
 
     >>> with_queries("mini-5w1s", 15), with_queries("mini-5w1s-q16", 16), with_queries("glyphs-lowshot-n1", 5)
     ('mini-5w1s-q15', 'mini-5w1s-q16', 'glyphs-lowshot-n1')
+    >>> with_queries("of-yesterday-5w1s-qall", 9), with_queries("of-yesterday-5w1s-e3", 9)
+    ('of-yesterday-5w1s-qall', 'of-yesterday-5w1s-e3-q9')
     """
     match = _SETTING.fullmatch(name)
-    return name if match is None or load(name).is_query_typed else f"{name}-q{n_query}"
+    if match is None or re.search(r"-(q\d+|qall|dir\d+)(-|$)", match["rest"]):
+        return name
+    return f"{name}-q{n_query}"
 
 
 def expand(pattern: str) -> list[Setting]:

@@ -32,7 +32,7 @@ def test_published_recipes_are_rehearsed_on_every_kind_of_source(tmp_path: Path)
     rows = rehearsal.rehearse(tmp_path / "stage", ["as published"])
     assert {(row["setting"], row["method"]) for row in rows} == {
         ("mini-5w1s", "bml"), ("mini-5w1s-q16", "neg-cosine"), ("cub-feat-mixedcrop-5w1s", "bml"), ("cifarfs-5w1s", "bml"),
-        ("fc100-5w1s", "bml"),
+        ("fc100-5w1s", "bml"), ("omniglot-5w1s", "protonet"),
     }  # fmt: skip
     assert all({"rehearsal", "as-published"} <= set(row["badges"]) for row in rows)
 
