@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 DEMO := FSBENCH_HOME=$(SCRATCH)/demo FSBENCH_DATA=$(SCRATCH)/demo/data FSBENCH_CACHE=$(SCRATCH)/demo/cache
 
-.PHONY: demo test nightly check perf calibration rehearsal results results-prepared results-omniglot results-cifar results-glyphs \
+.PHONY: demo test numpy2 nightly check perf calibration rehearsal results results-prepared results-omniglot results-cifar results-glyphs \
   results-variants results-others measured lock clean
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -21,6 +21,26 @@ demo: $(INSTALLED)  ## the main job for two methods on the embedded benchmark, a
 
 test: $(INSTALLED)  ## all tests; what needs a browser, a cluster, a server or real images says so and skips
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The same packages with numpy 2, which qpth does not take: hard links, so that only numpy is installed
+NUMPY2 := $(SCRATCH)/numpy2
+ON_NUMPY2 := .venv/bin/python -m pip --python $(NUMPY2)/bin/python --disable-pip-version-check
+NUMPY2_TESTS ?= tests/unit tests/contract
+$(NUMPY2)/.installed: $(INSTALLED)
+	rm -rf $(NUMPY2)
+	$(PYTHON) -m venv --without-pip $(NUMPY2)
+	cp -al .venv/lib/. $(NUMPY2)/lib/
+	sed -e '/^qpth==/d' -e 's/^numpy==.*/numpy==2.4.6/' constraints.txt > $(NUMPY2)/constraints.txt
+	$(ON_NUMPY2) uninstall --quiet --yes qpth
+	$(ON_NUMPY2) install --quiet -c $(NUMPY2)/constraints.txt -e '.[deepemd,postgres]'
+	touch $@
+
+numpy2: $(NUMPY2)/.installed  ## tests and the main job on numpy 2 and without qpth (NUMPY2_TESTS='…': which tests)
+	$(NUMPY2)/bin/python -m pytest -n 2 --dist loadfile -m 'not nightly and not slow and not qpth' $(NUMPY2_TESTS)
+	rm -rf $(SCRATCH)/demo2
+	FSBENCH_HOME=$(SCRATCH)/demo2 FSBENCH_CACHE=$(SCRATCH)/demo2/cache $(NUMPY2)/bin/python fsbench.py run -m pixels -b glyphs-5w1s
+	FSBENCH_HOME=$(SCRATCH)/demo2 FSBENCH_CACHE=$(SCRATCH)/demo2/cache $(NUMPY2)/bin/python fsbench.py run -m protonet -b glyphs-5w1s --set epochs=1
+	FSBENCH_HOME=$(SCRATCH)/demo2 $(NUMPY2)/bin/python fsbench.py report
 
 nightly: $(INSTALLED)  ## the tests that are slow and rarely break
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m nightly

@@ -36,6 +36,10 @@ class MisfitError(ConfigError):
     """A method and a setting that both exist and do not go together."""
 
 
+class MissingPackageError(MisfitError):
+    """A method was asked for what a package does that is not installed here."""
+
+
 class TransportError(FsbenchError, ValueError):
     """Masses or costs that pose no transport problem: negative, not numbers, unequal totals, wrong shapes."""
 

@@ -1,15 +1,26 @@
-"""What every test may ask for: real images of the shared folder, where they are."""
+"""What every test may ask for: real images of the shared folder, and qpth, where they are."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, one processor each
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what is marked qpth where that is not installed, and fails it when FSBENCH_DEMAND_ALL=1."""
+    if item.get_closest_marker("qpth") is not None and find_spec("qpth") is None:
+        _absent("the extra fsbench[qpth] is not installed")
+
+
+def _absent(message: str) -> None:
+    pytest.fail(message) if os.environ.get("FSBENCH_DEMAND_ALL") == "1" else pytest.skip(message)
 
 
 @pytest.fixture(scope="session")
@@ -24,8 +35,7 @@ def shared_path() -> Callable[[str], Path]:
     def find(name: str) -> Path:
         path = root / name
         if not path.exists():
-            message = f"{path} is absent; set FSBENCH_TEST_SHARED to the folder that holds {name}"
-            pytest.fail(message) if os.environ.get("FSBENCH_DEMAND_ALL") == "1" else pytest.skip(message)
+            _absent(f"{path} is absent; set FSBENCH_TEST_SHARED to the folder that holds {name}")
         return path
 
     return find

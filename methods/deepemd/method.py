@@ -24,6 +24,7 @@ from harness.api import (
     official_names,
 )
 from harness.ops.node_matching import map_nodes, node_scores
+from harness.ops.transport import check_installed
 from methods.deepemd.pretrain import PAPER
 from methods.deepemd.recipe import AS_PUBLISHED, DeepEmdConfig, Table, defaults
 from methods.deepemd.sfc import fit_sfc
@@ -71,7 +72,8 @@ class DeepEmd(nn.Module):
 
     @staticmethod
     def requires(config: DeepEmdConfig) -> list[Any]:
-        """The first stage, at the same size of pictures."""
+        """The first stage, at the same size of pictures; refused before it where the solver is not installed."""
+        check_installed(config.solver)
         return [needs(_FIRST_STAGE, image_size=config.image_size)]
 
     def fit_base(self, base: BaseSet, ctx: FitContext) -> None:

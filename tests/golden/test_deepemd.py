@@ -22,6 +22,7 @@ from harness.ops.node_matching import (
     node_similarities,
 )
 from harness.ops.transport import transport
+from harness.stats import sampler_interval
 
 FAMILY = "deepemd"
 MANIFEST = json.loads((FOLDER / FAMILY / "manifest.json").read_text())
@@ -79,6 +80,7 @@ def test_flows_and_costs_of_the_opencv_convention(file: str, solver: Any) -> Non
     np.testing.assert_allclose(n * found.flow, arrays["flow_cv"], rtol=0, **entry["tolerance"]["flow_cv"])
 
 
+@pytest.mark.qpth
 @pytest.mark.parametrize(
     ("name", "form", "l2_strength"), [("l2_1e-6", "L2", 1e-6), ("l2_1e-4", "L2", 1e-4), ("qp", "QP", 1e-6)]
 )
@@ -135,6 +137,7 @@ def test_heads_of_the_opencv_mode(file: str, solver: Any) -> None:
     _check_head(file, "cv", torch.float32, solver=solver, grad="flow-only", extra=OPENCV_EXTRA)
 
 
+@pytest.mark.qpth
 @pytest.mark.parametrize(("name", "form"), [("qp_l2", "L2"), ("qp_qp", "QP")])
 @pytest.mark.parametrize("file", HEADS_OF_QPTH)
 def test_heads_of_the_qpth_mode(file: str, name: str, form: Any) -> None:
@@ -158,3 +161,13 @@ def test_evaluation_scores(file: str, solver: Any) -> None:
     query, proto = (locations(tensor(arrays[name], torch.float32)) for name in ("query", "proto"))
     scores = node_scores(query, proto, solver=solver, grad="flow-only", extra=OPENCV_EXTRA)
     np.testing.assert_allclose(scores, arrays["logits"], rtol=0, **entry["tolerance"]["logits"])
+
+
+def test_the_papers_half_width_follows_from_our_standard_error() -> None:
+    """Theirs is 1.96 population deviations over √n; ours is Student's, of the sample deviation."""
+    arrays, entry = load(FAMILY, "confidence_interval.npz")
+    ours, n = sampler_interval(arrays["acc"] / 100), len(arrays["acc"])  # from percent
+    theirs = 1.96 * ours.standard_error * np.sqrt((n - 1) / n)
+    np.testing.assert_allclose(
+        [100 * ours.mean, 100 * theirs], arrays["mean_pm"], **entry["tolerance"]["mean_pm"]
+    )

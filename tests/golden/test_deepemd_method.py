@@ -217,7 +217,9 @@ def head_of(entry: dict[str, Any], solver: str) -> Any:
 
 
 SFC = [
-    (file, solver) for file in files("sfc_") for solver in ("exact", "qpth" if "qpth" in file else "opencv")
+    pytest.param(file, solver, marks=[pytest.mark.qpth] * (solver == "qpth"))
+    for file in files("sfc_")
+    for solver in ("exact", "qpth" if "qpth" in file else "opencv")
 ]
 
 
@@ -247,8 +249,9 @@ def test_sfc_in_the_recorded_orders(file: str, solver: str) -> None:
 def meta_steps() -> Iterator[Any]:
     for file in files("meta_step"):
         entry = load(FAMILY, file)[1]
-        yield file, {"solver": entry["solver"], "form": entry["form"]}
-        yield file, {"solver": "exact"}
+        official = {"solver": entry["solver"], "form": entry["form"]}
+        yield pytest.param(file, official, marks=[pytest.mark.qpth] * (entry["solver"] == "qpth"))
+        yield pytest.param(file, {"solver": "exact"})
 
 
 @pytest.mark.parametrize(("file", "options"), list(meta_steps()))

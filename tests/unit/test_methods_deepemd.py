@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.api import EpisodeBatch, Support, TrainingEpisode
 from harness.backbones import build
+from harness.benchmarks.sampling import sample
+from harness.errors import MissingPackageError
+from harness.evaluation.protocols import EPISODIC
 from harness.method import Need, hyper, recipes
 from harness.ops.node_matching import node_scores
 from harness.runs import planning
@@ -158,6 +163,37 @@ def test_evaluation_memory_does_not_grow_with_the_episodes() -> None:
     assert largest == 30 * WAY * n_nodes * n_nodes
 
 
+def test_features_are_taken_from_their_table_a_few_episodes_at_a_time(tmp_path: Path) -> None:
+    """So that a memory-mapped table of any size streams through."""
+    n_each, most, nodes = 30, 0, (9, 4)
+    table = np.memmap(tmp_path / "table", np.float32, mode="w+", shape=(WAY * n_each, *nodes))
+    table[:] = draw(*table.shape)
+
+    class Table:
+        def take(self, rows: np.ndarray) -> Tensor:
+            nonlocal most
+            most = max(most, len(rows))
+            return torch.from_numpy(table).index_select(0, torch.from_numpy(rows))
+
+    method = method_of()
+    episodes = sample([n_each] * WAY, WAY, 1, N_QUERY, 5 * method.episode_batch, seed=0)
+    EPISODIC.predict(method, episodes, Table(), seed=0)
+    assert most == method.episode_batch * WAY * N_QUERY  # the queries; supports are fewer
+
+
+def test_many_crops_at_test_go_through_the_network_in_parts() -> None:
+    method, sizes = method_of(variant="sampling", num_patch=2, test_num_patch=25), []
+    method.backbone.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    images = draw(21, 25, 1, 16, 16)
+    with torch.no_grad():
+        nodes = method.embed(images)
+        one_by_one = torch.cat([method.embed(image[None]) for image in images])
+    assert nodes.shape == (21, 25, 64)
+    assert sizes[:3] == [256, 256, 13]  # of 525 crops
+    # float32 convolutions of another batch size
+    torch.testing.assert_close(nodes, one_by_one, rtol=0, atol=1e-5)
+
+
 def test_what_qpth_has_trained_is_evaluated_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr("methods.deepemd.method.node_scores", lambda *_, solver, **__: asked.append(solver))
@@ -275,6 +311,17 @@ def test_both_stages_see_pictures_of_the_same_size(tmp_path: Path) -> None:
         (spec,) = planning.plan(["deepemd"], ["glyphs-5w1s"], [0], given, tmp_path)
         (first,) = spec.required.values()
         assert first.image_size == spec.image_size == (64 if text == "64" else 28)
+
+
+@pytest.mark.parametrize("solver", ["exact", "qpth"])
+def test_a_solver_that_is_not_installed_is_told_before_any_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, solver: str
+) -> None:
+    module, extra = {"exact": ("numba", "deepemd"), "qpth": ("qpth", "qpth")}[solver]
+    monkeypatch.setitem(sys.modules, module, None)
+    asked = ["glyphs-5w1s"], [0], Request(overrides={"solver": solver}), tmp_path
+    with pytest.raises(MissingPackageError, match=rf"`pip install {module}`.*fsbench\[{extra}\]"):
+        planning.plan(["deepemd"], *asked)
 
 
 def test_imported_weights_need_no_first_stage(tmp_path: Path) -> None:

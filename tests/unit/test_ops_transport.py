@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,9 @@ from scipy.optimize import linprog
 from scipy.sparse import eye_array, kron
 from torch import Tensor
 
-from harness.errors import ConfigError, FsbenchError, TransportError
+from harness.errors import ConfigError, FsbenchError, MissingPackageError, TransportError
 from harness.ops.node_matching import masses
-from harness.ops.transport import Transport, transport
+from harness.ops.transport import Transport, check_installed, transport
 
 KINDS = ("random", "degenerate", "uniform", "zero cost", "tiny masses", "zero masses", "tiny total")
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
@@ -214,6 +215,7 @@ def test_the_gradient_at_a_tie_lies_between_the_one_sided_slopes() -> None:
         assert (here - down) / step - 1e-4 <= float(gradient[0, i]) <= (up - here) / step + 1e-4
 
 
+@pytest.mark.qpth
 @pytest.mark.parametrize(("form", "tolerance"), [("L2", 1e-5), ("QP", 1e-5)])
 def test_qpth_finds_the_same_gradient(form: Any, tolerance: float) -> None:
     batch = [_problem("random", 4, 5, seed) for seed in range(6)]
@@ -230,6 +232,7 @@ def test_qpth_finds_the_same_gradient(form: Any, tolerance: float) -> None:
         assert float(expected.norm()) > 0.1
 
 
+@pytest.mark.qpth
 def test_a_stronger_quadratic_term_spreads_the_flow_of_qpth() -> None:
     cost, a, b = _problem("random", 4, 4, seed=0)
     sharp, soft = (
@@ -374,8 +377,30 @@ def test_a_missing_package_is_named_with_its_extra(
     monkeypatch.delitem(sys.modules, "harness.ops.transport.simplex", raising=False)
     monkeypatch.setitem(sys.modules, module, None)
     package = {"ot.lp.emd_wrap": "POT", "qpth.qp": "qpth"}.get(module, module)
-    with pytest.raises(ConfigError, match=rf"pip install {package}`.*fsbench\[{extra}\]"):
+    with pytest.raises(MissingPackageError, match=rf"pip install {package}`.*fsbench\[{extra}\]"):
         transport(*_problem("random", 2, 2, seed=0), solver=solver)
+
+
+@pytest.mark.parametrize(
+    ("solver", "module"), [("exact", "numba"), ("pot", "ot"), ("opencv", "cv2"), ("qpth", "qpth")]
+)
+def test_a_solver_can_be_asked_for_without_importing_it(
+    monkeypatch: pytest.MonkeyPatch, solver: str, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingPackageError, match=f"solver={solver} needs the package"):
+        check_installed(solver)
+    check_installed("sinkhorn")
+
+
+@pytest.mark.skipif(find_spec("qpth") is not None, reason="qpth is installed")
+def test_where_qpth_is_really_absent_it_alone_is_refused() -> None:
+    with pytest.raises(
+        MissingPackageError, match=r"`pip install qpth`; it belongs to the extra fsbench\[qpth\]"
+    ):
+        transport(*_problem("random", 2, 2, seed=0), solver="qpth")
+    for solver in ("exact", "pot", "opencv"):
+        check_installed(solver)
 
 
 def _run(code: str, **environment: str) -> str:
@@ -409,6 +434,7 @@ def test_compilation_is_kept_on_disk(tmp_path: Any) -> None:
     assert found == ["0", "1"]
 
 
+@pytest.mark.qpth
 @pytest.mark.slow
 @pytest.mark.parametrize("told", [True, False])
 def test_qpth_is_right_whether_or_not_torch_was_told_its_threads_and_leaves_it_so(told: bool) -> None:

@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,11 +20,38 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from harness.errors import ConfigError, TransportError
+from harness.errors import ConfigError, MissingPackageError, TransportError
 
 Floats = NDArray[np.float64]
 POT_PIVOTS = 10_000_000
 """POT's own default, 100,000, is too few for sides of some hundreds."""
+
+
+class Package(NamedTuple):
+    """What a solver is made of: the module, the package that brings it, and the extra of fsbench that names it."""
+
+    module: str
+    name: str
+    extra: str
+
+
+PACKAGES = {
+    "exact": Package("numba", "numba", "deepemd"),
+    "pot": Package("ot", "POT", "deepemd"),
+    "opencv": Package("cv2", "opencv-python-headless", "deepemd"),
+    "qpth": Package("qpth", "qpth", "qpth"),
+}
+
+
+def check_installed(solver: str) -> None:
+    """See that the package of a solver is there, without importing it: before a training that would ask for it.
+
+    Raises:
+        MissingPackageError: it is not; says what to type.
+    """
+    package = PACKAGES.get(solver)
+    if package is not None and find_spec(package.module) is None:
+        raise MissingPackageError(_missing(solver, package, f"there is no module {package.module}"))
 
 
 def exact(cost: Floats, a: Floats, b: Floats, flow: Floats, u: Floats, v: Floats) -> None:
@@ -34,7 +62,7 @@ def exact(cost: Floats, a: Floats, b: Floats, flow: Floats, u: Floats, v: Floats
         a: (B, N), b: (B, M), each row of unit mass.
         flow: (B, N, M), u: (B, N), v: (B, M): receive the solutions.
     """
-    simplex = _import("harness.ops.transport.simplex", solver="exact", package="numba", extra="deepemd")
+    simplex = _import("harness.ops.transport.simplex", "exact")
     n_solved = simplex.solve_many(cost, a, b, flow, u, v)
     if n_solved < len(cost):
         raise TransportError(_unsolved("exact", cost[n_solved], "it did not end within 200 pivots per node"))
@@ -42,7 +70,7 @@ def exact(cost: Floats, a: Floats, b: Floats, flow: Floats, u: Floats, v: Floats
 
 def pot(cost: Floats, a: Floats, b: Floats, flow: Floats, u: Floats, v: Floats) -> None:
     """Solve by POT's network simplex, without its Python wrapper; arguments as those of ``exact``."""
-    emd_c = _import("ot.lp.emd_wrap", solver="pot", package="POT", extra="deepemd").emd_c
+    emd_c = _import("ot.lp.emd_wrap", "pot").emd_c
     flow[:] = 0.0
     for k in range(len(cost)):
         rows, columns = np.flatnonzero(a[k]), np.flatnonzero(b[k])  # it gives no duals of masses of zero
@@ -142,7 +170,7 @@ def _one_thread() -> Iterator[None]:
     with MKL, in every thread and for good. So that call is made only where it was made before, which shows in
     MKL: its own count of threads no longer follows OpenMP's.
     """
-    threadpoolctl = _import("threadpoolctl", solver="qpth", package="threadpoolctl", extra="qpth")
+    threadpoolctl = _import("threadpoolctl", "qpth")
     before = torch.get_num_threads()
     with threadpoolctl.threadpool_limits(1):
         found = re.search(r"mkl_get_max_threads\(\) : (\d+)", torch.__config__.parallel_info())
@@ -159,9 +187,7 @@ def _one_thread() -> Iterator[None]:
 def _quadratic_flow(cost: Tensor, a: Tensor, b: Tensor, form: str, l2_strength: float) -> Tensor:
     """Least quadratic cost over flow ≥ 0, row sums ≤ a, column sums ≤ b, all mass moved."""
     n, m = cost.shape[1:]
-    solve = _import("qpth.qp", solver="qpth", package="qpth", extra="qpth").QPFunction(
-        verbose=-1, check_Q_spd=False
-    )
+    solve = _import("qpth.qp", "qpth").QPFunction(verbose=-1, check_Q_spd=False)
     identity = torch.eye(n * m, dtype=cost.dtype, device=cost.device)  # (N·M, N·M)
     linear = cost.flatten(1)  # (B, N·M)
     if form == "L2":
@@ -179,7 +205,7 @@ def _quadratic_flow(cost: Tensor, a: Tensor, b: Tensor, form: str, l2_strength: 
 
 def _opencv_emd() -> tuple[Callable[..., Any], int]:
     """EMD of the main module, or of ximgproc, where OpenCV moves it; and the constant for costs of the user."""
-    cv2 = _import("cv2", solver="opencv", package="opencv-python-headless", extra="deepemd")
+    cv2 = _import("cv2", "opencv")
     for module in (cv2, getattr(cv2, "ximgproc", None)):
         if hasattr(module, "EMD"):
             return module.EMD, cv2.DIST_USER  # type: ignore[union-attr]
@@ -189,14 +215,18 @@ def _opencv_emd() -> tuple[Callable[..., Any], int]:
     )
 
 
-def _import(module: str, *, solver: str, package: str, extra: str) -> Any:
+def _import(module: str, solver: str) -> Any:
     try:
         return import_module(module)
     except ImportError as reason:
-        raise ConfigError(
-            f"solver={solver} needs the package {package}, which cannot be imported: {reason}. Type `pip install "
-            f"{package}`; it belongs to the extra fsbench[{extra}]."
-        ) from reason
+        raise MissingPackageError(_missing(solver, PACKAGES[solver], str(reason))) from reason
+
+
+def _missing(solver: str, package: Package, reason: str) -> str:
+    return (
+        f"solver={solver} needs the package {package.name}, which cannot be imported: {reason}. Type `pip install "
+        f"{package.name}`; it belongs to the extra fsbench[{package.extra}]."
+    )
 
 
 def _unsolved(solver: str, cost: Floats, why: str) -> str:
