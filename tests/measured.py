@@ -25,6 +25,10 @@ GROUPS = (
     ("cifar10-5w1s", "cifar10-5w5s"),
     ("glyphs-5w1s", "glyphs-5w5s", "glyphs-digits-5w1s"),
 )
+METHODS = (
+    "softmax", "cosine", "neg-softmax", "neg-cosine", "bml", "bml-global", "bml-local", "protonet", "nearest-mean", "centroid",
+    "pixels",
+)  # fmt: skip
 PAIRS = (
     ("neg-softmax", "softmax"),
     ("neg-cosine", "cosine"),
@@ -54,7 +58,8 @@ def _table(group: Sequence[Table]) -> str:
     by_name: dict[str, dict[str, Row]] = {}
     for table in group:
         for row in table.rows:
-            if row.recipe == "budget" or not row.is_trained:
+            is_equal = row.recipe == "budget" or not row.is_trained
+            if is_equal and row.method.partition("[")[0] in METHODS:
                 by_name.setdefault(_without_recipe(row.label), {})[table.setting] = row
     if not any(row.recipe == "budget" for cells in by_name.values() for row in cells.values()):
         return ""

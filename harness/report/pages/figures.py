@@ -19,13 +19,14 @@ from harness.report.pages.setting_page import Cost, Entry, SettingPage, mean_acc
 from harness.report.pages.svg import INK, LINE, MUTED, SERIES, draw, figure, style
 
 WIDTH = 7.6  # inches
-LABEL_SPACE = 0.34  # of the width, left of the axes
+LABEL_SPACE = 0.38  # of the width, left of the axes
 MARKERS = "osD^v"
 LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 MAX_CLASSES = 20
 MAX_SHOWN = 5  # rows told apart in the picture of classes
 MAX_NUMBERED = 12  # points of a front beyond which their numbers would cover each other
 MAX_SWEEPS = 8
+MAX_LABEL = 38  # letters
 MAX_TICKS = 5  # of a logarithmic axis
 LOGARITHMIC = ("training images seen", "training, GFLOP")
 
@@ -252,7 +253,7 @@ def _rows(labels: Sequence[str], legend: Sequence[str] = ()) -> tuple[Any, Any]:
     height = 0.26 * len(labels) + 0.75 + above
     made = figure(WIDTH, height)
     axes = made.add_axes((LABEL_SPACE, 0.55 / height, 0.97 - LABEL_SPACE, 1 - (0.7 + above) / height))
-    axes.set_yticks(range(len(labels)), [_short(label) for label in labels])
+    axes.set_yticks(range(len(labels)), [_short(label) for label in labels], fontsize=9)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     return made, axes
@@ -334,4 +335,4 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= 30 else label[:29] + "…"
+    return label if len(label) <= MAX_LABEL else label[: MAX_LABEL - 1] + "…"
