@@ -22,6 +22,7 @@ from harness.method.hyper import hyper
 from harness.method.protocol import needs
 from harness.method.ranges import check_ranges
 from harness.method.recipe import Conditions
+from harness.method.starts import Pretrained
 from harness.method.support import BaseSupport, EpisodeBatch, Support
 from harness.method.trainable import trainable
 from harness.ops.binocular import (
@@ -68,6 +69,7 @@ __all__ = [
     "Normalisation",
     "Normaliser",
     "OnFeatures",
+    "Pretrained",
     "RandomCrops",
     "Sgd",
     "Similarity",

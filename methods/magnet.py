@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from harness.api import Backbone, BaseSet, EpisodeBatch, FitContext, Support, check_ranges, hyper
+from harness.api import Backbone, BaseSet, EpisodeBatch, FitContext, Pretrained, Support, check_ranges, hyper
 from harness.backbones.embedding import Embedding, embedded
 from harness.ops.clusters import ClusterIndex, cluster_index, lloyd, spread_start
 from harness.ops.magnet import (
@@ -39,7 +39,7 @@ class Magnet(nn.Module):
     """Clusters that attract their members and repel those of other classes."""
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Pretrained):
         """Hyper-parameters; the field defaults are those of public code for Oxford Flowers."""
 
         k: int = hyper(3, "clusters of a class, ≥ 1 (§3.2)")

@@ -23,6 +23,7 @@ from harness.api import (
     EpisodeBatch,
     FitContext,
     LabelMeans,
+    Pretrained,
     Support,
     backbone_names,
     centre_and_normalise,
@@ -37,7 +38,7 @@ class NearestMean(nn.Module):
     """Cosine to the class means of centred features."""
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Pretrained):
         """Hyper-parameters."""
 
         epochs: int = hyper(90, "passes over the base images, ≥ 1 (§4.1)", in_epochs=True)

@@ -26,6 +26,7 @@ from harness.api import (
     Conditions,
     EpisodeBatch,
     FitContext,
+    Pretrained,
     Support,
     backbone_names,
     check_ranges,
@@ -45,7 +46,7 @@ class ProtoNet(nn.Module):
     """Nearest prototype in a space trained for it."""
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Pretrained):
         """Hyper-parameters; the field defaults are the Omniglot protocol of the authors' code."""
 
         train_way: int = hyper(

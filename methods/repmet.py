@@ -26,6 +26,7 @@ from harness.api import (
     BaseSet,
     EpisodeBatch,
     FitContext,
+    Pretrained,
     Support,
     check_ranges,
     hyper,
@@ -47,7 +48,7 @@ class RepMet(nn.Module):
     """Classes as mixtures of learned representatives."""
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Pretrained):
         """Hyper-parameters; the field defaults are those of public code for Oxford Flowers."""
 
         loss: Literal["hinge", "v1", "v2"] = hyper("hinge", "the paper's, or a soft-max form of public code")

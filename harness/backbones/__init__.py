@@ -20,6 +20,7 @@ BACKBONES = {
     "resnet18_84": "harness.backbones.resnet:ResNet18Small",
     "resnet18_bml": "harness.backbones.resnet:ResNet18Bml",
     "resnet50": "harness.backbones.resnet:ResNet50",
+    "resnet50_torchvision": "harness.backbones.resnet:ResNet50Torchvision",
     "wrn28_10": "harness.backbones.wrn28_10:WideResNet",
 }
 

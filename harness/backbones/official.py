@@ -54,6 +54,17 @@ def official_names(
     }
 
 
+def torchvision_names(stages: nn.Sequential) -> dict[str, str]:
+    """Say what torchvision calls each tensor of a resnet18 or resnet50_torchvision: ``0.0.weight`` → ``conv1.weight``."""
+    layers = {path for path, layer in stages.named_modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)}
+    return {
+        key: f"{_names(path, BasicBlock, 'bml')[0]}.{leaf}"
+        for key in stages.state_dict()
+        for path, _, leaf in [key.rpartition(".")]
+        if path in layers
+    }
+
+
 def low_shot_names(stages: nn.Sequential, own: str = "") -> dict[str, tuple[str, ...]]:
     """Say what the checkpoints of Hariharan and Girshick (2017) call each tensor: ``trunk.4.C1.weight``.
 

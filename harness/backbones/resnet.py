@@ -1,8 +1,8 @@
-"""ResNet-10, -18 and -50, with the 7×7 stem for large images or a 3×3 stem for 84 pixels and below."""
+"""ResNet-10, -18 and two of -50, with the 7×7 stem for large images or a 3×3 stem for 84 pixels and below."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -36,6 +36,7 @@ class ResNet(Backbone):
     """
 
     smallest = 16
+    wide_block: ClassVar[type[nn.Module]]  # below, since blocks come after
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class ResNet(Backbone):
         stages, width_in, sides = [_stem(stem, channels)], 64, _sides(image_size, stem)
         for stage, (depth, width, side) in enumerate(zip(depths, widths, sides, strict=True), start=1):
             drop = DropOptions(stage, drop_rate, block_size, side, squares)
-            stages.append(_stage(depth, width_in, width, bottleneck, drop))
+            stages.append(_stage(depth, width_in, width, self.wide_block if bottleneck else BasicBlock, drop))
             width_in = width
         side = sides[-1]
         if last_pool:
@@ -147,6 +148,20 @@ class Bottleneck(nn.Module):
         return out
 
 
+class UsualBottleneck(Bottleneck):
+    """1×1, 3×3 and 1×1 convolutions and a shortcut, as torchvision has them: no bias, the shortcut normalised."""
+
+    def __init__(self, width_in: int, width_out: int, stride: int = 1, drop: nn.Module | None = None) -> None:
+        super().__init__(width_in, width_out, stride, drop)
+        inner = width_out // 4
+        self.body[3] = nn.Conv2d(inner, inner, 3, stride, padding=1, bias=False)
+        if len(self.shortcut):
+            self.shortcut.append(nn.BatchNorm2d(width_out))
+
+
+ResNet.wide_block = Bottleneck
+
+
 class ResNet10(ResNet):
     """One basic block per stage (Hariharan and Girshick 2017); options as in ``ResNet``."""
 
@@ -166,6 +181,12 @@ class ResNet50(ResNet):
         super().__init__(
             image_size, channels, depths=depths, widths=widths, bottleneck=True, stem=stem, init=init
         )
+
+
+class ResNet50Torchvision(ResNet50):
+    """The usual ResNet-50, layer for layer torchvision's; options as in ``ResNet``."""
+
+    wide_block = UsualBottleneck
 
 
 class ResNet18Small(ResNet):
@@ -208,8 +229,7 @@ def _stem(stem: Stem, channels: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(64), pool, nn.ReLU(inplace=True))
 
 
-def _stage(depth: int, width_in: int, width: int, bottleneck: bool, drop: DropOptions) -> nn.Sequential:
-    block = Bottleneck if bottleneck else BasicBlock
+def _stage(depth: int, width_in: int, width: int, block: type[nn.Module], drop: DropOptions) -> nn.Sequential:
     first = block(width_in, width, 1 if drop.stage == 1 else 2, drop_layer(*drop))
     return nn.Sequential(first, *(block(width, width, 1, drop_layer(*drop)) for _ in range(depth - 1)))
 

@@ -126,19 +126,20 @@ def overlap(seen: Sequence[Sight], novel: Role) -> Overlap:
     return Overlap(tuple(sorted(classes)), tuple(sorted(pictures)))
 
 
-def of_run(seen: Sequence[str], benchmark: Benchmark) -> Overlap:
+def of_run(seen: Sequence[str], benchmark: Benchmark, started_from: Sequence[str] = ()) -> Overlap:
     """What a run's training saw of its novel classes.
 
     Args:
         seen: what imported weights were trained on, as the user says (``--seen``); empty for a training on the
             benchmark's own base classes.
         benchmark: the benchmark.
+        started_from: what the weights that the training started from had seen, in the same words.
 
     Raises:
         ConfigError: for a name that is none.
     """
-    parts = [part for name in seen for part in named(name)] if seen else [sight(benchmark.roles["base"])]
-    return overlap(parts, benchmark.roles["novel"])
+    parts = [part for name in (*seen, *started_from) for part in named(name)]
+    return overlap(parts if seen else [*parts, sight(benchmark.roles["base"])], benchmark.roles["novel"])
 
 
 def is_more_than_base(seen: Sequence[str], benchmark: Benchmark) -> bool:

@@ -32,7 +32,8 @@ def badges(
         is_imported: whether the fit came in a bundle.
     """
     is_unselected = is_trained and spec.select_on == "validation" and "validation" not in spec.data_digest
-    is_leak = leaks.UNKNOWN in spec.seen or bool(leaks.of_run(spec.seen, benchmark))
+    is_leak = leaks.UNKNOWN in spec.seen or bool(leaks.of_run(spec.seen, benchmark, spec.started_from))
+    more = (*spec.seen, *spec.started_from)
     found = {
         "transductive": is_transductive,
         "assumes balance": assumes_balance,
@@ -41,7 +42,7 @@ def badges(
         "imported fit": is_imported or bool(spec.imported_sha256),
         "leak": is_leak,
         "test-selected": spec.select_on == "novel",
-        "extra data": bool(spec.seen) and leaks.is_more_than_base(spec.seen, benchmark),
+        "extra data": bool(more) and leaks.is_more_than_base(more, benchmark),
         "rehearsal": any(REHEARSAL in digest for digest in spec.data_digest.values()),
         "resized": spec.image_size != benchmark.image_size,
     }
@@ -57,12 +58,15 @@ def origin(spec: RunSpec, benchmark: Benchmark, record: Mapping[str, Any]) -> di
         record: of the fit.
 
     Returns:
-        ``weights`` (file, sha256, names set aside, what they saw) and ``leak`` (classes, pictures), as JSON types.
+        ``weights`` (file, sha256, names set aside, what they saw), ``pretrained`` (file, sha256, what they saw) and ``leak``
+        (classes, pictures), as JSON types.
     """
     told: dict[str, Any] = {}
     if "weights" in record:
         told["weights"] = {**record["weights"], "seen": list(spec.seen)}
-    if leak := leaks.of_run(spec.seen, benchmark):
+    if "pretrained" in record:
+        told["pretrained"] = record["pretrained"]
+    if leak := leaks.of_run(spec.seen, benchmark, spec.started_from):
         told["leak"] = {name: list(values) for name, values in leak._asdict().items()}
     return told
 

@@ -29,6 +29,7 @@ from harness.method import (
     registry,
     traits,
 )
+from harness.runs import starts
 from harness.runs.request import FAMILY, Request
 from harness.runs.spec import FEATURES, FitSpec, RunSpec, check_spec
 
@@ -234,7 +235,7 @@ def make_spec(method: registry.Loaded, setting: Setting, request: Request, image
     said = fits.conditions(method, setting.name)
     setting = _with_queries(setting, said, request)
     fit = fits.parts(method, setting.name, request.overrides, said)
-    return RunSpec(
+    spec = RunSpec(
         **{**fit, **request.as_fields()},
         setting=setting.name,
         select_on=said.select_on or "validation",
@@ -244,6 +245,9 @@ def make_spec(method: registry.Loaded, setting: Setting, request: Request, image
         n_episodes=_n_episodes(setting, said.n_episodes, request),
         episode_digest=setting.digest,
     )
+    if spec.started_from:
+        _refuse_leak(setting, request, spec.started_from)
+    return spec
 
 
 def with_seed(spec: Spec, seed: int) -> Spec:
@@ -321,6 +325,7 @@ class _Fits:
         how = "" if said.augmentation == FAMILY else said.augmentation or ""
         channels = benchmark.channels or self._images.channels(benchmark, pipeline, image_size)
         _refuse_channels(benchmark, pipeline, how, channels)
+        starts.refuse_unfit(values, backbone, channels)
         return {
             "method": method.reference,
             "benchmark": benchmark.key,
@@ -444,11 +449,12 @@ def _imports_weights(name: str) -> bool:
         return False
 
 
-def _refuse_leak(setting: Setting, request: Request) -> None:
+def _refuse_leak(setting: Setting, request: Request, started_from: Sequence[str] = ()) -> None:
     """Refuse a run whose novel classes were seen in training, unless the user says otherwise."""
     benchmark = setting.benchmark
-    found = leaks.of_run(request.seen, benchmark)
+    found = leaks.of_run(request.seen, benchmark, started_from)
     who = f"--seen {','.join(request.seen)}" if request.seen else f"the base images of {benchmark.key}"
+    who = f"the weights of {', '.join(started_from)} that it starts from" if started_from else who
     if found and not request.allow_leak:
         raise MisfitError(
             f"{setting.name} asks as novel what was seen in training: {who} hold {found}. --allow-leak runs it all "

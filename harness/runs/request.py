@@ -41,7 +41,7 @@ def usual(spec: RunSpec) -> Usual:
         benchmark = benchmarks.load(spec.setting).benchmark
     except FsbenchError:
         return Usual()
-    is_leak = bool(leaks.of_run(spec.seen, benchmark))
+    is_leak = bool(leaks.of_run(spec.seen, benchmark, spec.started_from))
     return Usual(benchmark.backbone, benchmark.pipeline, benchmark.image_size, is_leak)
 
 

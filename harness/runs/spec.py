@@ -18,6 +18,7 @@ from harness.images.augmentations import ORIGINALS, crops_told
 from harness.method.hyper import REQUIRED_BY, ConfigValue
 from harness.method.recipe import SelectionRole as SelectionRole
 from harness.method.registry import MethodReference, called_by
+from harness.runs.starts import starts_from
 from harness.system import records
 
 EMBED_BATCH = 256  # images per embedding call
@@ -169,6 +170,12 @@ class FitSpec:
         return _digest(
             {**identity, "benchmark": ""}, 12
         )  # the images say which data it is, under whatever name
+
+    @property
+    def started_from(self) -> tuple[str, ...]:
+        """What the published weights had seen that it, or what it is built on, starts from, in the words of ``--seen``."""
+        below = (word for fit in self.required.values() for word in fit.started_from)
+        return tuple(dict.fromkeys((*starts_from(self.config), *below)))
 
     @property
     def row_key(self) -> str:

@@ -11,14 +11,17 @@ import torch
 
 from harness import benchmarks
 from harness.backbones import build as build_backbone
+from harness.backbones.backbone import Backbone
 from harness.errors import DataError
 from harness.images.stores import ImageStore
 from harness.method import hyper, registry
 from harness.method.hyper import ConfigValue
 from harness.runs.spec import FitSpec
+from harness.runs.starts import starts_from
 from harness.seeding import stream
 from harness.system.folders import Places
 from harness.system.progress import Progress
+from harness.training import pretrained
 
 NO_SOURCES: Mapping[str, str] = MappingProxyType({})
 
@@ -40,13 +43,14 @@ class Workplace:
     sources: Mapping[str, str] = field(default_factory=dict)
 
 
-def build(fit: FitSpec, at: Workplace, config: Mapping[str, ConfigValue]) -> Any:
+def build(fit: FitSpec, at: Workplace, config: Mapping[str, ConfigValue], *, is_start: bool = False) -> Any:
     """Make a method with fresh weights from the run's "initial weights" stream.
 
     Args:
         fit: its training.
         at: where.
         config: its hyper-parameters; those that are missing are at their declared defaults.
+        is_start: whether it is to be trained, so that published weights that it starts from are loaded.
 
     Raises:
         ConfigError: when its file was changed after the plan, or the user never named it.
@@ -58,6 +62,9 @@ def build(fit: FitSpec, at: Workplace, config: Mapping[str, ConfigValue]) -> Any
         if fit.backbone == "none" or fit.encoder  # a head is given features
         else build_backbone(fit.backbone, fit.image_size, fit.channels)
     )
+    if is_start and starts_from(fit.config):
+        assert isinstance(backbone, Backbone), "planning refuses methods without"
+        pretrained.start(backbone, fit.backbone, at.places.data)
     if fit.is_compiled:
         backbone.compile()
     values = {name: entry.value for name, entry in config.items()}

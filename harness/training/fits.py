@@ -106,7 +106,7 @@ def _make(fit: FitSpec, at: Workplace, kept: Fit) -> None:
         work = partial(_train_as, fit=fit, places=at.places, sources=dict(at.sources))
         launch.together(work, fit.world_size, at.device, at.progress)
     else:
-        train(build(fit, at, fit.config), fit, at, Required(fit, at))
+        train(build(fit, at, fit.config, is_start=True), fit, at, Required(fit, at))
 
 
 def _train_as(
@@ -114,7 +114,7 @@ def _train_as(
 ) -> None:  # fmt: skip
     """Train as one of several processes."""
     at = Workplace(places, device, progress, sources)
-    train(build(fit, at, fit.config), fit, at, Required(fit, at), world)
+    train(build(fit, at, fit.config, is_start=True), fit, at, Required(fit, at), world)
 
 
 def _import(method: Any, fit: FitSpec, at: Workplace, kept: Fit) -> None:

@@ -14,9 +14,10 @@ from harness.images.full import FullPictures
 from harness.images.stores import ImageStore, WholePictures
 from harness.runs import badges
 from harness.runs.spec import FitSpec
+from harness.runs.starts import starts_from
 from harness.seeding import stream, torch_generator
 from harness.system.progress import Progress
-from harness.training import selection
+from harness.training import pretrained, selection
 from harness.training.base_set import BaseSet
 from harness.training.build import Workplace, open_role
 from harness.training.checkpoints import Fit
@@ -77,6 +78,8 @@ def train(
     if fit.select_on == "novel":
         novel = validator(fit, "novel", at, required)
         record["selection"] = selection.select(method, kept.folder, novel, fit.n_way, fit.shot)
+    if starts_from(fit.config):
+        record["pretrained"] = pretrained.facts(fit.backbone, at.places.data)
     kept.finish(method, {**record, "saw": badges.saw(fit, benchmark)})
     return kept.record()
 

@@ -252,7 +252,9 @@ def _images_and_model(theirs: Published, ours: Ours) -> list[str]:
 
 
 def _training(theirs: Published, ours: Ours) -> list[str]:
-    badges = set(ours.badges)
+    badges = set(ours.badges) - (
+        {"extra data"} if theirs.metric == "top1/test" else set()
+    )  # theirs start from ImageNet
     selected, transductive = bool(theirs.habits.selection), theirs.is_transductive
     return [
         "other base classes (train + validation)" if _BOTH in theirs.note and "-trainval-" not in ours.setting else "",
