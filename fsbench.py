@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from harness.cli import catalogue, defaults, images, jobs, keeping, results, run, sharing
+from harness.cli import catalogue, defaults, features, images, jobs, keeping, results, run, sharing
 from harness.cli.words import settle_places, where
 from harness.errors import FsbenchError, visible
 from harness.system import process
@@ -34,6 +34,7 @@ for title, part in (
     for command in part.app.registered_commands:
         command.rich_help_panel = title
     app.registered_commands += part.app.registered_commands
+app.add_typer(features.features, name="features", rich_help_panel="Between labs")
 app.add_typer(keeping.runs, name="runs", rich_help_panel="What is kept")
 INTERRUPTED = 130
 

@@ -31,17 +31,26 @@ def check_name(name: str) -> None:
     Raises:
         ConfigError: with the nearest name.
     """
-    if name not in BACKBONES:
+    if is_named(name):
+        from harness.backbones.named import input_of
+
+        input_of(name)
+    elif name not in BACKBONES:
         raise ConfigError(
-            f"`{name}` is not a backbone.{nearest(name, BACKBONES)} Known: {', '.join(BACKBONES)}."
+            f"`{name}` is not a backbone.{nearest(name, BACKBONES)} Known: {', '.join(BACKBONES)}; and timm:NAME, torchvision:NAME."
         )
+
+
+def is_named(name: str) -> bool:
+    """Whether a backbone is a network of another library: "timm:NAME" or "torchvision:NAME"."""
+    return name.startswith(("timm:", "torchvision:"))
 
 
 def build(name: str, image_size: int, channels: int = 3, **options: object) -> Backbone:
     """Build the named backbone with fresh weights.
 
     Args:
-        name: a key of ``BACKBONES``.
+        name: a key of ``BACKBONES``, "timm:NAME" or "torchvision:NAME".
         image_size: side of the square images in pixels.
         channels: input channels, 1 (grey) or 3 (RGB).
         **options: the backbone's own keyword arguments, such as ``hidden`` of conv4.
@@ -50,6 +59,10 @@ def build(name: str, image_size: int, channels: int = 3, **options: object) -> B
         ConfigError: unknown name or option, or a size the backbone cannot take.
     """
     check_name(name)
+    if is_named(name):
+        from harness.backbones.named import NamedNetwork
+
+        return NamedNetwork(name, image_size, channels)
     module, attribute = BACKBONES[name].split(":")
     factory = getattr(importlib.import_module(module), attribute)
     known = [p.name for p in inspect.signature(factory).parameters.values() if p.kind is p.KEYWORD_ONLY]

@@ -17,6 +17,22 @@ from harness.errors import ConfigError, nearest
 from harness.images.sources import splits
 
 UNKNOWN = "unknown"
+CORPORA = {  # what ready-made weights were trained on → how, and what of it is known to be in our benchmarks
+    "imagenet1k": ("classes", ("imagenet",)),
+    "imagenet22k": ("classes", ("imagenet",)),
+    "lvd142m": ("images", ("imagenet", "cub", "flowers", "pets")),
+    "wit400m": ("text", ()),
+    "laion2b": ("text", ()),
+}
+_TAGS = {  # in names of ready-made networks, such as vit_small_patch14_dinov2.lvd142m
+    "in1k": "imagenet1k",
+    "in21k": "imagenet22k",
+    "in22k": "imagenet22k",
+    "in12k": "imagenet22k",
+    "lvd142m": "lvd142m",
+    "openai": "wit400m",
+    "laion2b": "laion2b",
+}
 SOURCES = ("imagenet", "cub", "cifar100", "omniglot")
 _SOURCE_OF = {
     "mini": "imagenet",
@@ -149,12 +165,16 @@ def is_more_than_base(seen: Sequence[str], benchmark: Benchmark) -> bool:
         ConfigError: for a name that is none.
     """
     base = sight(benchmark.roles["base"])
-    return UNKNOWN in seen or any(
-        part.source != base.source
-        or part.classes is None
-        or not part.classes <= (base.classes or frozenset())
-        for name in seen
-        for part in named(name)
+    return (
+        UNKNOWN in seen
+        or any(name in CORPORA for name in seen)
+        or any(
+            part.source != base.source
+            or part.classes is None
+            or not part.classes <= (base.classes or frozenset())
+            for name in seen
+            for part in named(name)
+        )
     )
 
 
@@ -163,7 +183,8 @@ def named(name: str) -> list[Sight]:
 
     Args:
         name: a benchmark (its base classes), ``BENCHMARK:ROLE`` with base, validation, novel or all, a whole
-            source (imagenet, cub, cifar100, omniglot), or "unknown", which names nothing.
+            source (imagenet, cub, cifar100, omniglot), what ready-made networks have seen (imagenet1k, lvd142m, …), or
+            "unknown", which names nothing.
 
     Raises:
         ConfigError: for anything else.
@@ -177,12 +198,29 @@ def named(name: str) -> list[Sight]:
         return [sight(roles[r]) for r in roles if role == "all" or r == (role or "base")]
     if name in SOURCES:
         return [Sight(name, None)]
-    words = [*known, *SOURCES, UNKNOWN]
+    if name in CORPORA:
+        return [Sight(source, None) for source in CORPORA[name][1]]
+    words = [*known, *SOURCES, *CORPORA, UNKNOWN]
     raise ConfigError(
         f"--seen {name} names nothing that weights can be trained on.{nearest(key, words)} Name a benchmark (its base "
-        f"classes), BENCHMARK:ROLE with base, validation, novel or all, a whole source ({', '.join(SOURCES)}), or "
-        f"{UNKNOWN}. `fsbench benchmarks` lists the benchmarks."
+        f"classes), BENCHMARK:ROLE with base, validation, novel or all, a whole source ({', '.join(SOURCES)}), what "
+        f"ready-made networks have seen ({', '.join(CORPORA)}), or {UNKNOWN}. `fsbench benchmarks` lists the benchmarks."
     )
+
+
+def told_by(backbone: str) -> tuple[str, ...]:
+    """What the name of a ready-made network says that its weights have seen; empty where it says nothing.
+
+    >>> told_by("timm:vit_base_patch16_224.augreg_in21k_ft_in1k"), told_by("conv4")
+    (('imagenet1k', 'imagenet22k'), ())
+    """
+    parts = re.split(r"[._]", backbone.rpartition(":")[2].partition(".")[2])
+    return tuple(sorted({_TAGS[part] for part in parts if part in _TAGS}))
+
+
+def told(seen: Sequence[str]) -> str:
+    """What was seen, in words: "lvd142m (images)"."""
+    return ", ".join(f"{name} ({CORPORA[name][0]})" if name in CORPORA else name for name in seen)
 
 
 @cache

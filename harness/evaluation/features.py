@@ -71,6 +71,26 @@ class Stacked:
         return torch.cat(found)[torch.from_numpy(np.argsort(order))]
 
 
+class Names:
+    """The names of a store's images in place of the images, for a method whose features are in a table."""
+
+    def __init__(self, store: ImageStore, device: torch.device) -> None:
+        self.device, self._store = device, store
+
+    def __enter__(self) -> Names:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def take(self, rows: IntArray) -> list[str]:
+        """(n,) rows → n names."""
+        return [self._store.image_names[row] for row in rows]
+
+
 class Flat:
     """The features of another source, a vector an image."""
 
@@ -127,7 +147,8 @@ def features_of(
         *(["maps"] if isinstance(method, Maps) else []),
     ]
     folder = cache / "features" / hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
-    inputs = Inputs(store, fit.pipeline, device, asked)
+    by_name = traits(type(method)).takes == "names"
+    inputs = Names(store, device) if by_name else Inputs(store, fit.pipeline, device, asked)
     of = {"fit": fit.fit_key, "method": fit.method.name, "images": store.digest, "device": device.type}
     return FeatureTable(folder, method, inputs, batch, fit.precision, of)
 
@@ -140,7 +161,7 @@ class FeatureTable:
     """
 
     def __init__(
-        self, folder: Path, method: Any, inputs: Inputs, batch: int, precision: str, of: Mapping[str, str] = NOTHING_SAID
+        self, folder: Path, method: Any, inputs: Inputs | Names, batch: int, precision: str, of: Mapping[str, str] = NOTHING_SAID
     ) -> None:  # fmt: skip
         self._folder, self._method, self._inputs = folder, method, inputs
         self._batch, self._precision, self._of = batch, precision, of

@@ -103,6 +103,8 @@ def augmentation(name: str) -> Augmentation:
     'resized-flip'
     """
     known = {**TRAINING, **AUGMENTATIONS}
+    if name.startswith("network-"):  # a network's own input: nothing is known of how it was trained
+        return PLAIN
     if name not in known:
         raise ConfigError(
             f"`{name}` is not an augmentation.{nearest(name, known)} Known: {', '.join(AUGMENTATIONS)}."

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -20,6 +22,11 @@ _Ints = npt.NDArray[np.int64]
 Borders = tuple[tuple[_Ints, _Ints], tuple[_Ints, _Ints]]
 Mode = Literal["L", "RGB"]
 _ORIENTATION, _LYING = 0x0112, range(5, 9)  # the EXIF tag, and its values that swap height and width
+NETWORK = "network-"  # begins the names of pipelines that came with a network
+_NUMBER = r"\d+(?:\.\d+)?"
+_NETWORK_NAME = re.compile(
+    rf"{NETWORK}(?P<resample>bilinear|bicubic)-(?P<crop>{_NUMBER})-(?P<mean>{_NUMBER}(?:/{_NUMBER})*)-(?P<std>{_NUMBER}(?:/{_NUMBER})*)"
+)
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
@@ -38,6 +45,8 @@ class Geometry:
         ratio: edge before the crop, as a multiple of the size.
         first: edge of the squares that the authors' files hold in place of photographs: pictures are brought to it by
             ``straight`` before everything else; 0 for none. Training crops are cut from these squares, too.
+        kept: share of that edge that the crop keeps, where this is what is published; takes the place of ``ratio``.
+        is_bicubic: whether "short" resizes bicubically.
     """
 
     name: str
@@ -45,9 +54,13 @@ class Geometry:
     edges: tuple[tuple[int, int], ...] = ()
     ratio: float = 1.0
     first: int = 0
+    kept: float = 0.0
+    is_bicubic: bool = False
 
     def edge(self, size: int) -> int:
         """Edge before the crop in pixels."""
+        if self.kept:
+            return int(size / self.kept + 1e-6)
         return dict(self.edges).get(size, int(size * self.ratio))
 
     def __call__(self, image: Image.Image, size: int) -> Pixels:
@@ -60,7 +73,8 @@ class Geometry:
         if self.rule == "nearest":
             return _pixels(image.resize((size, size), Image.Resampling.NEAREST))
         if self.rule == "short":
-            image = _bilinear(image, _short_edge(image.size, edge))
+            resample = Image.Resampling.BICUBIC if self.is_bicubic else Image.Resampling.BILINEAR
+            image = _resized(image, _short_edge(image.size, edge), resample)
         elif self.rule == "squash":
             image = _bilinear(image, (edge, edge))
         else:
@@ -160,11 +174,48 @@ def pipeline(name: str) -> Pipeline:
     Raises:
         ConfigError: when there is none of that name; says which are near and which exist.
     """
+    if name.startswith(NETWORK):
+        return _of_network(name)
     if name not in PIPELINES:
         raise ConfigError(
             f"`{name}` is not a pipeline.{nearest(name, PIPELINES)} Known: {', '.join(sorted(PIPELINES))}."
         )
     return PIPELINES[name]
+
+
+def geometry_named(name: str) -> Geometry | None:
+    """The geometry of a map by its name; None where there is none."""
+    if name.startswith(NETWORK):
+        return _of_network(f"{name}-0-1").geometry if _NETWORK_NAME.fullmatch(f"{name}-0-1") else None
+    return {p.geometry.name: p.geometry for p in PIPELINES.values()}.get(name)
+
+
+def network_pipeline(crop: float, resample: str, mean: Sequence[float], std: Sequence[float]) -> str:
+    """Name the pipeline of a network that came with its own input; the name says all of it.
+
+    Args:
+        crop: share of the resized short edge that the central crop keeps, in (0, 1].
+        resample: "bilinear" or "bicubic".
+        mean, std: per channel, of images in [0, 1].
+
+    >>> network_pipeline(0.875, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    'network-bicubic-0.875-0.5/0.5/0.5-0.5/0.5/0.5'
+    """
+    told = ("/".join(f"{value:.6g}" for value in values) for values in (mean, std))
+    return f"{NETWORK}{resample}-{crop:.6g}-{'-'.join(told)}"
+
+
+def _of_network(name: str) -> Pipeline:
+    found = _NETWORK_NAME.fullmatch(name)
+    mean, std = (tuple(map(float, found[part].split("/"))) for part in ("mean", "std")) if found else ((), ())
+    crop = float(found["crop"]) if found else 0.0
+    if not found or len(mean) != len(std) or not 0 < crop <= 1 or min(std) <= 0:
+        raise ConfigError(
+            f"`{name}` is no pipeline of a network; one is called like {network_pipeline(1, 'bicubic', [0.5], [0.5])}."
+        )
+    kind = f"{NETWORK}{found['resample']}-{found['crop']}"
+    geometry = Geometry(kind, "short", kept=crop, is_bicubic=found["resample"] == "bicubic")
+    return Pipeline(name, geometry, False, False, mean, std)
 
 
 def decode(content: bytes, mode: Mode, is_upright: bool = False) -> Image.Image:
@@ -299,7 +350,11 @@ def _pixels(image: Image.Image) -> Pixels:
 
 
 def _bilinear(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
+    return _resized(image, size, Image.Resampling.BILINEAR)
+
+
+def _resized(image: Image.Image, size: tuple[int, int], resample: Image.Resampling) -> Image.Image:
+    return image if image.size == size else image.resize(size, resample)
 
 
 def _short_edge(size: tuple[int, int], edge: int) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -252,6 +253,23 @@ class ImageStore:
                 which = np.flatnonzero(turns == quarter)
                 taken[which] = np.rot90(taken[which], quarter, axes=(1, 2))
         return taken
+
+    @cached_property
+    def image_names(self) -> list[str]:
+        """(n,) a name for each row, CLASS/FILE of the prepared set; one that comes again has its number behind it.
+
+        Raises:
+            DataError: for images made in memory, which come from no files.
+        """
+        files = [Path(file).name for _, file, _ in self._kept().files()]
+        names = [
+            f"{self.class_names[c]}/{files[row]}" for c, row in zip(self.label, self.source, strict=True)
+        ]
+        seen: Counter[str] = Counter()
+        for i, name in enumerate(names):
+            seen[name] += 1
+            names[i] = f"{name}#{seen[name]}" if seen[name] > 1 else name
+        return names
 
     @property
     def pictures(self) -> str:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from harness.errors import ConfigError, DataError, nearest
 from harness.images import full, maps
 from harness.images.datasets import READERS
-from harness.images.pipelines import PIPELINES, Geometry, pipeline
+from harness.images.pipelines import Geometry, geometry_named, pipeline
 from harness.images.roles import RoleClasses, problems
 from harness.images.stores import PreparedSet
 
@@ -88,9 +88,9 @@ def _originals(prepared: PreparedSet) -> Iterator[Finding]:
 
 
 def _stored(prepared: PreparedSet) -> list[tuple[Geometry, int]]:
-    geometries = {p.geometry.name: p.geometry for p in PIPELINES.values()}
     pairs = (stem.rsplit("-", 1) for stem in maps.stored(prepared.folder))
-    return [(geometries[name], int(size)) for name, size in pairs if name in geometries and size.isdigit()]
+    found = ((geometry_named(name), size) for name, size in pairs)
+    return [(geometry, int(size)) for geometry, size in found if geometry and size.isdigit()]
 
 
 def _map(prepared: PreparedSet, geometry: Geometry, size: int, can_rebuild: bool) -> Finding:

@@ -31,7 +31,8 @@ class Importable(Protocol):
     """A method that knows what its authors call its tensors.
 
     A method whose network several people have trained may also have ``other_names()``, a sequence of such tables, and one
-    that measures the base images after its training ``settle(base)``, which is called after an import.
+    that measures the base images after its training ``settle(base)``, which is called after an import. One whose tensors have
+    the shapes of the file, whatever these are, takes them in ``size_for(tensors)`` before it is filled.
 
     Attributes:
         official_extras: beginnings of official names that a fitted method has no use for, such as the base
@@ -156,6 +157,9 @@ def import_weights(method: Any, path: Path, sha256: str = "") -> Imported:
             f"{path} is not the file that was planned; type `fsbench run … --weights FILE` again."
         )
     found = checkpoint_files.read(path)
+    size_for: Any = getattr(method, "size_for", None)
+    if size_for:
+        size_for(found)
     own = method.state_dict()
     names, found = _best_fit(method, found, shown)
     extras = tuple(method.official_extras)

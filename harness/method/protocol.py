@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from harness.method.support import EpisodeBatch, Support
 
 REQUIRED = ("fit_base", "adapt", "predict")
-Takes = Literal["vectors", "maps", "images"]
+Takes = Literal["vectors", "maps", "images", "names"]
 """What episodes hold: of another fit what its ``embed`` gives, flattened, or the maps of its ``backbone``; or images, normalised
-as those of the training, for a method that sends them through a network of its own at prediction."""
+as those of the training, for a method that sends them through a network of its own at prediction. A method that takes names
+has an ``embed`` that is given those of images (``ImageStore.image_names``) in their place."""
 
 
 @runtime_checkable

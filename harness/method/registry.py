@@ -36,6 +36,7 @@ BUILT_IN: Mapping[str, str] = {
     "dn4": "methods.dn4:Dn4",
     "finetune": "methods.finetune:Finetune",
     "frn": "methods.frn:Frn",
+    "frozen": "methods.frozen:Frozen",
     "knn": "methods.knn:Knn",
     "laplacianshot": "methods.laplacianshot:LaplacianShot",
     "logistic": "methods.logistic:LogisticRegression",
@@ -55,6 +56,7 @@ BUILT_IN: Mapping[str, str] = {
     "ridge": "methods.ridge:Ridge",
     "softmax": "methods.margin:Softmax",
     "svm": "methods.svm:Svm",
+    "table": "methods.frozen:Table",
     "tim": "methods.tim:Tim",
     "transductive-finetune": "methods.finetune:TransductiveFinetune",
 }

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import filterfalse
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from harness import benchmarks
-from harness.backbones import check_name
+from harness.backbones import check_name, is_named
 from harness.benchmarks import ROLES, Benchmark, Setting, leaks
 from harness.errors import ConfigError, DataError, FsbenchError, MisfitError, nearest
 from harness.images.augmentations import CropsFrom, augmentation, is_cropped
@@ -104,6 +105,7 @@ def survey(
     Raises:
         FsbenchError: for the first thing that was named and cannot be run, with what to type.
     """
+    request = _with_seen(request)
     loaded = {name: one for typed in methods for name, one in _asked(typed).items()}
     chosen = {s.name: s for pattern in settings for s in benchmarks.expand(pattern)}
     named = {typed for typed in methods if not _is_glob(registry.pair_of(typed)[0])}
@@ -300,6 +302,11 @@ class _Fits:
             trail: the needs that led here.
         """
         benchmark, request = self._benchmark, self._request
+        if getattr(method.cls, "needs_weights", False) and not request.weights:
+            raise ConfigError(
+                f"{method.reference.name} trains nothing: give the weights of its network with --weights FILE, and what they "
+                "have seen with --seen imagenet1k, lvd142m, … or unknown."
+            )
         keys, recipe = self._keys(method, setting), request.recipe
         if trail and not set(keys) & set(recipes(method.cls).get(recipe, Recipe()).keys):
             recipe = CLEAN  # a fit that others are built on, of which the recipe says nothing
@@ -308,10 +315,14 @@ class _Fits:
             n_base = self._images.base_counts(benchmark)
             values = length.stretched(method.cls, values, n_images, *n_base)
         config = hyper.from_json(method.cls.Config, {name: v.value for name, v in values.items()})
-        image_size = (
-            getattr(config, "image_size", None) or given.image_size or said.image_size or benchmark.image_size
-        )
         backbone, encoder = self._backbone(method), encoder_of(method.cls, config)
+        own = own_input(backbone) if is_named(backbone) else None
+        image_size = (
+            getattr(config, "image_size", None)
+            or given.image_size
+            or said.image_size
+            or (own.image_size if own else benchmark.image_size)
+        )
         required = {
             need.key: self._required(method, need, image_size, said, trail)
             for need in (
@@ -321,7 +332,7 @@ class _Fits:
         if encoder and encoder.key in required:  # its images are those that the encoder is given
             _check_encoder(method, encoder)
             image_size, backbone = required[encoder.key].image_size, required[encoder.key].backbone
-        pipeline = said.pipeline or benchmark.pipeline
+        pipeline = said.pipeline or (own.pipeline if own else benchmark.pipeline)
         how = "" if said.augmentation == FAMILY else said.augmentation or ""
         channels = benchmark.channels or self._images.channels(benchmark, pipeline, image_size)
         _refuse_channels(benchmark, pipeline, how, channels)
@@ -399,6 +410,34 @@ def grouped(specs: Iterable[RunSpec]) -> list[list[RunSpec]]:
     for spec in specs:
         groups.setdefault(spec.fit_key, []).append(spec)
     return list(groups.values())
+
+
+class OwnInput(NamedTuple):
+    """What a network of another library was made for: pixels, and the name of its pipeline."""
+
+    image_size: int
+    pipeline: str
+
+
+@cache
+def own_input(backbone: str) -> OwnInput:
+    """What a network of another library was made for.
+
+    Raises:
+        ConfigError: when it is none.
+    """
+    from harness.backbones.named import input_of
+    from harness.images.pipelines import network_pipeline
+
+    made_for = input_of(backbone)
+    return OwnInput(made_for.size, network_pipeline(*made_for[1:]))
+
+
+def _with_seen(request: Request) -> Request:
+    """The request with what the name of a ready-made network says that its weights have seen, where nothing was typed."""
+    if not request.weights or request.seen or not request.backbone:
+        return request
+    return replace(request, seen=leaks.told_by(request.backbone))
 
 
 def _weights(request: Request) -> str:

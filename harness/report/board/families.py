@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from harness import benchmarks, stats
+from harness.benchmarks import leaks
 from harness.errors import FsbenchError
 from harness.report.board.rows import Pooled, Row
 from harness.stats.intervals import undefined_interval
@@ -31,7 +32,7 @@ class Judged:
     """All rows of one table.
 
     Attributes:
-        rows: headline rows best first, then variants by method, then rows with fewer episodes.
+        rows: headline rows best first, then variants by method, then rows with fewer episodes or of unknown weights.
         ranked: the headline rows of the methods, one of those with equal results.
         variants: for each method with variants, its headline row and them.
     """
@@ -42,9 +43,12 @@ class Judged:
 
 
 def judge(pooled: Sequence[Pooled], n_ranked: int, prior: stats.Prior) -> Judged:
-    """Judge the rows of one table on its first ``n_ranked`` episodes, shorter ones on what they have."""
-    full = [row.cut(n_ranked) for row in pooled if row.n_episodes >= n_ranked]
-    short = sorted((row for row in pooled if row.n_episodes < n_ranked), key=_best_first)
+    """Judge the rows of one table on its first ``n_ranked`` episodes.
+
+    Shorter rows, and those whose weights have seen nobody knows what, stand alone and have no rank.
+    """
+    full = [row.cut(n_ranked) for row in pooled if row.n_episodes >= n_ranked and not _is_unknown(row)]
+    short = sorted((row for row in pooled if row.n_episodes < n_ranked or _is_unknown(row)), key=_best_first)
     by_method: dict[str, list[Pooled]] = {}
     for row in sorted(full, key=_plainest_first):
         by_method.setdefault(row.called, []).append(row)
@@ -113,7 +117,9 @@ def _row(
         rank=(int(ranks.low[m]), int(ranks.high[m])) if ranks else None,
         marks=tuple(_marks(row, prior)),
         same_as=same_as,
-        variant_of=row.called if is_variant and row.n_episodes == heads[0].n_episodes else "",
+        variant_of=row.called
+        if is_variant and row.n_episodes == heads[0].n_episodes and not _is_unknown(row)
+        else "",
     )
 
 
@@ -127,11 +133,18 @@ def _marks(row: Pooled, prior: stats.Prior) -> Iterable[str]:
         return
     if row.spec.imported_sha256:
         yield IMPORTED
+    if _is_unknown(row):
+        yield "not ranked: what its weights have seen is unknown"
     if evidence.n_trainings < 3:
         borrowed = "seed error partly borrowed" if evidence.n_trainings == 2 else "seed error borrowed"
         yield f"{borrowed} from {prior.n_rows} rows" if prior.n_rows else f"{borrowed} from the default"
     if stats.size_of_test(evidence.n_trainings, evidence.n_planned) < stats.ALPHA:
         yield f"extended past the planned {evidence.n_planned} trainings: judged at .02"
+
+
+def _is_unknown(row: Pooled) -> bool:
+    """Whether its weights come from elsewhere and nobody says what they have seen."""
+    return leaks.UNKNOWN in row.spec.seen
 
 
 def _best_first(row: Pooled) -> tuple[float, str]:

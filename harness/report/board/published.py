@@ -20,6 +20,7 @@ _BENCHMARK = {
     "mini64_2cub": "mini64-cub",
 }
 _LOW_SHOT = re.compile(r"imagenet_lowshot-(?P<group>novel|base|all)-(?P<top>top[15])-(?P<n>n\d+)")
+_EPISODIC = re.compile(r"(.+)-(\d+w\d+s)(-dir2|-qall)?")
 _BACKBONE = {
     "conv4": "conv4",
     "conv64f": "conv4",
@@ -31,6 +32,8 @@ _BACKBONE = {
 }
 # Ours → how the ledger's sources spell the same method, letters and digits only.
 _SPELLING = {
+    "centroid": {"simpleshot"},
+    "easy": {"easytransductive"},
     "negcosine": {"negcos", "negmargincosine"},
     "softmax": {"softmaxownrun"},
     "cosine": {"cosineownrun"},
@@ -72,7 +75,12 @@ _HABITS = {
     "open-mmlab/mmfewshot": Habits(84, 15, POPULATION, pipelines=(("", "mmfewshot"),)),
     "RL-VIG/LibFewShot": Habits(84, 15, "Student t over episodes"),
     "Sha-Lab/FEAT": Habits(84, 15, POPULATION),
+    "cyvius96/few-shot-meta-baseline": Habits(n_query=15),
+    "DanielShalam/BPA": Habits(n_query=15),
+    "imtiazziko/LaplacianShot": Habits(84, 15),
     "mboudiaf/TIM": Habits(84, 15, POPULATION, pipelines=(("", "simpleshot"),)),
+    "oveilleux/Realistic_Transductive_Few_Shot": Habits(84, 15),
+    "yhu01/PT-MAP": Habits(n_query=15),
     "sicara/easy-few-shot-learning": Habits(84, 15, pipelines=(("", "easyfsl"),)),
     "facebookresearch/low-shot-shrink-hallucinate": Habits(224),
 }
@@ -293,16 +301,16 @@ def read(path: Path = LEDGER) -> tuple[Published, ...]:
 def place(benchmark: str) -> tuple[str, str]:
     """Give our setting and metric for an id of the ledger.
 
-    >>> place("mini2cub-5w5s"), place("imagenet_lowshot-novel-top5-n1")
-    (('mini-cub-5w5s', 'top1'), ('imagenet-lowshot-n1', 'top5/novel'))
+    >>> place("mini2cub-5w5s-dir2"), place("imagenet_lowshot-novel-top5-n1")
+    (('mini-cub-5w5s-dir2', 'top1'), ('imagenet-lowshot-n1', 'top5/novel'))
     """
     low_shot = _LOW_SHOT.fullmatch(benchmark)
     if low_shot:
         return f"imagenet-lowshot-{low_shot['n']}", f"{low_shot['top']}/{low_shot['group']}"
-    name, _, way_shot = benchmark.rpartition("-")
-    if way_shot == "closed":
+    if benchmark.endswith("-closed"):
         return benchmark, "top1/test"
-    return f"{_BENCHMARK.get(name, name)}-{way_shot}", "top1"
+    name, way_shot, marginal = _EPISODIC.fullmatch(benchmark).groups("")  # type: ignore[union-attr]
+    return f"{_BENCHMARK.get(name, name)}-{way_shot}{marginal}", "top1"
 
 
 def backbone_name(printed: str) -> str:
