@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from harness.cli import catalogue, defaults, features, images, jobs, keeping, results, run, sharing
+from harness.cli import advise, catalogue, defaults, features, images, jobs, keeping, results, run, sharing
 from harness.cli.words import settle_places, where
 from harness.errors import FsbenchError, visible
 from harness.system import process
@@ -29,6 +29,7 @@ for title, part in (
     ("Other people", sharing),
     ("What there is", catalogue),
     ("What there is", images),
+    ("What there is", advise),
     ("What is kept", keeping),
 ):
     for command in part.app.registered_commands:
