@@ -131,15 +131,22 @@ class Episodic(Protocol):
 
     def _predict(self, method: Any, asked: EpisodeList, source: Source, seed: int, first: int) -> Predictions:
         """Episodes of as many queries go to the method together; which class has how many does not show."""
-        n, n_asked = len(asked), asked.n_asked
-        order = query_order(
-            asked.n_query, range(first, first + n), asked.query_label < 0
-        )  # empty places last
-        rows = np.take_along_axis(asked.query.reshape(n, -1), order, axis=1)
+        n, episodes = len(asked), np.arange(first, first + len(asked))
+        flat = asked.query.reshape(n, -1)
+        is_balanced = flat.min(initial=0) >= 0
+        order = query_order(asked.n_query, range(first, first + n), None if is_balanced else flat < 0)
+        rows = np.take_along_axis(flat, order, axis=1)
         predictions = np.zeros(rows.shape, dtype=np.int64)
+        if is_balanced:
+            given = self._alike(method, asked.support, rows, source, seed, episodes)
+            np.put_along_axis(predictions, order, given, axis=1)
+            return predictions
+        n_asked = asked.n_asked
         for n_query in np.unique(n_asked).tolist():
             here = np.flatnonzero(n_asked == n_query)
-            given = self._alike(method, asked.support[here], rows[here, :n_query], source, seed, first + here)
+            given = self._alike(
+                method, asked.support[here], rows[here, :n_query], source, seed, episodes[here]
+            )
             predictions[here[:, None], order[here, :n_query]] = given
         return predictions
 
@@ -339,7 +346,7 @@ def query_order(n_query: int, episodes: range, is_empty: npt.NDArray[np.bool_] |
     Args:
         n_query: places for queries of an episode.
         episodes: positions in the whole list.
-        is_empty: (E, n_query) places without a query, which come last; None where there is none.
+        is_empty: (E, n_query) places without a query, which come last; None where all are taken.
 
     Returns:
         (E, n_query) int64, a permutation per episode.
@@ -347,7 +354,7 @@ def query_order(n_query: int, episodes: range, is_empty: npt.NDArray[np.bool_] |
     blocks = -(-n_query // 4)  # Philox gives four words a block, and each episode owns as many
     philox = np.random.Philox(key=[_ORDER_STREAM, 0], counter=[episodes.start * blocks, 0, 0, 0])
     keys = philox.random_raw(len(episodes) * blocks * 4).reshape(len(episodes), -1)[:, :n_query]
-    if is_empty is None or not is_empty.any():
+    if is_empty is None:
         return np.argsort(keys, axis=1)
     return np.argsort(np.where(is_empty, np.iinfo(np.uint64).max, keys), axis=1, kind="stable")
 
