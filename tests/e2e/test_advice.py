@@ -458,6 +458,10 @@ ELSEWHERE = {  # the state needs what this file does not have: where it is typed
         RESUME,
     ): "tests/slurm/test_slurm.py::test_what_a_limit_refused_is_not_submitted_until_resume",
     (
+        "cli/features.py",
+        "fsbench run -m 'table,centroid[table]' -b SETTING --weights {weights} --seen WHAT",
+    ): "tests/e2e/test_feature_tables.py::test_features_go_out_and_come_back_as_the_same_rows",
+    (
         "evaluation/features.py",
         "fsbench fsck --repair",
     ): "tests/e2e/test_rot.py::test_a_zeroed_table_gives_no_number_and_is_made_again",
