@@ -113,8 +113,7 @@ results-others: results-prepared
 	$(RUN) run -m deepemd-pretrain -b $(OMNIGLOT),$(CIFAR) --seeds 0-2 $(TWO)
 	$(RUN) run -m deepemd-pretrain -b $(OMNIGLOT),$(CIFAR) --seeds 0-2 --set classifier=mean $(TWO)
 	for grad in full flow-only; do $(RUN) run -m deepemd -b $(ONE_SHOT) --seeds 0-2 --set grad=$$grad $(TWO) || exit 1; done
-	for grad in full flow-only; do $(RUN) run -m deepemd -b $(FIVE_SHOT) --episodes 600 --seeds 0-2 --set grad=$$grad $(TWO) || exit 1; done
-	$(RUN) run -m deepemd -b $(FIVE_SHOT) --episodes 600 --seeds 0-2 --set sfc_update_step=0 $(TWO)
+	for passes in 100 0; do $(RUN) run -m deepemd -b $(FIVE_SHOT) --episodes 600 --seeds 0-2 --set sfc_update_step=$$passes $(TWO) || exit 1; done
 	for variant in grid sampling; do $(RUN) run -m deepemd -b $(ONE_SHOT) --set variant=$$variant $(TWO) || exit 1; done
 	for variant in grid sampling; do $(RUN) run -m deepemd -b $(FIVE_SHOT) --episodes 600 --set variant=$$variant $(TWO) || exit 1; done
 

@@ -99,6 +99,18 @@ def test_a_constant_on_all_channels_moves_masses_and_no_similarity() -> None:
     assert float((moved - masses(cross_reference_weights(query, prototypes))).abs().max()) > 1e-2
 
 
+def test_similarity_does_not_see_the_length_of_nodes_and_is_zero_where_all_channels_are_equal() -> None:
+    query, prototypes = _draw(3, 4, 8), _draw(2, 4, 8, seed=1)
+    expected = node_similarities(query, prototypes)
+    torch.testing.assert_close(
+        node_similarities(1e-6 * query, 1e6 * prototypes), expected, rtol=0, atol=1e-11
+    )
+    query[1, 2] = 0.5
+    got = node_similarities(query, prototypes)
+    assert torch.equal(got[1, :, 2], torch.zeros(2, 4, dtype=torch.float64))
+    assert torch.equal(got[0], expected[0])
+
+
 def test_l2_similarity_is_one_minus_the_squared_distance_of_centred_nodes() -> None:
     query, prototypes = _draw(2, 3, 6), _draw(2, 4, 6, seed=1)
     got = node_similarities(query, prototypes, metric="l2")
