@@ -91,13 +91,23 @@ class Representation(nn.Module):
     def settle(self, base: BaseSet) -> None:
         """Train a classifier of the base classes on the features of their images, for weights that came without one."""
         self.eval()
-        with torch.no_grad():
-            parts = [(self.embed(x), y) for x, y in base.all_images()]
-        x, y = (torch.cat(part) for part in zip(*parts, strict=True))
+        x, y = self._features(base)
         classifier = self.classifier.of(base.n_classes).to(x.device)
         rng = torch.Generator().manual_seed(len(x))  # an import has no stream of its own
         fit_classifier(classifier, x, y, self.config.classifier_steps, rng)
         self.train()
+
+    @torch.no_grad()
+    def _features(self, base: BaseSet) -> tuple[Tensor, Tensor]:
+        """Those of all base images, (N, D), and their classes, (N,); in memory once."""
+        x, y, done = torch.empty(0), [], 0
+        for images, labels in base.all_images():
+            part = self.embed(images)
+            x = x if done else part.new_empty(base.n_images, part.shape[1])
+            x[done : done + len(part)] = part
+            y.append(labels)
+            done += len(part)
+        return x, torch.cat(y)
 
     def embed(self, images: Tensor) -> Tensor:
         """(b, c, H, W) → (b, D), the average over the map, which is not negative."""
