@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 DEMO := FSBENCH_HOME=$(SCRATCH)/demo FSBENCH_DATA=$(SCRATCH)/demo/data FSBENCH_CACHE=$(SCRATCH)/demo/cache
 
-.PHONY: demo test numpy2 nightly check perf calibration rehearsal results results-prepared results-omniglot results-cifar results-glyphs \
+.PHONY: demo test numpy2 nightly check perf calibration rehearsal results results-prepared results-omniglot results-cifar results-glyphs results-lowshot rehearsal-low-shot \
   results-variants results-others measured lock clean
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -61,6 +61,9 @@ calibration: $(INSTALLED)  ## what the statistics promise beside what simulation
 rehearsal: $(INSTALLED)  ## every benchmark from made-up sources in the real layout to its page; no row is a result
 	$(BIN)/python tests/rehearsal.py
 
+rehearsal-low-shot: $(INSTALLED)  ## ImageNet low-shot at its true size on made-up features (10 GB of disk): time and memory; no row is a result
+	OMP_NUM_THREADS=1 $(BIN)/python tests/rehearsal_low_shot.py
+
 SHARED ?= ../shared/data
 # jobs of two at a time have one thread each; as many threads give the same bits
 RUN := FSBENCH_HOME=. FSBENCH_DATA=$(SCRATCH)/results/data FSBENCH_CACHE=$(SCRATCH)/results/cache $(BIN)/fsbench
@@ -74,7 +77,7 @@ GLYPHS := glyphs-5w1s,glyphs-5w5s,glyphs-digits-5w1s
 ONE_SHOT := omniglot-small-5w1s,cifar10-5w1s
 FIVE_SHOT := omniglot-small-5w5s,cifar10-5w5s
 # what is done is found and not done again: a part may be stopped, and resumes when it is made again
-results: results-prepared results-omniglot results-cifar results-glyphs results-variants results-others  ## the runs behind the README's numbers: results.db and reports/ (SHARED=DIR has omniglot/ and cifar10-600.zip)
+results: results-prepared results-omniglot results-cifar results-glyphs results-lowshot results-variants results-others  ## the runs behind the README's numbers: results.db and reports/ (SHARED=DIR has omniglot/ and cifar10-600.zip)
 	$(RUN) report
 
 results-prepared: $(INSTALLED)
@@ -95,6 +98,19 @@ results-cifar: results-prepared
 	$(call equal_budgets,$(CIFAR))
 results-glyphs: results-prepared
 	$(call equal_budgets,$(GLYPHS))
+
+# a representation a seed serves three heads; what is tuned is tuned on the validation half
+LOWSHOT := omniglot-small-lowshot-n1,omniglot-small-lowshot-n2,omniglot-small-lowshot-n5,omniglot-small-lowshot-n10
+GLYPHS_LOWSHOT := glyphs-lowshot-n1,glyphs-lowshot-n2,glyphs-lowshot-n5,glyphs-lowshot-n10,glyphs-lowshot-n20
+define joint_heads
+	for seed in 0 1 2; do for aux in none sgm batchsgm l2; do for head in lowshot-logistic lowshot-hallucination matching-network; do \
+	  $(RUN) run -m "$$head[representation(aux=$$aux)]" -b $(1) --seeds $$seed || exit 1; done; done; done
+endef
+results-lowshot: results-prepared
+	$(RUN) tune lowshot-logistic --bench omniglot-small-lowshot-val-n1 --grid 'features=representation(aux=none);representation(aux=sgm);representation(aux=batchsgm);representation(aux=l2)'
+	$(RUN) tune lowshot-logistic --bench omniglot-small-lowshot-val-n1 --grid 'features=representation(aux=batchsgm,batchsgm_weight=0.01);representation(aux=batchsgm,batchsgm_weight=0.04);representation(aux=batchsgm,batchsgm_weight=0.2)'
+	$(call joint_heads,$(LOWSHOT))
+	$(call joint_heads,$(GLYPHS_LOWSHOT))
 
 results-variants: results-prepared
 	$(RUN) tune neg-softmax --bench omniglot-small-5w1s --recipe budget --grid head_start=1,0 --grid head_scale=5,1

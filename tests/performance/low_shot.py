@@ -1,6 +1,6 @@
 """Low-shot heads: analogies against bare matrix products, batches against a loader as usually written, experiments at once.
 
-Seconds are processor time of one thread, the smallest of three turns, taken in turn with what stands beside them.
+Seconds are processor time of one thread, the smaller of two turns, taken in turn with what stands beside them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ N_BASE, N_NOVEL, PER_CLASS, SHOT = 196, 311, 200, 2  # of ImageNet's half, with 
 LABELS, BATCH, STEPS = 1000, 1000, 300
 
 
-def seconds(*works: Callable[[], object], turns: int = 3) -> list[float]:
+def seconds(*works: Callable[[], object], turns: int = 2) -> list[float]:
     """Processor time of each, the smallest of its turns."""
     found = [[0.0] * turns for _ in works]
     for turn in range(turns):
@@ -49,7 +49,7 @@ def analogies() -> None:
         for _ in range(CLASSES * (CLASSES - 1)):
             rows @ rows.T
 
-    ours, product = seconds(lambda: mine_analogies(centroids), bare, turns=2)
+    ours, product = seconds(lambda: mine_analogies(centroids), bare)
     n_flop = 2 * CLASSES * (CLASSES - 1) * CLUSTERS**4 * DIM
     print(
         f"analogies of {CLASSES} classes × {CLUSTERS} clusters, {DIM} numbers: {ours:.2f} s, {n_flop / ours / 1e9:.0f} GFLOP/s "
@@ -113,18 +113,16 @@ def heads(folder: Path) -> None:
         literal = Literal(file, novel, novel_y)
         one = supports(x, y, *tensors, 1)
         ours, theirs = seconds(
-            lambda: drain(batches(one, BATCH, STEPS)), lambda: drain(literal.batches(STEPS)), turns=2
+            lambda: drain(batches(one, BATCH, STEPS)), lambda: drain(literal.batches(STEPS))
         )
         print(
             f"{STEPS} batches of {BATCH} rows from {n:,} × {DIM}: {ours:.2f} s; as usually written {theirs:.2f} s, {theirs / ours:.1f}×"
         )
-        ours, theirs = seconds(
-            lambda: fit(one, LABELS, DIM, BATCH, STEPS), lambda: literal.fit(STEPS), turns=2
-        )
+        ours, theirs = seconds(lambda: fit(one, LABELS, DIM, BATCH, STEPS), lambda: literal.fit(STEPS))
         print(
             f"the head of {LABELS} labels, {STEPS} steps: {ours:.2f} s; as usually written {theirs:.2f} s, {theirs / ours:.2f}×"
         )
-    compare_experiments("ImageNet's size", x, y, *tensors, dim=DIM, labels=LABELS, batch=BATCH, steps=60)
+    compare_experiments("ImageNet's size", x, y, *tensors, dim=DIM, labels=LABELS, batch=BATCH, steps=20)
     small = torch.rand(47 * 15, 64), torch.arange(47).repeat_interleave(15)
     compare_experiments(
         "Omniglot's size",
@@ -155,7 +153,7 @@ def compare_experiments(name: str, x: Tensor, y: Tensor, novel: Tensor, novel_y:
 
     first, second = together(), alone()
     worst = max(float((first.weight[i] - second[i].weight[0]).abs().max()) for i in range(5))
-    ours, one_by_one = seconds(together, alone, turns=2)
+    ours, one_by_one = seconds(together, alone)
     print(
         f"five experiments at {name}, {steps} steps: {ours:.2f} s at once, {one_by_one:.2f} s one by one, {one_by_one / ours:.2f}×; weights differ by {worst:.1g}"
     )
