@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import measured
 from scratch_home import Home
 
 ROOT = Path(__file__).parents[2]
@@ -33,21 +33,12 @@ def test_the_lines_of_python_run(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", lines], check=True, env=environment, timeout=300)
 
 
-def test_its_verdicts_are_those_of_the_shipped_results(tmp_path: Path) -> None:
+def test_its_tables_and_verdicts_are_those_of_the_shipped_results(tmp_path: Path) -> None:
     shutil.copy(ROOT / "results.db", tmp_path)
-    block = README.partition("```\n$ fsbench compare")[2].partition("```")[0]
-    places = {name: str(tmp_path) for name in ("FSBENCH_HOME", "FSBENCH_DATA", "FSBENCH_CACHE")}
-    n_verdicts = 0
-    for part in f" compare{block}".split("$ fsbench"):
-        command, *sentences = part.strip().splitlines()
-        words = [sys.executable, "-m", "fsbench", *command.split()]
-        done = subprocess.run(
-            words, capture_output=True, text=True, env={**os.environ, **places}, check=False
-        )
-        assert done.returncode in (0, 1), done.stderr
-        assert [sentence for sentence in sentences if sentence not in done.stdout] == []
-        n_verdicts += len(sentences)
-    assert n_verdicts >= 20
+    shown = README.partition(measured.BEGIN + "\n")[2].partition(measured.END)[0]
+    assert shown == measured.section(tmp_path), "type `make measured`"
+    verdicts = [line for line in shown.splitlines() if measured.VERDICT.fullmatch(line)]
+    assert len(verdicts) >= 10
 
 
 def test_every_command_it_names_exists() -> None:
