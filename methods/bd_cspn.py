@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from harness.api import (
@@ -25,6 +26,7 @@ from harness.api import (
     Support,
     hyper,
 )
+from harness.ops.parts import cached_parts
 from harness.ops.prototypes import squared_distances
 from harness.ops.rectification import rectify
 
@@ -42,7 +44,6 @@ class BdCspn(nn.Module):
     name: ClassVar[str] = "bd-cspn"
     version: ClassVar[str] = "1"
     takes: ClassVar[str] = "vectors"
-    episode_batch: ClassVar[int] = 8  # whose features stay in a core's cache
     transductive: ClassVar[bool] = True
     equivariant: ClassVar[bool] = True
     reference: ClassVar[str] = """@inproceedings{liu2020prototype,
@@ -75,6 +76,9 @@ class BdCspn(nn.Module):
         return self._scores(batch.support, batch.query)
 
     def _scores(self, support: Tensor, query: Tensor) -> Tensor:
+        return torch.cat([self._distances(*part) for part in cached_parts(support, query)])
+
+    def _distances(self, support: Tensor, query: Tensor) -> Tensor:
         query = self.normalise(query)
         found = rectify(self.normalise(support), query)
         seen = found.query if self.config.shifted else query

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from harness.api import (
@@ -26,6 +27,7 @@ from harness.api import (
     class_means,
     hyper,
 )
+from harness.ops.parts import cached_parts
 from harness.ops.prototypes import squared_distances
 from harness.ops.rectification import neighbours, rectify, smooth_assignments
 
@@ -52,7 +54,6 @@ class LaplacianShot(nn.Module):
     name: ClassVar[str] = "laplacianshot"
     version: ClassVar[str] = "1"
     takes: ClassVar[str] = "vectors"
-    episode_batch: ClassVar[int] = 8  # whose features stay in a core's cache
     transductive: ClassVar[bool] = True
     equivariant: ClassVar[bool] = True
     reference: ClassVar[str] = """@inproceedings{ziko2020laplacian,
@@ -85,8 +86,16 @@ class LaplacianShot(nn.Module):
         return self._scores(batch.support, batch.query)
 
     def _scores(self, support: Tensor, query: Tensor) -> Tensor:
-        c, support, query = self.config, self.normalise(support), self.normalise(query)
-        prototypes, seen = rectify(support, query) if c.rectified else (class_means(support), query)
-        strength = c.strength if c.strength is not None else 0.3 if support.shape[2] >= 5 else 0.7
-        near = neighbours(query, c.knn)
-        return smooth_assignments(squared_distances(seen, prototypes), near, strength).assignment
+        seen = [self._seen(*part) for part in cached_parts(support, query)]
+        unary, near = (torch.cat(side) for side in zip(*seen, strict=True))
+        usual = 0.3 if support.shape[2] >= 5 else 0.7
+        strength = usual if self.config.strength is None else self.config.strength
+        return smooth_assignments(unary, near, strength).assignment
+
+    def _seen(self, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared distances of queries to the prototypes, and which queries are near."""
+        support, query = self.normalise(support), self.normalise(query)
+        prototypes, moved = (
+            rectify(support, query) if self.config.rectified else (class_means(support), query)
+        )
+        return squared_distances(moved, prototypes), neighbours(query, self.config.knn)

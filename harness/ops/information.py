@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from harness.ops.normalise import l2_normalise
+from harness.ops.parts import cached_parts
 from harness.ops.prototypes import squared_distances
 
 Likeness = Literal["squared", "distance", "cosine"]
 """Logits: −(t/2)·|z − w|², −t·|z − w|, or t·cos(z, w)."""
 _INSIDE_LOG = 1e-12
-_NEAR_BYTES = 2**20  # of rows worked on at once: they stay in a core's cache from step to step
 
 
 class LossWeights(NamedTuple):
@@ -77,10 +77,9 @@ def fit_class_weights(
     """
     looks_at_queries = bool(loss.marginal or loss.conditional)
     rows = torch.cat([support, query], dim=1) if looks_at_queries else support  # (E, n + Q, D)
-    at_once = max(1, _NEAR_BYTES // max(1, rows[0].numel() * rows.element_size()))
     return torch.cat([
         _descend(x, y, loss, temperature, steps, lr, likeness, alpha)
-        for x, y in zip(rows.split(at_once), label.split(at_once), strict=True)
+        for x, y in cached_parts(rows, label)
     ])  # fmt: skip
 
 
@@ -153,10 +152,9 @@ def alternate_class_weights(
         (E, W, D).
     """
     rows = torch.cat([support, query], dim=1)  # (E, n + Q, D)
-    at_once = max(1, _NEAR_BYTES // max(1, rows[0].numel() * rows.element_size()))
     return torch.cat([
         _alternate(x, y, loss, temperature, steps)
-        for x, y in zip(rows.split(at_once), label.split(at_once), strict=True)
+        for x, y in cached_parts(rows, label)
     ])  # fmt: skip
 
 

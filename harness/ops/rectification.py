@@ -51,13 +51,11 @@ def rectify(support: Tensor, query: Tensor) -> Rectified:
 
 
 def neighbours(query: Tensor, k: int) -> Tensor:
-    """Mark the nearest other queries of each.
-
-    Of the k nearest rows the first is dropped, whatever it is: the query itself, or a duplicate of it.
+    """Mark the nearest other queries of each; of equally near ones some.
 
     Args:
         query: (..., Q, D) float.
-        k: nearest rows, the query itself among them, ≥ 1; all where there are fewer.
+        k: nearest queries, the query itself among them, ≥ 1; all where there are fewer.
 
     Returns:
         (..., Q, Q) of 0 and 1, k − 1 ones a row; not symmetric.
@@ -66,9 +64,13 @@ def neighbours(query: Tensor, k: int) -> Tensor:
     near = 2 * gram - gram.diagonal(dim1=-2, dim2=-1).unsqueeze(
         -2
     )  # minus the squared distance, but for the row's own
-    near.diagonal(dim1=-2, dim2=-1).fill_(torch.inf)  # rounding must not put another one first
-    found = near.topk(min(k, query.shape[-2])).indices[..., 1:]  # (..., Q, k − 1)
-    return torch.zeros_like(gram).scatter_(-1, found, 1.0)
+    near.diagonal(dim1=-2, dim2=-1).fill_(-torch.inf)
+    marked = torch.zeros_like(near)
+    for _ in range(min(k, query.shape[-2]) - 1):
+        nearest = near.max(-1, keepdim=True).indices
+        near.scatter_(-1, nearest, -torch.inf)
+        marked.scatter_(-1, nearest, 1.0)
+    return marked
 
 
 class Smoothed(NamedTuple):
@@ -97,19 +99,22 @@ def smooth_assignments(
         rounds: at most.
         tolerance: relative change of the energy at which an episode stops, after its third round at the earliest.
     """
-    z = (-unary).softmax(-1)  # (E, Q, W)
-    pull = near @ z
-    last = unary.new_full(unary.shape[:1], torch.inf)  # (E,)
-    is_open = torch.ones_like(last, dtype=torch.bool)
-    taken, energies = torch.zeros_like(last, dtype=torch.int64), []
+    a, near = unary.mT.contiguous(), near.mT  # (E, W, Q): sums over classes run along memory
+    found = (-a).softmax(1)
+    energy = found.new_zeros(rounds, len(a))
+    taken, left = torch.full((len(a),), rounds), torch.arange(len(a), device=a.device)
+    z, pull = found, strength * (found @ near)
     for i in range(rounds):
-        z = torch.where(is_open[:, None, None], (strength * pull - unary).softmax(-1), z)
-        pull = near @ z
-        energy = (z * z.clamp(min=1e-20).log() + unary * z - strength * pull * z).sum((1, 2))
-        taken += is_open
-        energies.append(energy)
-        is_open = is_open & ~((i > 1) & ((energy - last).abs() <= tolerance * last.abs()))
-        if not bool(is_open.any()):
+        z = (pull - a).softmax(1)
+        pull = strength * (z @ near)
+        energy[i:, left] = (z * (z.clamp(min=1e-20).log() + a - pull)).sum((1, 2))
+        change = (energy[i, left] - energy[i - 1, left]).abs()
+        is_still = (change <= tolerance * energy[i - 1, left].abs()) & (i > 1)
+        if i + 1 < rounds and not bool(is_still.any()):
+            continue
+        is_done = is_still | (i + 1 == rounds)
+        found[left[is_done]], taken[left[is_done]] = z[is_done], i + 1
+        left, z, pull, a, near = (part[~is_done] for part in (left, z, pull, a, near))
+        if not len(left):
             break
-        last = energy
-    return Smoothed(z, torch.stack(energies) if energies else unary.new_zeros(0, len(unary)), taken)
+    return Smoothed(found.mT, energy[: int(taken.max()) if len(taken) else 0], taken)
