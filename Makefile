@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 DEMO := FSBENCH_HOME=$(SCRATCH)/demo FSBENCH_DATA=$(SCRATCH)/demo/data FSBENCH_CACHE=$(SCRATCH)/demo/cache
 
 .PHONY: demo test numpy2 nightly check perf calibration rehearsal results results-prepared results-omniglot results-cifar results-glyphs results-lowshot rehearsal-low-shot \
-  results-variants results-others measured lock clean
+  results-heads results-variants results-others measured lock clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -77,7 +77,7 @@ GLYPHS := glyphs-5w1s,glyphs-5w5s,glyphs-digits-5w1s
 ONE_SHOT := omniglot-small-5w1s,cifar10-5w1s
 FIVE_SHOT := omniglot-small-5w5s,cifar10-5w5s
 # what is done is found and not done again: a part may be stopped, and resumes when it is made again
-results: results-prepared results-omniglot results-cifar results-glyphs results-lowshot results-variants results-others  ## the runs behind the README's numbers: results.db and reports/ (SHARED=DIR has omniglot/ and cifar10-600.zip)
+results: results-prepared results-omniglot results-cifar results-glyphs results-lowshot results-heads results-variants results-others  ## the runs behind the README's numbers: results.db and reports/ (SHARED=DIR has omniglot/ and cifar10-600.zip)
 	$(RUN) report
 
 results-prepared: $(INSTALLED)
@@ -111,6 +111,11 @@ results-lowshot: results-prepared
 	$(RUN) tune lowshot-logistic --bench omniglot-small-lowshot-val-n1 --grid 'features=representation(aux=batchsgm,batchsgm_weight=0.01);representation(aux=batchsgm,batchsgm_weight=0.04);representation(aux=batchsgm,batchsgm_weight=0.2)'
 	$(call joint_heads,$(LOWSHOT))
 	$(call joint_heads,$(GLYPHS_LOWSHOT))
+
+# many classifiers on the trainings of the two above
+HEADS := centroid,knn,logistic,svm,ridge,metaopt-svm,dn4,frn,finetune,bd-cspn,laplacianshot,tim,alpha-tim,pt-map,bpa,transductive-finetune
+results-heads: results-omniglot results-cifar
+	for features in softmax protonet; do $(RUN) run -m $(HEADS) -b $(OMNIGLOT),$(CIFAR) --recipe budget --set features=$$features --seeds 0-2 $(TWO) || exit 1; done
 
 results-variants: results-prepared
 	$(RUN) tune neg-softmax --bench omniglot-small-5w1s --recipe budget --grid head_start=1,0 --grid head_scale=5,1

@@ -39,6 +39,12 @@ PAIRS = (
     ("softmax", "centroid[softmax]"),
     ("protonet", "centroid[protonet]"),
     ("bml", "centroid[bml]"),
+    ("tim[softmax]", "centroid[softmax]"),
+    ("alpha-tim[softmax]", "tim[softmax]"),
+    ("pt-map[softmax]", "tim[softmax]"),
+    ("laplacianshot[softmax]", "bd-cspn[softmax]"),
+    ("bd-cspn[softmax]", "centroid[softmax]"),
+    ("logistic[softmax]", "centroid[softmax]"),
 )
 VERDICT = re.compile(r"\S+: .*?on the page, among all its pairs, p [=<] [\d.e-]+\)\.")
 
@@ -50,6 +56,7 @@ def section(home: Path) -> str:
             table.setting: table for table in tables(store, [name for group in GROUPS for name in group])
         }
     parts = [_table([found[name] for name in group if name in found]) for group in GROUPS]
+    parts.append(_heads([table for name, table in found.items() if "glyphs" not in name]))
     return "\n".join([*filter(None, parts), "```", *_verdicts(home), "```", ""])
 
 
@@ -74,6 +81,39 @@ def _table(group: Sequence[Table]) -> str:
         seeds = ", ".join(map(str, row.seeds))
         lines.append(f"| {' | '.join([name + warns, *told, seeds, images_text(row.budget), minutes])} |")
     return "\n".join([*lines, ""])
+
+
+def _heads(found: Sequence[Table]) -> str:
+    """For each training with several heads a line a head, the best of the first setting on top; milliseconds an episode."""
+    by_pair: dict[tuple[str, str], dict[str, Row]] = {}
+    for table in found:
+        for row in table.rows:
+            if row.spec.encoder and row.recipe == "budget" and not row.spec.changed:
+                by_pair.setdefault((row.spec.encoder, row.method), {})[table.setting] = row
+    names, lines = [table.setting for table in found], list[str]()
+    for encoder in sorted({encoder for encoder, head in by_pair if head != "centroid"}, reverse=True):
+        head = [f"on {encoder}", *names, "ms an episode", "seeds"]
+        lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+        lines += [_head(name, cells, names) for (on, name), cells in by_pair.items() if on == encoder]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _head(name: str, cells: dict[str, Row], names: Sequence[str]) -> str:
+    row = next(iter(cells.values()))
+    marks = [mark for mark in ("transductive", "assumes balance") if mark in row.badges]
+    told = f"{name} ({', '.join(marks)})" if marks else name
+    cost = "/".join(_milliseconds(cells.get(setting)) for setting in names)
+    seeds = ", ".join(map(str, row.seeds))
+    return f"| {' | '.join([told, *(_cell(cells.get(setting)) for setting in names), cost, seeds])} |"
+
+
+def _milliseconds(row: Row | None) -> str:
+    return (
+        "–"
+        if row is None or not row.seconds["evaluate"]
+        else f"{1e3 * row.seconds['evaluate'] / row.n_episodes:.1f}"
+    )
 
 
 def _without_recipe(label: str) -> str:

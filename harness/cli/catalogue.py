@@ -114,12 +114,13 @@ def show_methods(rows: Sequence[dict[str, Any]]) -> None:
     from harness.cli import terminal
 
     terminal.show_table(
-        ("method", "version", "protocols", "queries", "from", "what it does"),
+        ("method", "version", "protocols", "features", "queries", "from", "what it does"),
         [
             (
                 r["name"],
                 r["version"],
                 ", ".join(r.get("protocols", [])),
+                "of a fit" if r.get("takes") in ("vectors", "maps") else "own",
                 _of_queries(r),
                 r["from"],
                 r["about"] or f"DOES NOT IMPORT: {r['problem']}",
