@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from harness.cli import tables, terminal
 from harness.cli.words import progress
 from harness.errors import ConfigError, DataError
+from harness.images.augmentations import crops_told
 from harness.jobs import dispatch
+from harness.method import CLEAN
 from harness.report.formats import duration, last_line, percent
 from harness.runs import RunSpec, estimates, planning
 from harness.runs.findings import family_of
@@ -41,6 +43,7 @@ def plan(specs: Sequence[RunSpec], where: Places, *, force: bool) -> list[dict[s
             "run": p.spec.id, "state": p.state, "method": p.spec.method.name, "setting": p.spec.setting,
             "seed": p.spec.seed, "backbone": p.spec.backbone, "episodes": p.spec.n_episodes, "fit": p.spec.fit_key,
             "config": {name: {"value": v.value, "from": v.origin} for name, v in p.spec.config.items()},
+            "recipe": p.spec.recipe, "conditions": _conditions(p.spec),
             "requires": {
                 need: {"fit": fit.fit_key, "state": "done" if is_fitted(where.cache, fit.fit_key) else "first"}
                 for need, fit in p.spec.required.items()
@@ -50,13 +53,26 @@ def plan(specs: Sequence[RunSpec], where: Places, *, force: bool) -> list[dict[s
     ]  # fmt: skip
 
 
+def _conditions(spec: RunSpec) -> dict[str, Any]:
+    """What a run rests on beside its hyper-parameters, in words."""
+    return {
+        "pipeline": spec.pipeline,
+        "augmentation": spec.augmentation or "the pipeline's",
+        "image size": spec.image_size,
+        "training crops from": crops_told(spec.cut_from),
+        "training images": spec.budget or "as many as it asks for",
+        "selected on": spec.select_on,
+        "queries": spec.n_query,
+    }
+
+
 def passed_over(left_out: Sequence[planning.LeftOut]) -> list[dict[str, Any]]:
     """What globs named and cannot be run here, with the keys of ``plan``."""
     return [
         {
             "run": None, "state": NOT_PREPARED if isinstance(entry.error, DataError) else MISFIT,
             "method": entry.method, "setting": entry.setting, "seed": None, "backbone": None, "episodes": None,
-            "fit": None, "config": {}, "requires": {}, "reason": str(entry.error), "job": None,
+            "fit": None, "config": {}, "recipe": None, "conditions": {}, "requires": {}, "reason": str(entry.error), "job": None,
             "expected_seconds": None, "expected_bytes": 0,
         }
         for entry in left_out
@@ -93,6 +109,9 @@ def show_plan(rows: Sequence[dict[str, Any]]) -> None:
         if changed:
             told = ", ".join(f"{k}={v['value']} ({v['from']})" for k, v in changed.items())
             sys.stdout.write(f"{row['run']}: {told}\n")
+        if row["recipe"] != CLEAN:
+            told = ", ".join(f"{name} {value}" for name, value in row["conditions"].items())
+            sys.stdout.write(f"{row['run']} by {row['recipe']}: {told}\n")
         for need, fit in row["requires"].items():
             sys.stdout.write(f"{row['run']} is built on {need}: fit {fit['fit']}, {fit['state']}\n")
     sys.stdout.write("".join(f"{line}\n" for line in [_summary(rows), *aside]))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,13 @@ from harness.errors import DataError, nearest
 from harness.images import maps
 from harness.images.augmentations import ORIGINALS, CropsFrom, augmentation, is_cropped
 from harness.images.datasets import how_to_have_originals, how_to_prepare
-from harness.images.full import FullPictures
 from harness.images.manifest import Manifest
 from harness.images.originals import Originals, cards
 from harness.images.pipelines import Pixels, pipeline
 from harness.system.folders import is_rehearsal
+
+if TYPE_CHECKING:
+    from harness.images.full import FullPictures
 
 IntArray = npt.NDArray[np.int64]
 Rows = IntArray | Sequence[int]
@@ -364,6 +366,8 @@ class ImageStore:
         Raises:
             DataError: when there are no original pictures.
         """
+        from harness.images.full import FullPictures  # with torch, which those who only look do without
+
         found = self._kept()
         kept = found.originals()
         quarters = self.label % 4 if self.is_rotated else np.zeros_like(self.source)

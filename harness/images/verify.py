@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from harness.errors import ConfigError, DataError, nearest
-from harness.images import full, maps
+from harness.images import maps
 from harness.images.datasets import READERS
 from harness.images.pipelines import Geometry, geometry_named, pipeline
 from harness.images.roles import RoleClasses, problems
@@ -107,6 +107,8 @@ def _map(prepared: PreparedSet, geometry: Geometry, size: int, can_rebuild: bool
 
 def _full(prepared: PreparedSet) -> Iterator[Finding]:
     """The file of decoded pictures, where there is one; it is made again when a training next asks for it."""
+    from harness.images import full  # with torch
+
     problem, path = full.check(prepared.folder), prepared.folder / maps.FOLDER / full.FILE
     if problem:
         full.forget(prepared.folder)

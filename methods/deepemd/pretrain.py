@@ -19,7 +19,7 @@ from harness.api import (
     official_names,
 )
 from harness.ops.node_matching import map_nodes, node_scores
-from methods.deepemd.recipe import PretrainConfig, Table, defaults
+from methods.deepemd.recipe import PRETRAINED, PretrainConfig, Table, defaults
 
 PAPER = """@inproceedings{zhang2020deepemd,
   title={DeepEMD: Few-Shot Image Classification with Differentiable Earth Mover's Distance and Structured Classifiers},
@@ -42,6 +42,7 @@ class DeepEmdPretrain(nn.Module):
     episode_batch: ClassVar[int] = 8  # of 80 images of 25 nodes each: 40 MB
     official_extras: ClassVar[tuple[str, ...]] = ("fc.",)  # the classifier of base classes
     CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 3, "batch_size": 32, "validate_every": 3}
+    RECIPES: ClassVar[dict[str, Table]] = PRETRAINED
     DEFAULTS: ClassVar[Table] = defaults(
         {"epochs": 9, "batch_size": 64, "validate_every": 3},
         cifar10=12, omniglot_small=3, omniglot_lake=3,

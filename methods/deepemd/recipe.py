@@ -157,3 +157,8 @@ def _as_published() -> Table:
 
 
 AS_PUBLISHED: dict[str, Table] = {"as-published": _as_published()}
+PRETRAINED: dict[str, Table] = {  # the first stage, on the same pixels
+    "as-published": {
+        key: {"conditions": entry["conditions"]} for key, entry in AS_PUBLISHED["as-published"].items()
+    }
+}

@@ -93,7 +93,9 @@ def test_a_recipe_is_shown_against_clean_value_by_value(home: Home, tmp_path: Pa
     file = tmp_path / "mine.py"
     file.write_text(RECIPE)
     method = str(file)
-    [row] = home.json("run", "-m", method, "-b", "glyphs-5w1s", "--recipe", "as-published")
+    asked = ("run", "-m", method, "-b", "glyphs-5w1s", "--recipe", "as-published")
+    assert "by as-published: pipeline snell, " in home.run(*asked, "--dry-run").stdout
+    [row] = home.json(*asked)
     assert row["setting"] == "glyphs-5w1s-q12" and row["recipe"] == "as-published"
     [run_id] = row["runs"]
     lines = [line.split() for line in home.run("show", run_id).stdout.splitlines()]
