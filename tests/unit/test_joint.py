@@ -295,3 +295,14 @@ def test_what_is_stored_explains_itself() -> None:
         assert (right.sum(axis=1) == counts[f"{top}/all"].n_correct).all()
         novel = table.query_label[0] >= found.n_base
         assert (right[:, novel].sum(axis=1) == counts[f"{top}/novel"].n_correct).all()
+
+
+def test_with_fewer_labels_than_five_every_query_is_a_top_five_hit() -> None:
+    scores, label = torch.tensor([[3.0, 1.0, 2.0], [1.0, 1.0, 1.0]]), torch.tensor([1, 2])
+    assert counting.counted(scores, label, 5).tolist() == label.tolist()
+    assert counting.counted(scores, label, 1).tolist() == [
+        0,
+        0,
+    ]  # of equal scores the lowest label comes first
+    assert counting.counted(scores, label, 2).tolist() == [0, 0]
+    assert counting.counted(scores, torch.tensor([1, 1]), 2).tolist() == [0, 1]
