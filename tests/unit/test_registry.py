@@ -293,7 +293,7 @@ def test_optional_attributes_have_defaults(write: Write) -> None:
     found = traits(cls)
     assert (found.uses_backbone, found.transductive, found.equivariant) == (True, False, False)
     assert found.protocols == {"episodic"}
-    assert (defaults(cls), recipes(cls)) == ({}, {"clean": Recipe()})
+    assert (defaults(cls), recipes(cls)["clean"]) == ({}, Recipe())
     own = type(
         "Own",
         (cls,),
@@ -335,7 +335,7 @@ def test_a_broken_package_breaks_only_itself(write: Write, install: Install) -> 
 
 
 def test_globs_mean_every_name_they_match() -> None:
-    assert registry.expand("p*") == ["pixels", "protonet"]
+    assert registry.expand("p*") == sorted(name for name in registry.BUILT_IN if name.startswith("p"))
     assert registry.expand("protonet") == ["protonet"]
     assert registry.expand("./some*.py") == ["./some*.py"]  # files are not expanded
     with pytest.raises(ConfigError, match=r"No method matches `q\*`"):
