@@ -83,6 +83,7 @@ class Magnet(nn.Module):
     _DRAWINGS: ClassVar[dict[str, Any]] = {
         "k": 1,
         "clusters": 40,
+        "alpha": 7.0,
         "members": 2,
         "epochs": 25,
         "batches_per_epoch": 50,
