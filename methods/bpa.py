@@ -53,6 +53,13 @@ class Bpa:
 
     name: ClassVar[str] = "bpa"
     version: ClassVar[str] = "1"
+    reference: ClassVar[str] = """@misc{shalam2022self,
+      title={The Self-Optimal-Transport Feature Transform},
+      author={Shalam, Daniel and Korman, Simon},
+      year={2022},
+      eprint={2204.03065},
+      archivePrefix={arXiv},
+    }"""
     takes: ClassVar[str] = "vectors"
     transductive: ClassVar[bool] = True
     assumes_balance: ClassVar[bool] = True

@@ -43,6 +43,14 @@ class Knn(nn.Module):
 
     name: ClassVar[str] = "knn"
     version: ClassVar[str] = "1"
+    reference: ClassVar[str] = """@inproceedings{tian2020rethinking,
+      title={Rethinking Few-Shot Image Classification: a Good Embedding Is All You Need?},
+      author={Tian, Yonglong and Wang, Yue and Krishnan, Dilip and Tenenbaum, Joshua B. and Isola, Phillip},
+      booktitle={European Conference on Computer Vision},
+      year={2020},
+      eprint={2003.11539},
+      archivePrefix={arXiv},
+    }"""
     takes: ClassVar[str] = "vectors"
 
     def __init__(self, config: Config, backbone: Backbone) -> None:

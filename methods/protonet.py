@@ -7,9 +7,10 @@ cross-entropy over training episodes with many more classes than the test will h
 The DEFAULTS of omniglot and mini are the published trainings: 60-way with turned characters as classes, 30- and
 20-way, the step size halved every 2,000 episodes, ended when 200 epochs of 100 episodes brought nothing.
 ``retrain=true`` then trains anew on base and validation classes, as long as was best and ``patience`` longer, as the
-authors do for Omniglot; ``--recipe as-published`` does, on their pixels and 1,000 episodes. What differs from their code: validation accuracy on a fixed list chooses the epoch (theirs:
-validation loss), and the step size is halved after every ``halve_every`` epochs (under current torch their loop halves
-one epoch early).
+authors do for Omniglot; ``--recipe as-published`` does, on their pixels and 1,000 episodes.
+
+What differs from the authors' code: validation accuracy on a fixed list chooses the epoch (theirs: validation loss), and
+the step size is halved after every ``halve_every`` epochs (under current torch their loop halves one epoch early).
 """
 
 from __future__ import annotations

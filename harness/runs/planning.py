@@ -303,7 +303,7 @@ class _Fits:
         """
         benchmark, request = self._benchmark, self._request
         if getattr(method.cls, "needs_weights", False) and not request.weights:
-            raise ConfigError(
+            raise MisfitError(
                 f"{method.reference.name} trains nothing: give the weights of its network with --weights FILE, and what they "
                 "have seen with --seen imagenet1k, lvd142m, … or unknown."
             )

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast, get_args
 
-from harness.benchmarks.settings import with_queries
 from harness.errors import ConfigError, FsbenchError, nearest
 from harness.images.augmentations import ORIGINALS, is_cropped
 from harness.method.recipe import CLEAN, Conditions, CropsFrom, SelectionRole
@@ -219,6 +218,10 @@ def command(spec: RunSpec) -> str:
     if spec.is_scored:
         words = ["fsbench", "score", "FILE", "--bench", spec.setting, "--name", spec.method.name]
         return shlex.join([*words, "--seed", str(spec.seed)])
+    from harness.benchmarks.settings import (
+        with_queries,
+    )  # loads numpy, which the words of the command line do without
+
     setting = spec.setting if _is_clean(spec) else with_queries(spec.setting, spec.n_query)
     return run_command(spec.method.reference, setting, [spec.seed], request_of(spec))
 

@@ -50,7 +50,10 @@ def _build_from(bench: Workbench, layered: list[hyper.Defaults], key: str) -> No
         keys = hyper.layers(benchmark.name, target, backbone)
         resolved = hyper.resolve(bench.cls.Config, layered, keys, {}, method=bench.cls.name)
         values = {name: entry.value for name, entry in resolved.items()}
-        sent = hyper.from_json(bench.cls.Config, json.loads(json.dumps(values)))
+        try:
+            sent = hyper.from_json(bench.cls.Config, json.loads(json.dumps(values)))
+        except TypeError:  # a type that cannot be written: `config_is_documented` says so
+            return
         written = {name: value for table in layered for k in keys for name, value in table.get(k, {}).items()}
         settled = bench.cls.Config(**written)
         size = getattr(settled, "image_size", None) or benchmark.image_size

@@ -66,8 +66,8 @@ def test_training_crops_are_cut_from_whole_pictures_unless_asked_otherwise(tmp_p
     home.run("report")
     [shown] = [p for p in home.folder.glob("reports/**/*.html") if other in p.name]
     assert "--crops-from stored" in shown.read_text()
-    [mapped] = home.json(*run, "--crops-from", "map", "--dry-run")["runs"]
-    assert mapped["id"] not in home.run_ids()
+    [mapped] = home.json(*run, "--crops-from", "map", "--dry-run")
+    assert mapped["run"] not in home.run_ids()
 
 
 def test_a_training_ends_when_the_images_that_it_is_given_are_seen(home: Home) -> None:

@@ -90,7 +90,7 @@ def test_what_is_no_pair_is_refused(home: Home, name: str, said: str) -> None:
 
 
 def test_a_glob_before_brackets_means_the_heads(home: Home) -> None:
-    planned = planning.plan([f"*[{FEATURES}]"], ["glyphs-5w1s"], [0], Request(), home.data)
+    planned = planning.survey([f"*[{FEATURES}]"], ["glyphs-5w1s"], [0], Request(), home.data).specs
     assert "centroid" in {spec.method.name for spec in planned}
     assert not {"protonet", "pixels"} & {spec.method.name for spec in planned}
 

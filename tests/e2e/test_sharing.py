@@ -436,7 +436,7 @@ def test_tuning_keeps_novel_images_closed_and_stores_failures(
         (["-b", "glyphs-5w1s", "--grid", "lr=1", "--grid", "lr=2"], "is there already"),
         (["-b", "glyphs-5w1s", "--grid", "lr=1", "--set", "lr=2"], "by --grid and by --set"),
         (["-b", "glyphs-lowshot-n1", "--grid", "lr=1"], "tune on glyphs-lowshot-val-n1"),
-        (["-b", "omniglot-lake-20w1s-small1", "--grid", "lr=1"], "no validation classes"),
+        (["-b", "omniglot-lake-20w1s-small1", "--grid", "lr=1"], "no validation images"),
     ],
 )  # fmt: skip
 def test_a_grid_that_cannot_be_tried_is_refused_before_anything_is_trained(
