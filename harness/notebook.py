@@ -102,6 +102,7 @@ def run(
     import pandas as pd
 
     from harness.jobs import dispatch
+    from harness.method import official_weights
     from harness.report.board.rows import row_as_json
     from harness.report.board.tables import rows_of
     from harness.report.formats import last_line
@@ -111,9 +112,12 @@ def run(
 
     at = places_of(home)
     wanted = [seeds] if isinstance(seeds, int) else list(seeds)
-    specs = planning.survey(
-        _names(method), _names(bench), wanted, _request(set or {}, options), at.data
-    ).specs
+    request = _request(set or {}, options)
+    specs, left_out = planning.survey(_names(method), _names(bench), wanted, request, at.data)
+    if not specs:
+        raise left_out[0].error
+    if request.weights:
+        official_weights.keep(request.weights, at.cache)
     at.home.mkdir(parents=True, exist_ok=True)
     with closing(Store.open(at.db, create=True)) as store:
         planned = dispatch.classify(specs, at, store)
@@ -194,4 +198,9 @@ def _request(overrides: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
         name: ",".join(map(str, v)) if isinstance(v, list | tuple) else str(v)
         for name, v in overrides.items()
     }
-    return Request(**{known[word]: value for word, value in options.items()}, overrides=told)
+    given = {known[word]: value for word, value in options.items()}
+    if "weights" in given:
+        given["weights"] = Path(given["weights"])
+    if "seen" in given:
+        given["seen"] = tuple(_names(given["seen"]))
+    return Request(**given, overrides=told)

@@ -11,7 +11,7 @@ from made_up_results import fill
 from scratch_home import Home
 
 import harness
-from harness.errors import ConfigError, StoreError
+from harness.errors import ConfigError, DataError, StoreError
 from harness.store import Store
 
 PIXELS = {"method": "pixels", "bench": "glyphs-5w1s"}
@@ -57,6 +57,21 @@ def test_a_run_is_made_once(tmp_path: Path, home: Home, monkeypatch: pytest.Monk
     assert harness.run(**PIXELS, seeds=range(2), episodes=20, home=tmp_path)["runs"][0] == first["runs"][0]
     with pytest.raises(ConfigError, match=r"no option episode.*Did you mean `episodes`"):
         harness.run(**PIXELS, episode=20, home=tmp_path)
+
+
+def test_what_cannot_be_run_is_told_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A glob over sets that are not prepared; weights that are not there, or come without a word on what they saw."""
+    monkeypatch.setenv("FSBENCH_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("FSBENCH_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(DataError, match="prepare"):
+        harness.run("pixels", "cub-feat-5*", home=tmp_path / "home")
+    with pytest.raises(ConfigError):
+        harness.run(
+            "protonet", "glyphs-5w1s", weights=str(tmp_path / "no.pth"), seen="mini", home=tmp_path / "home"
+        )
+    assert not (tmp_path / "home").exists()
 
 
 def test_no_database_is_told(tmp_path: Path) -> None:
