@@ -27,6 +27,7 @@ PACKAGES = (
     "POT",
     "qpth",
 )
+NOT_CODE = (":(exclude)results.db", ":(exclude)reports")  # what runs write into a checkout
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -60,15 +61,17 @@ def n_cpus() -> int:
 
 @cache
 def commit() -> str:
-    """Commit of the fsbench checkout, with "+" when it was changed; empty outside a checkout."""
-    folder = Path(__file__).resolve().parents[2]
+    """Commit of the fsbench checkout, as `commit_of` tells it; empty outside a checkout."""
+    return commit_of(Path(__file__).resolve().parents[2])
+
+
+def commit_of(folder: Path) -> str:
+    """Commit of a checkout, with "+" when a tracked file was changed that is not a result; empty where there is none."""
+    git = ["git", "-C", str(folder)]
     try:
-        head = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
-        )
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
         changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=folder,
+            [*git, "status", "--porcelain", "--untracked-files=no", "--", ".", *NOT_CODE],
             capture_output=True,
             text=True,
             check=True,
