@@ -17,6 +17,7 @@ from harness.backbones.drop_layers import add_drop_layers, drop_blocks
 from harness.backbones.official import backbone_names, low_shot_names, official_names
 from harness.backbones.two_branch import TwoBranch
 from harness.images.patches import Grid, RandomCrops
+from harness.images.support_views import SupportViews
 from harness.method.heads import Normalisation, Normaliser, OnFeatures
 from harness.method.hyper import hyper
 from harness.method.protocol import needs
@@ -75,6 +76,7 @@ __all__ = [
     "Similarity",
     "Squares",
     "Support",
+    "SupportViews",
     "TrainingEpisode",
     "TwoBranch",
     "add_drop_layers",
@@ -143,7 +145,8 @@ class Method(Protocol):
         protocols: optional, default {"episodic"}; also "joint" and "closed", see ``Support``.
         episode_batch: optional, episodes in one ``predict_batch`` (default 0: as many as fit the processor's cache).
         requires: optional static method of a configuration: the fits it is built on, as ``[needs("representation")]``.
-        views: optional attribute of instances: crops that ``embed`` is given of each original picture.
+        views: optional attribute of instances: views that ``embed`` is given of each picture (``Grid``, ``RandomCrops``,
+            ``SupportViews``); of a head those of which it is given features, (n, v, D).
         reference: optional BibTeX of the paper, for the pages.
         CONTRACT: optional hyper-parameters of a training that takes seconds, for the contract's tiny images.
     """

@@ -1,16 +1,15 @@
 """Logistic regression on the features of any fit, RFS-simple (Tian et al. 2020, arXiv:2003.11539).
 
 Each episode's support is fitted by multinomial logistic regression with an L2 penalty on the weights and a free bias.
-The authors call scikit-learn, which stops at a tolerance of 1e-4; here it is at the optimum. They fit five augmented views of each support image, which weighs the data five times against the
-penalty; here every image is one.
+The authors call scikit-learn, which stops at a tolerance of 1e-4; here it is at the optimum. They fit five augmented views of
+each support image, which weighs the data five times against the penalty: ``views=5``; by default every image is one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from harness.api import (
@@ -22,16 +21,11 @@ from harness.api import (
     Normaliser,
     OnFeatures,
     Support,
+    SupportViews,
+    check_ranges,
     hyper,
 )
-from harness.ops.logistic import Logistic, fit_logistic
-
-
-class State(NamedTuple):
-    """Normalised support (E, n, D) and the classifier on its span."""
-
-    support: Tensor
-    fitted: Logistic
+from harness.ops.logistic import OnSupport, fit_support
 
 
 class LogisticRegression(nn.Module):
@@ -43,11 +37,13 @@ class LogisticRegression(nn.Module):
 
         c: float = hyper(1.0, "weight of the data against the penalty, > 0", phase="adapt")
         normalise: Normalisation = hyper("l2n", "of features: un, l2n or cl2n", phase="adapt")
+        views: int = hyper(
+            0, "changed views of each support image, ≥ 0; 0: the image as it is", phase="adapt", later=True
+        )
 
         def __post_init__(self) -> None:
             """Check ranges."""
-            if self.c <= 0:
-                raise ValueError("c must be > 0")
+            check_ranges(self, {"> 0": "c", "≥ 0": "views"})
 
     name: ClassVar[str] = "logistic"
     version: ClassVar[str] = "1"
@@ -66,30 +62,28 @@ class LogisticRegression(nn.Module):
     def __init__(self, config: Config, backbone: Backbone) -> None:
         super().__init__()
         self.config, self.normalise = config, Normaliser(config.normalise)
+        self.views = SupportViews(config.views) if config.views else None
 
     def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
         """Keep the mean base feature."""
         self.normalise.settle(ctx, self.config.features)
 
-    def adapt(self, support: Support) -> State:
+    def adapt(self, support: Support) -> OnSupport:
         """Fit one episode."""
         return self._fit(support.by_class()[None])
 
-    def predict(self, state: State, query: Tensor) -> Tensor:
+    def predict(self, state: OnSupport, query: Tensor) -> Tensor:
         """Scores: (n_query, n_way)."""
-        return self._scores(state, query[None])[0]
+        return state.scores(self._as_it_is(query[None]))[0]
 
     def predict_batch(self, batch: EpisodeBatch) -> Tensor:
         """Do both for many episodes: (E, n_query, n_way)."""
-        return self._scores(self._fit(batch.support), batch.query)
+        return self._fit(batch.support).scores(self._as_it_is(batch.query))
 
-    def _fit(self, support: Tensor) -> State:
-        n_episodes, n_way, shot = support.shape[:3]
-        x = self.normalise(support.flatten(1, 2))  # (E, W·S, D)
-        target = torch.eye(n_way).to(x).repeat_interleave(shot, 0).expand(n_episodes, -1, -1)  # (E, W·S, W)
-        # of two classes scikit-learn penalises one vector, the difference of the two here: half their sum of squares
-        c = self.config.c / 2 if n_way == 2 else self.config.c
-        return State(x, fit_logistic(x @ x.mT, target, c))
+    def _fit(self, support: Tensor) -> OnSupport:
+        """Of support (E, W, S, D), or with views (E, W, S, v, D), whose first is the image as it is."""
+        x = support[..., 1:, :].flatten(2, 3) if self.views else support  # (E, W, S · views, D)
+        return fit_support(self.normalise(x), self.config.c)
 
-    def _scores(self, state: State, query: Tensor) -> Tensor:
-        return state.fitted.scores(self.normalise(query) @ state.support.mT)
+    def _as_it_is(self, query: Tensor) -> Tensor:
+        return self.normalise(query[..., 0, :] if self.views else query)

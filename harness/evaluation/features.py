@@ -18,6 +18,7 @@ from harness.benchmarks.episodes import IntArray
 from harness.errors import PluginError, StoreError
 from harness.evaluation.feature_files import FeatureFiles, RottenTableError, has_checksums, is_table
 from harness.images.inputs import Inputs, as_input, to_float
+from harness.images.patches import View
 from harness.images.stores import ImageStore
 from harness.method import traits, views_of
 from harness.ops.precision import autocast
@@ -121,6 +122,43 @@ class Maps:
     def embed(self, images: Tensor) -> Tensor:
         """(b, c, H, W) → (b, C, h, w)."""
         return self._backbone(images)
+
+
+class Viewed:
+    """A fitted method that embeds each view of an image by itself.
+
+    Args:
+        method: with ``embed``, and without views of its own.
+        views: that are asked of it.
+
+    Raises:
+        PluginError: when it has views of its own.
+    """
+
+    def __init__(self, method: Any, views: View) -> None:
+        if views_of(method):
+            raise PluginError(
+                f"{type(method).__name__} embeds views of its own ({views_of(method)}), so no head can ask {views} of it."
+            )
+        self._method, self.views = method, views
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(b, v, c, H, W) → (b, v, D), as many images at once as without views."""
+        return torch.stack([self._method.embed(one).flatten(1) for one in images.unbind(1)], dim=1)
+
+
+def below_head(head: Any, fitted: Any) -> Any:
+    """What embeds for a head: the fit that it is built on (the head is given its features flattened), its maps, or views by it.
+
+    Raises:
+        PluginError: when it cannot.
+    """
+    views, takes_maps = views_of(head), traits(type(head)).takes == "maps"
+    if takes_maps and views:
+        raise PluginError(f"{type(head).__name__} takes maps, of which there is one view.")
+    if takes_maps:
+        return Maps(fitted)
+    return Viewed(fitted, views) if views else fitted
 
 
 def features_of(

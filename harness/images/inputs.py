@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import ConfigError
-from harness.images.patches import Crops, View
+from harness.images.patches import Crops, Cuts, OfSquares, View
 from harness.images.pipelines import Pipeline, Pixels, pipeline
 from harness.images.stores import ImageStore
 
@@ -60,7 +60,7 @@ def normalise(x: Tensor, view: Pipeline | str) -> Tensor:
 
 
 class Inputs:
-    """Images of a store as a network is given them: one square each, or several crops of each original picture.
+    """Images of a store as a network is given them: one square each, or several views of it or of its original picture.
 
     A context manager, entered to gather crops.
 
@@ -76,7 +76,7 @@ class Inputs:
         self._crops: Crops | None = None
 
     def __enter__(self) -> Inputs:
-        if self._view is not None:
+        if isinstance(self._view, Cuts):
             self._crops = Crops(self._store, self._view, self._store.shape[0])
         return self
 
@@ -100,6 +100,9 @@ class Inputs:
         """
         if self._view is None:
             return as_input(self._store, rows, self._pipeline, self.device)
+        if isinstance(self._view, OfSquares):
+            seen = self._view.images(self._store, rows, self._pipeline, self.device, training_pass)
+            return normalise(seen, self._pipeline)
         assert self._crops is not None, "crops are gathered inside a with block"
         pixels = self._crops.images(rows, training_pass)  # (n, v, H, W, C)
         flat = sent(pixels.reshape(-1, *pixels.shape[2:]), self.device)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,11 +28,29 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 
 class View(Protocol):
-    """Which crops of a picture an image is: a frozen dataclass, whose text is part of the key of a feature table."""
+    """Which pictures an image is: a frozen dataclass, whose text is part of the key of a feature table.
+
+    It is made of crops of the original picture (``Cuts``) or of the square that is stored (``OfSquares``).
+    """
 
     @property
     def n_crops(self) -> int:
         """Crops of one picture."""
+
+
+@runtime_checkable
+class OfSquares(View, Protocol):
+    """Views made of stored squares."""
+
+    def images(
+        self, store: ImageStore, rows: Rows, pipeline: str, device: torch.device, training_pass: int | None
+    ) -> torch.Tensor:
+        """Views of (n,) rows: (n, v, c, H, W) float32 in [0, 1]."""
+
+
+@runtime_checkable
+class Cuts(View, Protocol):
+    """Views cut from original pictures."""
 
     def crops(
         self, image: Image.Image, size: int, rng: torch.Generator, is_training: bool
@@ -106,7 +124,7 @@ class Crops:
         DataError: when the set was prepared without the original pictures.
     """
 
-    def __init__(self, store: ImageStore, view: View, size: int, seed: int = 0) -> None:
+    def __init__(self, store: ImageStore, view: Cuts, size: int, seed: int = 0) -> None:
         self._store, self._view, self._size, self._seed = store, view, size, seed
         self._originals = store.prepared.originals() if store.prepared else None
         self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))

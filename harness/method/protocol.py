@@ -27,8 +27,9 @@ has an ``embed`` that is given those of images (``ImageStore.image_names``) in t
 class Embeds(Protocol):
     """Optional: each image is embedded once and kept in a feature table.
 
-    A method whose instances have an attribute ``views`` (``harness.api.Grid`` or ``RandomCrops``) is given v crops of
-    each original picture: (b, v, c, H, W).
+    A method whose instances have an attribute ``views`` is given v crops of each original picture (``harness.api.Grid``,
+    ``RandomCrops``), or the image and changes of it (``SupportViews``): (b, v, c, H, W). Of a head it says what its
+    features are of: support and queries are (n, v, D).
     """
 
     def embed(self, images: Tensor) -> Tensor:
@@ -178,7 +179,7 @@ def passes_of(cls: type[Any], config: Any) -> int:
 
 
 def views_of(method: Any) -> View | None:
-    """The crops that a method wants of each original picture; None for one square."""
+    """The views that a method wants of each picture; None for one square."""
     return getattr(method, "views", None)
 
 

@@ -68,6 +68,31 @@ def fit_logistic(kernel: Tensor, target: Tensor, c: float = 1.0, tolerance: floa
     return Logistic(at.b.to(given), (at.bias - at.bias.mean(-1, keepdim=True)).squeeze(1).to(given))
 
 
+class OnSupport(NamedTuple):
+    """Classifiers and the support (E, n, D) whose span they are on."""
+
+    support: Tensor
+    fitted: Logistic
+
+    def scores(self, query: Tensor) -> Tensor:
+        """(E, Q, D) → (E, Q, W)."""
+        return self.fitted.scores(query @ self.support.mT)
+
+
+def fit_support(support: Tensor, c: float = 1.0) -> OnSupport:
+    """Fit the classes of episodes as scikit-learn's ``LogisticRegression(C=c)`` does, at its optimum.
+
+    Args:
+        support: (E, W, n, D) float.
+        c: weight of the data, > 0. Of two classes scikit-learn penalises one vector, which is the difference of the two
+            here: half their sum of squares.
+    """
+    n_episodes, n_way, n = support.shape[:3]
+    x = support.flatten(1, 2)  # (E, W·n, D)
+    target = torch.eye(n_way).to(x).repeat_interleave(n, 0).expand(n_episodes, -1, -1)  # (E, W·n, W)
+    return OnSupport(x, fit_logistic(x @ x.mT, target, c / 2 if n_way == 2 else c))
+
+
 class _Point(NamedTuple):
     """Coefficients (E, n, W) and bias (E, 1, W)."""
 

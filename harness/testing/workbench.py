@@ -23,9 +23,9 @@ from harness.benchmarks.episodes import EpisodeList, IntArray
 from harness.benchmarks.sampling import sample
 from harness.errors import PluginError
 from harness.evaluation import counting
-from harness.evaluation.features import FeatureTable, Flat, Images, Maps, Source
+from harness.evaluation.features import FeatureTable, Flat, Images, Source, below_head
 from harness.evaluation.protocols import EPISODIC, Predictions
-from harness.images.inputs import Inputs, as_input
+from harness.images.inputs import Inputs
 from harness.images.sources import glyphs
 from harness.images.stores import ImageStore
 from harness.method import Embeds, Need, defaults, encoder_of, hyper, needs_of, registry, traits, views_of
@@ -160,10 +160,11 @@ class Workbench:
         return self._source(self.fresh(), tiny_store(role, self.image_size))
 
     def images(self, n: int) -> Tensor:
-        """Take n novel images as ``embed`` is given them: (n, 1, H, W) float32."""
+        """Take n novel images as ``embed`` is given them: (n, 1, H, W) float32, or their views (n, v, 1, H, W)."""
         store = tiny_store("novel", self.image_size)
         rows = np.linspace(0, len(store) - 1, n).astype(np.int64)  # from all classes
-        return as_input(store, rows, PIPELINE, CPU)
+        with Inputs(store, PIPELINE, CPU, views_of(self.fit.method)) as inputs:
+            return inputs.take(rows)
 
     def episodes(self, way: int, shot: int, n: int, n_query: int = N_QUERY) -> EpisodeList:
         """Sample novel episodes, always the same."""
@@ -206,9 +207,9 @@ class Workbench:
     def _source(self, method: Any, store: ImageStore) -> Source:
         if self.encoder:
             below = self.below(self.encoder)
-            if self.traits.takes == "maps":
-                return below._table(Maps(below.fresh()), store)
-            return Flat(below._source(below.fresh(), store))
+            fitted = below.fresh()
+            embeds = below_head(method, fitted)
+            return below._table(embeds, store) if embeds is not fitted else Flat(below._source(fitted, store))
         if not isinstance(method, Embeds):
             return Images(method, store, PIPELINE, CPU)
         return self._table(method, store)

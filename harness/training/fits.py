@@ -18,9 +18,9 @@ import torch
 from harness import benchmarks
 from harness.benchmarks.episodes import IntArray
 from harness.errors import PluginError
-from harness.evaluation.features import FeatureTable, Flat, Maps, Source, features_of
+from harness.evaluation.features import FeatureTable, Flat, Source, below_head, features_of
 from harness.images.stores import ImageStore
-from harness.method import Embeds, Need, official_weights, traits
+from harness.method import Embeds, Need, official_weights
 from harness.method.hyper import ConfigValue
 from harness.runs import badges
 from harness.runs.spec import FitSpec
@@ -90,8 +90,9 @@ def encoder_of(spec: FitSpec, method: Any, at: Workplace) -> Encoder | None:
     """What embeds images for a fitted method; None where it is given images."""
     if spec.encoder:
         fit = spec.required[spec.encoder]
-        below, takes = fitted(fit, at).method, traits(type(method)).takes
-        return Encoder(Maps(below), fit) if takes == "maps" else Encoder(below, fit, is_flat=True)
+        below = fitted(fit, at).method
+        embeds = below_head(method, below)
+        return Encoder(embeds, fit, is_flat=embeds is below)
     return Encoder(method, spec) if isinstance(method, Embeds) else None
 
 
