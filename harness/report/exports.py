@@ -211,8 +211,11 @@ def blocks_as_latex(family: Family) -> str:
     """The same as booktabs tables."""
     parts = []
     for block in family.blocks:
-        head, rows = six_blocks.head(block), six_blocks.as_rows(block, r"\textbf{{{}}}")
+        head, rows = six_blocks.head(block), six_blocks.as_rows(block, r"\textbf{{{}}}", "--")
         cells = [[*map(latex, row[:3]), *row[3:]] for row in rows]
+        n_ours = sum(not row.source for row in block.rows)
+        if 0 < n_ours < len(cells):
+            cells.insert(n_ours, [])  # a rule above published rows
         parts.append(_booktabs(head, "lll" + "r" * (len(head) - 3), cells, block.title))
     return "% needs \\usepackage{booktabs}\n" + "\n".join(parts) if parts else ""
 
@@ -344,10 +347,10 @@ def _pipes(head: Sequence[str], sides: str, rows: Iterable[Sequence[str]]) -> st
 
 
 def _booktabs(head: Sequence[str], sides: str, rows: Iterable[Sequence[str]], title: str = "") -> str:
-    """A booktabs table of escaped cells; ``sides`` has "l" or "r" for each column."""
+    """A booktabs table of escaped cells; ``sides`` has "l" or "r" for each column, a row without cells is a rule."""
     above = [rf"\multicolumn{{{len(sides)}}}{{l}}{{{latex(title)}}} \\", r"\midrule"] if title else []
     lines = [
         rf"\begin{{tabular}}{{{sides}}}", r"\toprule", *above, " & ".join(head) + r" \\", r"\midrule",
-        *(" & ".join(row) + r" \\" for row in rows), r"\bottomrule", r"\end{tabular}", "",
+        *(" & ".join(row) + r" \\" if row else r"\midrule" for row in rows), r"\bottomrule", r"\end{tabular}", "",
     ]  # fmt: skip
     return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -218,6 +219,24 @@ def test_a_whole_row_has_a_mean_and_is_written_as_markdown_and_latex(tmp_path: P
     assert latex.count(r"\begin{tabular}{lllrrr}") == 6 and r"Top-5, all classes" in latex
     with pytest.raises(ConfigError, match="six blocks are written as md and tex"):
         render.blocks(store, "csv")
+
+
+def test_phases_come_in_one_order_and_a_rule_stands_above_published_rows() -> None:
+    def row(on: str, phase: str, source: str = "") -> six_blocks.BlockRow:
+        return six_blocks.BlockRow(on, phase, "conv4", (0.5, None), source)
+
+    mixed = [row("sgm", "b"), row("none", "a"), row("sgm", "a"), row("none", "b")]
+    ours = six_blocks._by_features(mixed)
+    assert [(r.representation, r.phase) for r in ours] == [
+        (on, phase) for on in ("sgm", "none") for phase in "ba"
+    ]
+    family = SimpleNamespace(blocks=(Block("top1/all", (1, 2), (*ours, row("SGM", "–", "their paper"))),))
+    lines = exports.blocks_as_latex(family).splitlines()
+    rules = [i for i, line in enumerate(lines) if line == r"\midrule"]
+    assert (
+        lines[rules[-1] + 1].startswith("SGM & ") and "(published) & 50.00 & -- & --" in lines[rules[-1] + 1]
+    )
+    assert rules[-1] - rules[-2] == 1 + len(ours)
 
 
 def test_published_rows_stand_below_ours() -> None:

@@ -131,7 +131,7 @@ def _marks(row: Pooled, prior: stats.Prior) -> Iterable[str]:
     if not evidence.is_trained:
         yield from () if "untrained" in row.badges else ("untrained",)
         return
-    if row.spec.imported_sha256:
+    if row.spec.imported:
         yield IMPORTED
     if _is_unknown(row):
         yield "not ranked: what its weights have seen is unknown"

@@ -133,11 +133,13 @@ def _ours(metric: str, columns: Sequence[int], lines: Sequence[Cells]) -> Iterab
 
 
 def _by_features(rows: Iterable[BlockRow]) -> list[BlockRow]:
-    """Rows on the same features stand together, the best of each first."""
+    """Rows on the same features stand together, and what is done on them comes in the same order, the best first."""
     groups: dict[tuple[str, str], list[BlockRow]] = {}
+    phases: dict[str, int] = {}
     for row in rows:
         groups.setdefault((row.backbone, row.representation), []).append(row)
-    return [row for group in groups.values() for row in group]
+        phases.setdefault(row.phase, len(phases))
+    return [row for group in groups.values() for row in sorted(group, key=lambda row: phases[row.phase])]
 
 
 def _pair(spec: RunSpec) -> tuple[str, str]:
@@ -161,20 +163,20 @@ def _theirs(metric: str, settings: Sequence[str]) -> Iterable[BlockRow]:
         yield BlockRow(representation, phase or "–", name, cells, next(iter(entries.values())).source)
 
 
-def as_rows(block: Block, bold: str = "**{}**") -> list[list[str]]:
+def as_rows(block: Block, bold: str = "**{}**", hole: str = "–") -> list[list[str]]:
     """The cells of a block as texts, our best of each column in bold."""
     return [
         [
             row.representation, row.phase, row.backbone + (" (published)" if row.source else ""),
-            *(_cell(v, None if row.source else best, bold) for v, best in zip(row.values, block.best, strict=True)),
+            *(_cell(v, None if row.source else best, bold) if v is not None else hole for v, best in zip(row.values, block.best, strict=True)),
         ]
         for row in block.rows
     ]  # fmt: skip
 
 
-def _cell(value: float | None, best: float | None, bold: str) -> str:
+def _cell(value: float, best: float | None, bold: str) -> str:
     text = percent(value)
-    return bold.format(text) if value is not None and value == best else text
+    return bold.format(text) if value == best else text
 
 
 def head(block: Block) -> list[str]:
