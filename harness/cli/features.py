@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -49,9 +49,15 @@ def export(
 @features.command("import")
 def import_(
     table: Annotated[
-        Path, typer.Argument(help="NAME.parquet, NAME.npz or NAME.npy (names beside it in NAME.txt).")
+        Path,
+        typer.Argument(
+            help="NAME.parquet, NAME.npz or NAME.npy (names beside it in NAME.txt), or a folder as export-features writes it."
+        ),
     ],
     weights: Annotated[Path, typer.Argument(help="The file of weights to write, NAME.pt.")],
+    bench: Annotated[
+        str, typer.Option("--bench", "-b", help="Of a folder: the joint setting whose images these are.")
+    ] = "",
 ) -> None:
     """Turn a table of features into weights of the method `table`, below which any head may stand.
 
@@ -60,9 +66,25 @@ def import_(
     """
     from harness.exchange import feature_tables
 
-    read = feature_tables.read(table)
+    read = _of_folder(table, bench) if table.is_dir() else feature_tables.read(table)
     feature_tables.as_weights(read, weights)
+    heads = "lowshot-logistic[table],lowshot-hallucination[table]" if bench else "table,centroid[table]"
     typer.echo(
         f"{weights}: {len(read.names):,} images, {read.features.shape[1]:,} numbers each\n"
-        f"next: fsbench run -m 'table,centroid[table]' -b SETTING --weights {weights} --seen WHAT"
+        f"next: fsbench run -m '{heads}' -b {bench or 'SETTING'} --weights {weights} --seen WHAT"
     )
+
+
+def _of_folder(folder: Path, bench: str) -> Any:
+    """Two HDF5 files of the low-shot authors' layout as a table."""
+    from harness import benchmarks
+    from harness.errors import ConfigError
+    from harness.exchange import saved_features
+
+    if not bench:
+        raise ConfigError(
+            f"{folder} is a folder: say whose images its files are of, like --bench omniglot-small-lowshot-n1."
+        )
+    benchmark = benchmarks.load(bench).benchmark
+    store = benchmark.open("novel", where().data, benchmark.pipeline, benchmark.image_size)
+    return saved_features.import_features(folder, benchmark, store)

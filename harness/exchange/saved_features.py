@@ -3,7 +3,7 @@
 ``train.hdf5`` and ``val.hdf5`` hold ``all_feats`` (R, D) float32, ``all_labels`` (R,) int32 and ``count`` (1,) int32: rows
 grouped by ascending label, those from ``count`` on zero and of label 0, since R is the next multiple of 64. Beside them
 ``label_idx.json`` says which labels are base and novel in which half, ``splitfile_1.json`` to ``splitfile_5.json`` which
-training rows each experiment takes of every label.
+training rows each experiment takes of every label. Such files of others come in again as a table of features.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from harness.benchmarks.episodes import IntArray
 from harness.benchmarks.experiments import N_EXPERIMENTS, JointClasses
 from harness.errors import ConfigError, DataError
 from harness.evaluation.features import features_of
+from harness.exchange.feature_tables import FeatureRows
+from harness.images.sources import lowshot_features
 from harness.images.stores import ImageStore
 from harness.jobs.recount import restored
 from harness.runs import RunSpec
@@ -106,6 +108,53 @@ def export_features(spec: RunSpec, at: Workplace, folder: Path) -> Layout:
     except OSError as error:
         raise DataError(f"{folder} could not be written: {error.strerror or error}.") from error
     return layout
+
+
+def import_features(folder: Path, benchmark: Benchmark, store: ImageStore) -> FeatureRows:
+    """Read such files as a table of features, a row an image of the benchmark.
+
+    Args:
+        folder: holds the two HDF5 files, and maybe ``label_idx.json``.
+        benchmark: whose images these are features of.
+        store: all its images, of base and novel classes.
+
+    Raises:
+        ConfigError: when the benchmark is not joint.
+        DataError: when the files are of other images, of two networks, or lie elsewhere.
+    """
+    if benchmark.joint is None:
+        raise ConfigError(
+            f"{benchmark.key} is episodic; files in this layout are those of the joint protocol."
+        )
+    layout = layout_of(benchmark.joint)
+    _refuse_labels(folder / "label_idx.json", layout)
+    advice = "`fsbench export-features RUN FOLDER` writes such files."
+    files = lowshot_features.paired(benchmark.key, [folder], layout.sizes.tolist(), layout.n_held_out, advice)
+    features = np.empty((len(store), files.n_features), np.float32)
+    for path, parts in (
+        (files.training, _training(store, layout)),
+        (files.held_out, _held_out(store, layout)),
+    ):
+        with lowshot_features.opened(path) as file:
+            for theirs, ours in parts:
+                features[ours] = lowshot_features.features_at(file, theirs)
+    return FeatureRows(store.image_names, features)
+
+
+def _refuse_labels(path: Path, layout: Layout) -> None:
+    """Refuse files that say themselves that their labels are other classes."""
+    if not path.is_file():
+        return
+    try:
+        names = tuple(json.loads(path.read_text(encoding="utf-8"))["label_names"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read: it has no list `label_names`.") from error
+    if names != layout.names:
+        differ = next((i for i, (a, b) in enumerate(zip(names, layout.names, strict=False)) if a != b), 0)
+        raise DataError(
+            f"{path}: its {len(names):,} labels are not the {len(layout.names):,} classes of the benchmark in their order; the "
+            f"first that differs is label {differ}."
+        )
 
 
 def _training(store: ImageStore, layout: Layout) -> Iterator[tuple[IntArray, IntArray]]:

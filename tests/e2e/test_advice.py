@@ -459,8 +459,12 @@ ELSEWHERE = {  # the state needs what this file does not have: where it is typed
     ): "tests/slurm/test_slurm.py::test_what_a_limit_refused_is_not_submitted_until_resume",
     (
         "cli/features.py",
-        "fsbench run -m 'table,centroid[table]' -b SETTING --weights {weights} --seen WHAT",
+        "fsbench run -m '{heads}' -b {bench or 'SETTING'} --weights {weights} --seen WHAT",
     ): "tests/e2e/test_feature_tables.py::test_features_go_out_and_come_back_as_the_same_rows",
+    (
+        "exchange/saved_features.py",
+        "fsbench export-features RUN FOLDER",
+    ): "tests/e2e/test_feature_tables.py::test_the_low_shot_authors_files_come_in_again",
     (
         "evaluation/features.py",
         "fsbench fsck --repair",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,32 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", rows().features)
     with pytest.raises(DataError, match=r"x\.txt"):
         feature_tables.read(tmp_path / "x.npy")
+
+
+def test_the_low_shot_authors_files_come_in_again(home: Home) -> None:
+    """A twin's features go out as HDF5 and come in as a table: the same head on them makes the same predictions."""
+    asked, few = ["-b", "glyphs-lowshot-n1"], ["--set", "n_steps=20"]
+    head = "lowshot-logistic[representation(aux=none,epochs=1)]"
+    (theirs,) = home.json("run", "-m", head, *asked, *few)
+    folder, weights = home.folder / "hdf5", home.folder / "lowshot.pt"
+    home.run("export-features", theirs["runs"][0], str(folder))
+    said = home.run("features", "import", str(folder), str(weights), *asked).stdout
+    assert "lowshot-logistic[table],lowshot-hallucination[table]" in said
+    given = ["--weights", str(weights), "--seen", "glyphs:base"]
+    (found,) = home.json("run", "-m", "lowshot-logistic[table]", *asked, *few, *given)
+    assert found["metrics"] == theirs["metrics"]
+    assert "say whose images" in home.run("features", "import", str(folder), str(weights), code=2).stderr
+    episodic = home.run("features", "import", str(folder), str(weights), "-b", "glyphs-5w1s", code=2).stderr
+    assert "glyphs is episodic" in episodic
+    index = json.loads((folder / "label_idx.json").read_text())
+    index["label_names"][:2] = index["label_names"][1::-1]
+    (folder / "label_idx.json").write_text(json.dumps(index))
+    other = home.run("features", "import", str(folder), str(weights), *asked, code=3).stderr
+    assert "the first that differs is label 0" in " ".join(other.split())
+    (folder / "label_idx.json").unlink()
+    (folder / "val.hdf5").unlink()
+    lost = home.run("features", "import", str(folder), str(weights), *asked, code=3).stderr
+    assert "glyphs-lowshot needs two HDF5 files" in lost
 
 
 def test_features_go_out_and_come_back_as_the_same_rows(home: Home) -> None:

@@ -114,14 +114,31 @@ def n_held_out_images(split: dict[str, dict[str, int]]) -> int:
 
 
 def _files(dataset: str, sources: Sequence[Path]) -> Files:
-    paths = [p for s in sources for p in (sorted(s.rglob("*")) if s.is_dir() else [s]) if p.suffix in _KINDS]
     split = splits.read("imagenet-lowshot")
-    sizes = list(split["sizes"].values())
-    expected = {"training": sizes, "held-out": [n_held_out_images(split)] * len(sizes)}
+    return paired(
+        dataset, sources, list(split["sizes"].values()), n_held_out_images(split), how_to_prepare(dataset)
+    )
+
+
+def paired(name: str, sources: Sequence[Path], sizes: Sequence[int], n_held_out: int, advice: str) -> Files:
+    """Find the two files of a data set, and check that they are features of its pictures by one network.
+
+    Args:
+        name: of the set, for messages.
+        sources: the files, or folders that hold them.
+        sizes: training pictures of each label.
+        n_held_out: held-out pictures of each label.
+        advice: what to type, for messages.
+
+    Raises:
+        DataError: when there are not two of them, or they hold something else.
+    """
+    paths = [p for s in sources for p in (sorted(s.rglob("*")) if s.is_dir() else [s]) if p.suffix in _KINDS]
+    expected = {"training": [*sizes], "held-out": [n_held_out] * len(sizes)}
     found: dict[str, Path] = {}
     lengths, networks, told = set(), set(), []
     for path in paths:
-        with _opened(path) as file:
+        with opened(path) as file:
             n, length = _shape(file, path)
             told.append(f"{path.name} has {n:,} rows{_lacking(file, n, len(sizes))}")
             kind = next((k for k, counts in expected.items() if sum(counts) == n), None)
@@ -133,8 +150,7 @@ def _files(dataset: str, sources: Sequence[Path]) -> Files:
     if len(found) < 2 or len(lengths) != 1:
         needs = " and ".join(f"one of {sum(counts):,} {kind} rows" for kind, counts in expected.items())
         raise DataError(
-            f"{dataset} needs two HDF5 files with features of one length, {needs}; found: {'; '.join(told) or 'none'}. "
-            f"{how_to_prepare(dataset)}"
+            f"{name} needs two HDF5 files with features of one length, {needs}; found: {'; '.join(told) or 'none'}. {advice}"
         )
     if len(networks) > 1:
         raise DataError(
@@ -144,7 +160,12 @@ def _files(dataset: str, sources: Sequence[Path]) -> Files:
     return Files(found["training"], found["held-out"], lengths.pop())
 
 
-def _opened(path: Path) -> h5py.File:
+def opened(path: Path) -> h5py.File:
+    """Open one of the files to read.
+
+    Raises:
+        DataError: when it is none.
+    """
     import h5py
 
     try:
@@ -218,10 +239,10 @@ def _build(
         shape = (manifest.n_images, 1, 1, files.n_features)
         card = {"descr": "<f4", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(stream, card)  # type: ignore[no-untyped-call]
-        with _opened(files.training) as training, _opened(files.held_out) as held_out:
+        with opened(files.training) as training, opened(files.held_out) as held_out:
             for k in kept:
                 for file, rows in ((training, k.training), (held_out, k.held_out)):
-                    stream.write(_features(file, rows).tobytes())
+                    stream.write(features_at(file, rows).tobytes())
                     tell(len(rows))
     save_text(
         path.with_suffix(".json"),
@@ -236,8 +257,12 @@ def _build(
     manifest.write(folder)
 
 
-def _features(file: h5py.File, rows: Rows) -> npt.NDArray[np.float32]:
-    """(n, D) float32 of ascending rows; those between them are read too, a class is small."""
+def features_at(file: h5py.File, rows: Rows) -> npt.NDArray[np.float32]:
+    """(n, D) float32 of ascending rows; those between them are read too, a class is small.
+
+    Raises:
+        DataError: when some are not finite.
+    """
     first, last = int(rows[0]), int(rows[-1])
     block = file["all_feats"][first : last + 1][rows - first].astype("<f4")
     if not np.isfinite(block).all():
