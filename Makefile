@@ -110,6 +110,7 @@ endef
 results-lowshot: results-prepared
 	$(RUN) tune lowshot-logistic --bench omniglot-small-lowshot-val-n1 --grid 'features=representation(aux=none);representation(aux=sgm);representation(aux=batchsgm);representation(aux=l2)'
 	$(RUN) tune lowshot-logistic --bench omniglot-small-lowshot-val-n1 --grid 'features=representation(aux=batchsgm,batchsgm_weight=0.01);representation(aux=batchsgm,batchsgm_weight=0.04);representation(aux=batchsgm,batchsgm_weight=0.2)'
+	$(RUN) tune lowshot-logistic --bench omniglot-small-lowshot-val-n1 --grid 'features=representation(aux=sgm,sgm_weight=0.001);representation(aux=sgm,sgm_weight=0.016);representation(aux=l2,l2_weight=0.0015)'
 	$(call joint_heads,$(LOWSHOT))
 	$(call joint_heads,$(GLYPHS_LOWSHOT))
 

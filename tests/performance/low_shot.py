@@ -143,7 +143,7 @@ def fit(given: list[Support], labels: int, dim: int, batch: int, steps: int) -> 
 
 def compare_experiments(name: str, x: Tensor, y: Tensor, novel: Tensor, novel_y: Tensor, *, dim: int, labels: int, batch: int,
                         steps: int) -> None:  # fmt: skip
-    """Five experiments in one run, and one after the other."""
+    """Five experiments in one run, and one after the other; and the matrix products alone, which both have to do."""
 
     def together() -> Linear:
         return fit(supports(x, y, novel, novel_y, 5), labels, dim, batch, steps)
@@ -151,11 +151,19 @@ def compare_experiments(name: str, x: Tensor, y: Tensor, novel: Tensor, novel_y:
     def alone() -> list[Linear]:
         return [fit([s], labels, dim, batch, steps) for s in supports(x, y, novel, novel_y, 5)]
 
+    rows, weight, error = (torch.rand(batch, dim), torch.rand(labels, dim), torch.rand(batch, labels))
+
+    def products() -> None:
+        for _ in range(5 * steps):
+            torch.mm(rows, weight.T)
+            torch.mm(error.T, rows)
+
     first, second = together(), alone()
     worst = max(float((first.weight[i] - second[i].weight[0]).abs().max()) for i in range(5))
-    ours, one_by_one = seconds(together, alone)
+    ours, one_by_one, bare = seconds(together, alone, products)
     print(
-        f"five experiments at {name}, {steps} steps: {ours:.2f} s at once, {one_by_one:.2f} s one by one, {one_by_one / ours:.2f}×; weights differ by {worst:.1g}"
+        f"five experiments at {name}, {steps} steps: {ours:.2f} s at once, {one_by_one:.2f} s one by one, {one_by_one / ours:.2f}×; "
+        f"the products alone {bare:.2f} s, so at most {one_by_one / bare:.2f}×; weights differ by {worst:.1g}"
     )
 
 
