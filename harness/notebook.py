@@ -116,8 +116,8 @@ def run(
     specs, left_out = planning.survey(_names(method), _names(bench), wanted, request, at.data)
     if not specs:
         raise left_out[0].error
-    if request.weights:
-        official_weights.keep(request.weights, at.cache)
+    for path in request.weights:
+        official_weights.keep(path, at.cache)
     at.home.mkdir(parents=True, exist_ok=True)
     with closing(Store.open(at.db, create=True)) as store:
         planned = dispatch.classify(specs, at, store)
@@ -200,7 +200,8 @@ def _request(overrides: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
     }
     given = {known[word]: value for word, value in options.items()}
     if "weights" in given:
-        given["weights"] = Path(given["weights"])
+        typed = given["weights"]
+        given["weights"] = tuple(map(Path, [typed] if isinstance(typed, str | Path) else typed))
     if "seen" in given:
         given["seen"] = tuple(_names(given["seen"]))
     return Request(**given, overrides=told)

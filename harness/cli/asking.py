@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin, get_type_hints
 
 import typer
@@ -66,7 +67,7 @@ def _parameter(field: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
     """An option as the parser knows it: mappings and tuples are repeated words, choices are plain text."""
     kind, default = hint, field.default
     if get_origin(hint) in (tuple, Mapping):
-        kind, default = list[str] | None, None
+        kind, default = list[Path] | None if field.metadata["are_files"] else list[str] | None, None
     elif get_origin(hint) is Literal:
         kind = str
     least = 1 if hint is int else None
@@ -79,4 +80,6 @@ def _parameter(field: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
 def _read(field: dataclasses.Field[Any], value: Any) -> Any:
     if field.default is dataclasses.MISSING:
         return parse_overrides(value or [])
+    if field.metadata["are_files"]:
+        return tuple(value or ())
     return tuple(split(value or [])) if isinstance(field.default, tuple) else value

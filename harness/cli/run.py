@@ -213,7 +213,8 @@ def _keep_weights(request: Request) -> None:
     if request.weights:
         from harness.method import official_weights
 
-        official_weights.keep(request.weights, where().cache)
+        for path in request.weights:
+            official_weights.keep(path, where().cache)
 
 
 def _tell_known(specs: Sequence[RunSpec]) -> None:

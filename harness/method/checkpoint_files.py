@@ -44,14 +44,41 @@ def read(path: Path) -> dict[str, Tensor]:
         ConfigError: when it is not a checkpoint, saying what it is; when its tensors are beside objects that torch does not
             read without running code; when there are no tensors by name; when weights are not finite.
     """
-    head = _head(path)
-    content = _safetensors(path) if _is_safetensors(path, head) else _torch(path, head)
+    content = read_all(path)
     found = _state(content, _DEPTH)
     if not found:
         raise ConfigError(
             f"--weights {path} holds no state dict: expected tensors by name, or such a table under one of "
             f"{', '.join(ENVELOPES)}. It holds {_told(content)}."
         )
+    refuse_infinite(found, path)
+    return found
+
+
+def read_all(path: Path) -> Any:
+    """Read what a checkpoint holds, as it was saved, for whom the tensors by name are not all.
+
+    Raises:
+        ConfigError: when it is not a checkpoint, or torch does not read it without running code.
+    """
+    head = _head(path)
+    return _safetensors(path) if _is_safetensors(path, head) else _torch(path, head)
+
+
+def names(content: Any) -> set[str]:
+    """Names of all tensors in what ``read_all`` gave, in whatever tables they are."""
+    if not isinstance(content, Mapping):
+        return set()
+    own = {key for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    return own.union(*map(names, content.values()))
+
+
+def refuse_infinite(found: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights that are not finite.
+
+    Raises:
+        ConfigError: naming some.
+    """
     broken = [
         name for name, value in found.items() if value.is_floating_point() and not value.isfinite().all()
     ]
@@ -60,7 +87,6 @@ def read(path: Path) -> dict[str, Tensor]:
             f"--weights {path}: {len(broken)} of {len(found)} tensors hold numbers that are not finite ({', '.join(broken[:3])}"
             f"{' …' if len(broken) > 3 else ''}); its training went wrong, or the file is damaged. Take an earlier checkpoint."
         )
-    return found
 
 
 def _head(path: Path) -> bytes:
@@ -151,7 +177,9 @@ def _state(content: Any, depth: int) -> dict[str, Tensor]:
         return dict(content)
     if not depth:
         return {}
-    return next((found for name in ENVELOPES if (found := _state(content.get(name), depth - 1))), {})
+    known = next((found for name in ENVELOPES if (found := _state(content.get(name), depth - 1))), {})
+    others = [found for value in content.values() if (found := _state(value, 0))]
+    return known or (others[0] if len(others) == 1 else {})  # the only table, whatever its name
 
 
 def _told(content: Any) -> str:

@@ -34,6 +34,10 @@ class Importable(Protocol):
     that measures the base images after its training ``settle(base)``, which is called after an import. One whose tensors have
     the shapes of the file, whatever these are, takes them in ``size_for(tensors)`` before it is filled.
 
+    A head (which the weights of a run are not, but those of its features) says in ``official_own`` by which names a file
+    of its own is known, and in ``check_features(n_base, dim)`` whether it fits the features, by a ValueError. Where tensors
+    by name are not all that a file holds, ``official_tensors(content)`` takes them out of it (ValueError: they are not there).
+
     Attributes:
         official_extras: beginnings of official names that a fitted method has no use for, such as the base
             classifier's; they are read, checked off and recorded.
@@ -67,6 +71,17 @@ class Imported:
 def is_importable(cls: type[Any]) -> bool:
     """Whether a method's class says what its authors call its tensors."""
     return hasattr(cls, "official_names") and hasattr(cls, "official_extras")
+
+
+def is_of_head(cls: type[Any], path: Path) -> bool:
+    """Whether a file of weights is a head's own; else it is that of its features.
+
+    Raises:
+        ConfigError: when it is no checkpoint.
+    """
+    wanted = getattr(cls, "official_own", ())
+    found = checkpoint_files.names(checkpoint_files.read_all(path)) if wanted else set()
+    return bool(wanted) and all(any(name.endswith(one) for name in found) for one in wanted)
 
 
 def keep(path: Path, cache: Path) -> Path:
@@ -156,7 +171,7 @@ def import_weights(method: Any, path: Path, sha256: str = "") -> Imported:
         raise DataError(
             f"{path} is not the file that was planned; type `fsbench run … --weights FILE` again."
         )
-    found = checkpoint_files.read(path)
+    found = _tensors(method, path, shown)
     size_for: Any = getattr(method, "size_for", None)
     if size_for:
         size_for(found)
@@ -177,6 +192,18 @@ def import_weights(method: Any, path: Path, sha256: str = "") -> Imported:
     left = tuple(key for key in found if key not in used)
     log.info("%s: %d tensors imported, set aside: %s", shown, len(names), ", ".join(left) or "none")
     return Imported(path.name, digest, left)
+
+
+def _tensors(method: Any, path: Path, shown: Path) -> dict[str, Tensor]:
+    """The tensors of a file by name, as the method takes them out of it where it does."""
+    if not hasattr(method, "official_tensors"):
+        return checkpoint_files.read(path)
+    try:
+        found: dict[str, Tensor] = method.official_tensors(checkpoint_files.read_all(path))
+    except ValueError as error:
+        raise ConfigError(f"{shown} does not fit {type(method).name}: {error}") from error
+    checkpoint_files.refuse_infinite(found, shown)
+    return found
 
 
 class _Fit(NamedTuple):

@@ -39,7 +39,7 @@ def badges(
         "assumes balance": assumes_balance,
         "untrained": is_untrained,
         "no validation": is_unselected,
-        "imported fit": is_imported or bool(spec.imported_sha256),
+        "imported fit": is_imported or bool(spec.imported),
         "leak": is_leak,
         "test-selected": spec.select_on == "novel",
         "extra data": bool(more) and leaks.is_more_than_base(more, benchmark),

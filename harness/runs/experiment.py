@@ -179,14 +179,15 @@ def _value(path: Path, word: str, value: Any, field: dataclasses.Field[Any]) -> 
         if not isinstance(value, bool):
             raise ConfigError(f"{path}: {word} must be true or false.")
         return value
+    if field.metadata["are_files"]:
+        return tuple(Path(_text(path, word, one)) for one in (value if isinstance(value, list) else [value]))
     if isinstance(field.default, tuple):
         return tuple(_texts(path, word, value))
     if field.name in ("n_episodes", "world_size"):
         if type(value) is not int or value < 1:
             raise ConfigError(f"{path}: {word} must be a whole number from 1 on.")
         return value
-    text = _text(path, word, value)
-    return Path(text) if field.name == "weights" else text
+    return _text(path, word, value)
 
 
 def _texts(path: Path, word: str, value: Any) -> Sequence[str]:

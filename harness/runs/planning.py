@@ -111,7 +111,7 @@ def survey(
     named = {typed for typed in methods if not _is_glob(registry.pair_of(typed)[0])}
     named |= {s.name for pattern in filterfalse(_is_glob, settings) for s in benchmarks.expand(pattern)}
     images = Images(data)
-    weights_sha256 = _weights(request)
+    weights = _weights(request)
     specs: list[RunSpec] = []
     left_out: list[LeftOut] = []
     for name, (method, features) in loaded.items():
@@ -124,8 +124,7 @@ def survey(
                     raise
                 left_out.append(LeftOut(method.reference.name, setting.name, error))
                 continue
-            if weights_sha256:
-                template = _importing(template, weights_sha256)
+            template = _importing(template, weights)
             check_spec(template)
             specs += [with_seed(template, seed) for seed in seeds]
     return Survey(specs, left_out)
@@ -440,43 +439,54 @@ def _with_seen(request: Request) -> Request:
     return replace(request, seen=leaks.told_by(request.backbone))
 
 
-def _weights(request: Request) -> str:
-    """sha256 of the weights to import, empty for none; refuses those of untold origin."""
-    if request.weights is None:
+def _weights(request: Request) -> dict[Path, str]:
+    """The files of weights to import, each with its sha256; refuses those of untold origin."""
+    if not request.weights:
         if request.seen:
             raise ConfigError(
                 "--seen says what imported weights were trained on; give them with --weights FILE."
             )
-        return ""
+        return {}
     if not request.seen:
         raise ConfigError(
-            f"--weights {request.weights}: say what they were trained on, like --seen mini or --seen "
+            f"--weights {request.weights[0]}: say what they were trained on, like --seen mini or --seen "
             f"tiered:base,tiered:validation; --seen {leaks.UNKNOWN} gives the row the badge `leak`."
         )
     from harness.method.official_weights import file_sha256
 
-    return file_sha256(request.weights)
+    return {path: file_sha256(path) for path in request.weights}
 
 
-def _importing(spec: RunSpec, sha256: str) -> RunSpec:
-    """The run with imported weights; a head has no network, so they are those of its features.
+def _importing(spec: RunSpec, weights: Mapping[Path, str]) -> RunSpec:
+    """The run with imported weights; those of a head are those of its features, but for a file of its own.
 
     Raises:
-        ConfigError: when that method imports none.
+        ConfigError: when that method imports none, or two files are of one.
     """
-    from harness.method.official_weights import is_importable
+    if not weights:
+        return spec
+    from harness.method.official_weights import is_importable, is_of_head
 
-    fit = spec.required.get(spec.encoder, spec)
-    name = fit.method.name
-    if not is_importable(registry.load(fit.method.reference).cls):
-        raise ConfigError(
-            f"--weights: {name} does not say what official checkpoints call its weights, so it imports none. "
-            f"{', '.join(filter(_imports_weights, registry.installed()))} do."
-        )
-    if fit is spec:
-        return replace(spec, weights_sha256=sha256)
-    imported = replace(fit, weights_sha256=sha256, seen=spec.seen)
-    return replace(spec, required={**spec.required, spec.encoder: imported})
+    cls = registry.load(spec.method.reference).cls
+    for path, sha256 in weights.items():
+        is_own = not spec.encoder or is_of_head(cls, path)
+        fit = spec if is_own else spec.required[spec.encoder]
+        name = fit.method.name
+        if not is_importable(registry.load(fit.method.reference).cls):
+            raise ConfigError(
+                f"--weights: {name} does not say what official checkpoints call its weights, so it imports none. "
+                f"{', '.join(filter(_imports_weights, registry.installed()))} do."
+            )
+        if fit.weights_sha256:
+            raise ConfigError(
+                f"--weights {path}: weights of {name} were given before it. Give one file of each."
+            )
+        if is_own:
+            spec = replace(spec, weights_sha256=sha256)
+            continue
+        imported = replace(fit, weights_sha256=sha256, seen=spec.seen)
+        spec = replace(spec, required={**spec.required, spec.encoder: imported})
+    return spec
 
 
 def _imports_weights(name: str) -> bool:

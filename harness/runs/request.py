@@ -44,7 +44,7 @@ def usual(spec: RunSpec) -> Usual:
     return Usual(benchmark.backbone, benchmark.pipeline, benchmark.image_size, is_leak)
 
 
-def option(word: str, help: str, *, sets: str = "", default: Any = None, choices: Any = None,
+def option(word: str, help: str, *, sets: str = "", default: Any = None, choices: Any = None, are_files: bool = False,
            back: Callable[[RunSpec, Usual], Any] | None = None) -> Any:  # fmt: skip
     """Declare an option.
 
@@ -54,12 +54,15 @@ def option(word: str, help: str, *, sets: str = "", default: Any = None, choices
         sets: the field of the specification that takes the value as it is.
         default: where there is no such field.
         choices: a ``Literal`` of allowed values.
+        are_files: whether the values are paths, one a word, since a path may hold commas.
         back: from a specification and what is usual to the value that was given; the default where none was.
     """
     if sets:
         default = next(f.default for f in dataclasses.fields(RunSpec) if f.name == sets)
     known = get_args(choices)
-    metadata = {"word": word, "help": help, "sets": sets, "choices": known, "back": back}
+    metadata = {
+        "word": word, "help": help, "sets": sets, "choices": known, "are_files": are_files, "back": back,
+    }  # fmt: skip
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -137,10 +140,13 @@ class Request:
         "Train in so many processes, a GPU each: divides batches, part of what a run is.",
         sets="world_size",
     )
-    weights: Path | None = option(
+    weights: tuple[Path, ...] = option(
         "--weights",
-        "Official checkpoint to import in place of a training, of a head in place of that of its features; needs --seen.",
-        back=lambda spec, _: WEIGHTS_FILE if spec.imported_sha256 else None,
+        "Official checkpoint to import in place of a training, of a head in place of that of its features; needs --seen. "
+        "Again for a head's own: generator.tar.",
+        default=(),
+        are_files=True,
+        back=lambda spec, _: (Path(WEIGHTS_FILE),) * len(spec.imported),
     )
     seen: tuple[str, ...] = option(
         "--seen",
@@ -240,4 +246,6 @@ def _words(field: dataclasses.Field[Any], value: Any) -> list[str]:
         return []
     if isinstance(value, bool):
         return [word]
+    if field.metadata["are_files"]:
+        return [part for path in value for part in (word, str(path))]
     return [word, ",".join(value) if isinstance(value, tuple) else str(value)]

@@ -275,10 +275,11 @@ class RunSpec(FitSpec):
         return (self.fit, *(fit for need, fit in self.required.items() if need == self.encoder))
 
     @property
-    def imported_sha256(self) -> str:
-        """Of the weights that others trained, its own or those of its features; empty where all was trained here."""
+    def imported(self) -> tuple[str, ...]:
+        """The sha256 of the weights that others trained, those of its features and its own; none where all was trained here."""
         fit = self.required.get(self.encoder)
-        return self.weights_sha256 or (fit.weights_sha256 if fit else "")
+        both = (fit.weights_sha256 if fit else "", self.weights_sha256)
+        return tuple(filter(None, both))
 
     @property
     def training_key(self) -> str:

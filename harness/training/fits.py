@@ -17,7 +17,7 @@ import torch
 
 from harness import benchmarks
 from harness.benchmarks.episodes import IntArray
-from harness.errors import PluginError
+from harness.errors import ConfigError, PluginError
 from harness.evaluation.features import FeatureTable, Flat, Source, below_head, features_of
 from harness.images.stores import ImageStore
 from harness.method import Embeds, Need, official_weights
@@ -122,15 +122,29 @@ def _import(method: Any, fit: FitSpec, at: Workplace, kept: Fit) -> None:
     """Take weights that others trained in place of a training."""
     file = official_weights.kept(at.places.cache, fit.weights_sha256)
     imported = official_weights.import_weights(method, file, fit.weights_sha256)
-    if hasattr(method, "settle"):
-        rng = torch_generator(fit.seed, "training")
-        with (
-            benchmarks.novel_closed(),
-            closing(BaseSet(open_role(fit, "base", at), fit.pipeline, at.device, rng)) as base,
-        ):
-            method.settle(base)
+    with benchmarks.novel_closed():
+        if fit.encoder:
+            _check_features(method, fit, at, imported)
+        elif hasattr(method, "settle"):
+            rng = torch_generator(fit.seed, "training")
+            with closing(BaseSet(open_role(fit, "base", at), fit.pipeline, at.device, rng)) as base:
+                method.settle(base)
     record = {"seconds": 0.0, "curves": [], "selection": {}, "weights": asdict(imported)}
     kept.finish(method, {**record, "saw": badges.saw(fit, benchmarks.named(fit.benchmark))})
+
+
+def _check_features(head: Any, fit: FitSpec, at: Workplace, imported: official_weights.Imported) -> None:
+    """Refuse a head whose imported weights are made for other features than it is given.
+
+    Raises:
+        ConfigError: saying what differs.
+    """
+    store, first = open_role(fit, "base", at), np.arange(1)
+    dim = Required(fit, at).source(head, store, first).take(first).shape[1]
+    try:
+        head.check_features(len(store.counts), dim)
+    except ValueError as error:
+        raise ConfigError(f"{imported.file} does not fit {fit.called} on {fit.benchmark}: {error}") from error
 
 
 def _frozen(method: Any) -> Any:

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -133,6 +133,48 @@ class Analogies(nn.Module):
         """Take real examples along differences between clusters of a base class, both drawn."""
         return fill(x, y, self._drawn(y, max_per_label, rng), self.generator.made, self.centroids)
 
+    def official_tensors(self, content: Any, clusters: int) -> dict[str, Tensor]:
+        """What the authors' ``generator.tar`` holds: the network's tensors, and ``centroids`` (n_base, k, D).
+
+        Beside the network's state lie the centroids of all base classes, one class after the other; room is made for both.
+
+        Raises:
+            ValueError: when they are not there, or have not so many clusters for each class.
+        """
+        parts = list(content.values()) if isinstance(content, Mapping) else []
+        states = [part for part in parts if isinstance(part, Mapping) and _has_generator(part)]
+        points = [part for part in parts if isinstance(part, Tensor) and part.ndim == 2]
+        if len(states) != 1 or len(points) != 1:
+            raise ValueError(
+                "a generator.tar holds a table of tensors fc1.weight to fc3.bias and, beside it, one tensor of the centroids "
+                "of all base classes, (classes · clusters, numbers)"
+            )
+        n, dim = points[0].shape
+        if n % clusters:
+            raise ValueError(
+                f"its {n:,} centroids are not {clusters} for each base class. Give their number, like --set clusters=100"
+            )
+        self.centroids = self.centroids.new_empty(n // clusters, clusters, dim)
+        self.generator.of(dim)
+        return {**states[0], "centroids": points[0].unflatten(0, (-1, clusters))}
+
+    def official_names(self) -> dict[str, tuple[str, ...]]:
+        """Own state key → name in the authors' file."""
+        return {key: (key.removeprefix("generator.made."),) for key in self.state_dict()}
+
+    def check_features(self, n_base: int, dim: int) -> None:
+        """Refuse centroids of other features.
+
+        Raises:
+            ValueError: saying of which, and what is here.
+        """
+        own_base, k, own_dim = self.centroids.shape
+        if (own_base, own_dim) != (n_base, dim):
+            raise ValueError(
+                f"it was made for {own_base} base classes of {k} clusters and features of {own_dim} numbers; here are {n_base} "
+                f"base classes and features of {dim} numbers. Features and generator must be of one network"
+            )
+
     def _drawn(self, y: Tensor, max_per_label: int, rng: torch.Generator) -> Fillings:
         """What to start from, and between which clusters to go."""
 
@@ -175,6 +217,10 @@ def class_clusters(x: Tensor, y: Tensor, k: int, rng: torch.Generator) -> Tensor
     return torch.stack([
         kmeans(part, unit_directions(k, x.shape[1], rng), _ITERATIONS, _row_drawer(rng)) for part in x.split(counts)
     ])  # fmt: skip
+
+
+def _has_generator(state: Mapping[Any, Any]) -> bool:
+    return any(str(name).endswith("fc1.weight") for name in state)
 
 
 def _row_drawer(rng: torch.Generator) -> Callable[[int], int]:

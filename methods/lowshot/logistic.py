@@ -63,6 +63,8 @@ class LowshotHallucination(LowshotLogistic):
 
     Config: ClassVar[type[Any]] = HallucinationConfig
     name: ClassVar[str] = "lowshot-hallucination"
+    official_extras: ClassVar[tuple[str, ...]] = ()
+    official_own: ClassVar[tuple[str, ...]] = ("fc1.weight", "fc2.weight", "fc3.weight")  # of generator.tar
     CONTRACT: ClassVar[dict[str, Any]] = {
         **LowshotLogistic.CONTRACT, "clusters": 4, "generator_lr": 0.01, "generator_steps": 300, "classifier_steps": 50,
     }  # fmt: skip
@@ -91,6 +93,25 @@ class LowshotHallucination(LowshotLogistic):
         return super().adapt_many([
             replace(s, x=x, y=y) for s in supports for x, y in [self.strategy.generate(s.x, s.y, most, s.rng)]
         ])  # fmt: skip
+
+    def official_tensors(self, content: Any) -> dict[str, Tensor]:
+        """Those of the authors' ``generator.tar``.
+
+        Raises:
+            ValueError: when the strategy has none, or it is another file.
+        """
+        if self.config.strategy != "analogies":
+            raise ValueError(f"strategy={self.config.strategy} has no generator.tar; analogies has one")
+        found: dict[str, Tensor] = self.strategy.official_tensors(content, self.config.clusters)
+        return found
+
+    def official_names(self) -> dict[str, tuple[str, ...]]:
+        """Own state key → name in that file."""
+        return {f"strategy.{key}": names for key, names in self.strategy.official_names().items()}
+
+    def check_features(self, n_base: int, dim: int) -> None:
+        """Refuse what was made for other features."""
+        self.strategy.check_features(n_base, dim)
 
 
 def batches(supports: Sequence[Support], size: int, n_steps: int) -> Iterator[tuple[Tensor, Tensor]]:

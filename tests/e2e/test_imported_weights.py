@@ -97,7 +97,7 @@ def test_jobs_give_the_row_of_this_process_though_the_file_is_gone(
 def test_weights_of_untold_or_wrong_origin_are_refused(
     checkpoint: Path, data: Path, is_given: bool, seen: list[str], message: str
 ) -> None:
-    options = Request(weights=checkpoint if is_given else None, seen=seen)
+    options = Request(weights=(checkpoint,) if is_given else (), seen=seen)
     with pytest.raises(ConfigError, match=message):
         planning.plan(["cosine"], ["glyphs-5w1s"], [0], options, data)
 

@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from harness.images.sources import imagenet_lowshot
@@ -315,6 +316,52 @@ def test_features_of_a_run_go_out_and_come_in_again(toy: Path) -> None:
         "holds something else"
         in fsbench(toy, "export-features", row["runs"][0], str(toy / "pictures"), code=2).stderr
     )
+
+
+def save_generator(path: Path, n_base: int, clusters: int, dim: int) -> Path:
+    """A generator.tar of weights that are all zero but for what says a half."""
+    sizes = {"fc1": (512, 3 * dim), "fc2": (512, 512), "fc3": (dim, 512)}
+    state = {f"{name}.weight": torch.zeros(shape) for name, shape in sizes.items()}
+    state |= {f"{name}.bias": torch.full(shape[:1], 0.5) for name, shape in sizes.items()}
+    points = torch.zeros(n_base * clusters, dim)
+    torch.save({"state": state, "points": points, "n": n_base, "k": clusters}, path)
+    return path
+
+
+def test_a_generator_of_the_authors_goes_to_the_head(toy: Path) -> None:
+    """On saved features the head's file alone is imported; nothing is clustered, mined or trained for it."""
+    source = save_both(toy / "hdf5")
+    fsbench(toy, "prepare", "imagenet-lowshot-features", "--source", str(source), "--accept-terms")
+    words = [
+        "run",
+        "-m",
+        "lowshot-hallucination",
+        "-b",
+        "imagenet-lowshot-features-n1",
+        "--seen",
+        "imagenet-lowshot:base",
+    ]
+    for value in (
+        "features=representation(aux=none,classifier_steps=1)",
+        "n_steps=2",
+        "batch_size=4",
+        "clusters=2",
+    ):
+        words += ["--set", value]  # fmt: skip
+    good = save_generator(toy / "generator.tar", 2, 2, N_FEATURES)
+    [row] = json.loads(fsbench(toy, *words, "--weights", str(good), "--json").stdout)
+    shown = json.loads(fsbench(toy, "show", row["runs"][0], "--json").stdout)
+    assert "imported fit" in row["badges"] and shown["provenance"]["weights"]["file"] == "generator.tar"
+    assert shown["spec"]["weights_sha256"] and shown["curves"] == []
+    [features] = shown["spec"]["required"].values()
+    assert features["weights_sha256"] == ""
+    bad = save_generator(toy / "other.tar", 3, 2, N_FEATURES + 1)
+    said = " ".join(fsbench(toy, *words, "--weights", str(bad), code=2).stderr.split())
+    assert (
+        "other.tar does not fit" in said and "3 base classes of 2 clusters and features of 7 numbers" in said
+    )
+    twice = fsbench(toy, *words, "--weights", str(good), "--weights", str(bad), code=2).stderr
+    assert "Give one file of each" in twice
 
 
 @pytest.mark.parametrize(

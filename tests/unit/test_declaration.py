@@ -190,7 +190,9 @@ def test_what_cannot_be_planned_here_is_typed_all_the_same(change: dict[str, Any
     spec = replace(SPEC, **change)
     line = command(spec)
     assert words in line
-    assert parsed(line)[1] == replace(request_of(spec), weights=Path("FILE") if spec.weights_sha256 else None)
+    assert parsed(line)[1] == replace(
+        request_of(spec), weights=(Path("FILE"),) if spec.weights_sha256 else ()
+    )
 
 
 def test_every_option_is_asked_by_run_and_by_tune_and_once_in_the_specification() -> None:

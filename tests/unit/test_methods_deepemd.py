@@ -326,7 +326,7 @@ def test_a_solver_that_is_not_installed_is_told_before_any_training(
 
 def test_imported_weights_need_no_first_stage(tmp_path: Path) -> None:
     (tmp_path / "max_acc.pth").write_bytes(b"read when the run begins")
-    given = Request(weights=tmp_path / "max_acc.pth", seen=["mini"])
+    given = Request(weights=(tmp_path / "max_acc.pth",), seen=["mini"])
     (spec,) = planning.plan(["deepemd"], ["glyphs-5w1s"], [0], given, tmp_path)
     assert spec.required == {} and spec.weights_sha256
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from harness.backbones import build
 from harness.errors import ConfigError
 from harness.method import hyper
-from harness.method.official_weights import import_weights
+from harness.method.official_weights import import_weights, is_of_head
 from harness.method.support import BaseSupport, Support
 from harness.ops.auxiliary_losses import AUXILIARY_LOSSES
 from methods.lowshot import LowshotHallucination, LowshotLogistic, MatchingNetwork, Representation
@@ -270,6 +271,79 @@ def test_a_checkpoint_of_the_authors_is_imported(tmp_path: Path) -> None:
     assert imported.set_aside == ("classifier.weight",)
     x = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(ours.embed(x), theirs.embed(x), rtol=0, atol=0)
+
+
+def hallucination(**config: Any) -> LowshotHallucination:
+    return LowshotHallucination(LowshotHallucination.Config(**{"clusters": 4, **config}), nn.Identity())
+
+
+def wave(shape: list[int], k: int) -> Tensor:
+    """Weights of the golden manifest's formula: 2 / sqrt(fan in) · v(i, k), of biases 0.1 · v(i, k)."""
+    i = torch.arange(torch.Size(shape).numel(), dtype=torch.float64)
+    value = torch.sin(0.37 * i + 0.01 * ((i * i) % 1013) + 1.3 * k)
+    return (value * (0.1 if len(shape) == 1 else 2 / shape[1] ** 0.5)).float().reshape(shape)
+
+
+def golden_generator(**changes: Any) -> dict[str, Any]:
+    """A file as the authors' trainer leaves it: the golden generator, and the centroids stored with it."""
+    entry = json.loads((GOLDEN / "manifest.json").read_text())["files"]["generator.npz"]
+    arrays = np.load(GOLDEN / "generator.npz")
+    state = {name: wave(shape, k) for k, name, shape, _ in entry["parameters"]}
+    n_base, k = arrays["t_meta"].tolist()
+    beside = {"centroids": torch.from_numpy(arrays["t_cat"]), "n_base": n_base, "k": k}
+    return {"state of the network": state, **beside, **changes}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_generator_of_the_authors_is_imported(tmp_path: Path, prefix: str) -> None:
+    arrays, theirs, ours = np.load(GOLDEN / "generator.npz"), golden_generator(), hallucination()
+    theirs["state of the network"] = {
+        prefix + name: value for name, value in theirs["state of the network"].items()
+    }
+    path = tmp_path / "generator.tar"
+    torch.save(theirs, path)
+    assert is_of_head(LowshotHallucination, path)
+    assert import_weights(ours, path).set_aside == ()
+    a, c, d = (torch.from_numpy(arrays[name]) for name in "acd")
+    out = ours.strategy.generator(a, c, d)
+    np.testing.assert_allclose(out, arrays["out"], rtol=1e-4, atol=1e-6)  # float32 through three layers
+    np.testing.assert_allclose(ours.strategy.centroids, arrays["t_centroids"], rtol=1e-6)
+    again = hallucination()
+    again.load_state_dict(ours.state_dict())
+    torch.testing.assert_close(again.strategy.generator(a, c, d), out, rtol=0, atol=0)
+    ours.check_features(3, 5)
+    with pytest.raises(
+        ValueError, match="made for 3 base classes of 4 clusters and features of 5 numbers; here are 4 base"
+    ):
+        ours.check_features(4, 6)
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "said"),
+    [
+        ({"clusters": 5}, {}, "its 12 centroids are not 5 for each base class"),
+        ({"strategy": "differences"}, {}, "strategy=differences has no generator.tar"),
+        ({}, {"centroids": torch.zeros(12, 6)}, r"fc1.weight is \(512, 15\); expected \(512, 18\)"),
+        ({}, {"centroids": torch.zeros(12, 5).numpy()}, "one tensor of the centroids"),
+        ({}, {"centroids": torch.full((12, 5), torch.nan)}, "not finite"),
+        ({}, {"state of the network": {"fc1.weight": torch.zeros(512, 15)}}, "missing: fc2.weight"),
+        ({}, {"state of the network": {"conv.weight": torch.zeros(3)}}, "holds a table of tensors fc1.weight to fc3.bias"),
+    ],
+)  # fmt: skip
+def test_other_generators_are_refused(
+    tmp_path: Path, config: dict[str, Any], changes: dict[str, Any], said: str
+) -> None:
+    torch.save(golden_generator(**changes), tmp_path / "generator.tar")
+    with pytest.raises(ConfigError, match=said):
+        import_weights(hallucination(**config), tmp_path / "generator.tar")
+
+
+def test_a_checkpoint_of_the_features_is_not_one_of_a_head(tmp_path: Path) -> None:
+    torch.save({"state": {"module.conv1.weight": torch.zeros(3)}}, tmp_path / "89.tar")
+    assert not is_of_head(LowshotHallucination, tmp_path / "89.tar")
+    torch.save(golden_generator(), tmp_path / "generator.tar")
+    assert not is_of_head(LowshotLogistic, tmp_path / "generator.tar")
 
 
 def test_there_are_no_checkpoints_of_other_networks(tmp_path: Path) -> None:
