@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -253,14 +255,24 @@ def power(
 
 @app.command()
 def show(
-    run_id: Annotated[str, typer.Argument(help="The beginning of a run id.")],
+    run_id: Annotated[
+        str, typer.Argument(help="The beginning of a run id, or a signature in quotation marks.")
+    ],
     by: Annotated[str | None, typer.Option(help="class: one line per novel class.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show all that is known of one run: configuration with origins, provenance, accuracy."""
+    """Show all that is known of one run: configuration with origins, provenance, accuracy; or what of a signature is here."""
     from harness.cli import tables
     from harness.errors import ConfigError
+    from harness.runs import signature
 
+    if signature.is_meant(run_id):
+        from harness.exchange import signed
+
+        with _stored_if_any() as store:
+            found = signed.look(signature.read(run_id), store, where())
+            answer(signed.as_json(found), as_json, lambda _: tables.signed(found))
+        return
     if by not in (None, "class"):
         raise ConfigError(f"--by {by}: runs are shown by class, `fsbench show {run_id} --by class`.")
     with stored() as store:
@@ -271,12 +283,22 @@ def show(
             answer(by_class.as_json(lines), as_json, lambda _: tables.by_class(lines))
         else:
             run = store.run(run_id)
-            found = _run_as_json(store, run)
+            told = _run_as_json(store, run)
             answer(
-                found,
+                told,
                 as_json,
-                lambda _: tables.run_details(run, found["accuracy"], found["class_means"]),
+                lambda _: tables.run_details(run, told["accuracy"], told["class_means"]),
             )
+
+
+@contextmanager
+def _stored_if_any() -> Iterator[Store | None]:
+    """The database; None where there is none yet."""
+    if "://" not in where().db and not Path(where().db).exists():
+        yield None
+        return
+    with stored() as store:
+        yield store
 
 
 def _tell(address: str, is_opened: bool) -> None:
@@ -300,11 +322,12 @@ def _run_as_json(store: Store, run: StoredRun) -> dict[str, Any]:
     """A stored run as JSON types; ``class_means`` are of the joint protocol's metrics, empty where there are none."""
     from harness.evaluation.protocols import protocol_with
     from harness.report.board import joint
+    from harness.runs.signature import signature
 
     counts = {name: store.counts(run.pk, name) for name in run.metrics}
     by_class = joint.class_table(store, run) if protocol_with(run.metrics).is_grouped else None
     return {
-        "id": run.id, "status": run.status, "replicates": list(run.replicates), "created": run.created,
+        "id": run.id, "signature": str(signature([run], run.spec.n_episodes)), "status": run.status, "replicates": list(run.replicates), "created": run.created,
         "badges": list(run.badges), "rechecks": [check._asdict() for check in run.rechecks],
         "spec": run.spec.to_json(), "provenance": {k: v for k, v in run.provenance.items() if k != "thumbnails"},
         "curves": [dict(p) for p in run.curves], "traceback": run.traceback,

@@ -21,6 +21,7 @@ from harness.report.formats import (
 )
 
 if TYPE_CHECKING:
+    from harness.exchange.signed import Signed
     from harness.report.board.by_class import ClassLine
     from harness.report.board.pairs import Pair
     from harness.report.board.power import Power
@@ -185,16 +186,39 @@ def power(answers: Sequence[Power]) -> None:
         say(answer.sentence)
 
 
+def signed(found: Signed) -> None:
+    """Print what a signature says, what of it is here, and what makes the rest."""
+    said = found.signature
+    asked = f"{said.method} {said.version} on {said.setting}, {said.backbone}, recipe {said.recipe}, {said.n_episodes:,} episodes"
+    say(f"{asked}, made by fsbench {said.made_by}")
+    words = {True: "yes", False: "no", None: "unknown"}
+    rows = [(part.what, words[part.is_here], part.detail) for part in found.parts]
+    for seed, run in found.runs.items():
+        told = (
+            f"{run.id}" + (f" ({', '.join(run.badges)})" if run.badges else "")
+            if run
+            else "not in this database"
+        )
+        rows.append((f"seed {seed}", words[run is not None], told))
+    show_table(("", "here", ""), rows)
+    if found.accuracy is not None:
+        say(f"{percent(found.accuracy)} % over these runs and episodes.")
+    if found.command:
+        say(f"What is missing is made by\n{found.command}")
+
+
 def run_details(
     run: StoredRun, accuracy: Mapping[str, float], class_means: Mapping[str, float] | None = None
 ) -> None:
     """Print all that is known of one run."""
     from harness.images.augmentations import crops_told
     from harness.report.board.rows import partial_badge, standard_episodes
+    from harness.runs.signature import signature
 
     spec = run.spec
     facts = {
         "run": f"{run.id} ({run.status})",
+        "signature": str(signature([run], spec.n_episodes)),
         "method": f"{spec.method.name} {spec.method.version} ({spec.method.reference})",
         "setting": f"{spec.setting}, {spec.n_query} queries a class, {spec.n_episodes:,} episodes"
         if spec.shot

@@ -24,7 +24,7 @@ FIELDS = (
     "setting", "note", "metric", "method", "config", "recipe", "backbone", "image_size", "accuracy", "low_95", "high_95",
     "episodes_half_width_95", "class_low", "class_high", "rank_low", "rank_high", "variant_of", "same_as", "marks",
     "worst_10", "seed_sd", "episodes", "queries_per_class", "seeds", "badges", "fit_seconds", "train_images",
-    "train_steps", "train_flop", "below_images", "below_steps", "below_seconds", "below_flop", "runs",
+    "train_steps", "train_flop", "below_images", "below_steps", "below_seconds", "below_flop", "runs", "signature",
 )  # fmt: skip
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -123,21 +123,23 @@ def as_markdown(pages: Sequence[SettingPage]) -> str:
 
 
 def as_latex(pages: Sequence[SettingPage]) -> str:
-    """A booktabs table per setting; bold are the methods that none is better than."""
+    """A booktabs table per setting; bold are the methods that none is better than, notes below it the signatures."""
     parts = ["% needs \\usepackage{booktabs}\n"]
     for page in pages:
         more = _metrics(page)
         accuracy = page.entries[0].row.metric if more else "Accuracy"
         rows = []
-        for entry in page.entries:
+        for number, entry in enumerate(page.entries, 1):
             mean, ends = percent(entry.row.mean), span(entry.row.interval).replace("–", "--")
             mean = rf"\mathbf{{{mean}}}" if entry.row.is_top else mean
             value = f"${mean}$ [{ends}]" if entry.row.half_width is not None else f"${mean}$"
             rank = rank_text(entry.row).replace("–", "--")
             six = _several(entry.row, more)
-            rows.append((latex(entry.row.label), latex(entry.row.backbone), value, rank, *six))
+            label = rf"{latex(entry.row.label)}\textsuperscript{{{number}}}"
+            rows.append((label, latex(entry.row.backbone), value, rank, *six))
         head = ("Method", "Backbone", rf"{accuracy} (\%)", "Rank", *more)
         parts.append(_booktabs(head, "llrr" + "r" * len(more), rows, page.table.name))
+        parts.append(_notes([entry.row.signature for entry in page.entries]))
     return "\n".join(parts)
 
 
@@ -156,11 +158,14 @@ FORMS: Mapping[str, Callable[[Sequence[SettingPage]], str]] = {
 
 
 def family_as_csv(family: Family) -> str:
-    """A line per method; mean, ends of its interval (fractions) and rank of each setting are columns of their own."""
+    """A line per method; mean, ends of its interval (fractions), rank and signature of each setting are columns of their own."""
     names = [page.table.name for page in family.pages]
-    kinds = ("accuracy", "low_95", "high_95", "rank")
+    kinds = ("accuracy", "low_95", "high_95", "rank", "signature")
     rows = (
-        (*_line(line).values(), *(value for cell in line.cells for value in _numbers(cell)))
+        (
+            *_line(line).values(),
+            *(value for cell in line.cells for value in (*_numbers(cell), _signature(cell))),
+        )
         for line in family.lines
     )
     return _csv((*_LINE, *(f"{name} {kind}" for name in names for kind in kinds)), rows)
@@ -317,7 +322,17 @@ def _cell(cell: Cell) -> dict[str, Any] | None:
     if not isinstance(cell, Entry):
         return {"failed": cell.id} if cell else None
     mean, low, high, _ = _numbers(cell)
-    return {"accuracy": mean, "low_95": low, "high_95": high, "rank": cell.row.rank}
+    return {
+        "accuracy": mean,
+        "low_95": low,
+        "high_95": high,
+        "rank": cell.row.rank,
+        "signature": _signature(cell),
+    }
+
+
+def _signature(cell: Cell) -> str | None:
+    return cell.row.signature if isinstance(cell, Entry) else None
 
 
 def _text(cell: Cell, bold: str, dash: str) -> str:
@@ -354,3 +369,10 @@ def _booktabs(head: Sequence[str], sides: str, rows: Iterable[Sequence[str]], ti
         *(" & ".join(row) + r" \\" if row else r"\midrule" for row in rows), r"\bottomrule", r"\end{tabular}", "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _notes(signatures: Sequence[str]) -> str:
+    """Signatures as numbered notes below a table; a line may break after each bar."""
+    broken = (latex(text).replace("|", r"|\allowbreak{}") for text in signatures)
+    lines = [rf"\textsuperscript{{{number}}}\,\texttt{{{text}}}\par" for number, text in enumerate(broken, 1)]
+    return "\n".join([r"\par\smallskip{\footnotesize\raggedright\noindent", *lines, "}", ""])

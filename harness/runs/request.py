@@ -219,8 +219,8 @@ def request_of(spec: RunSpec) -> Request:
     )
 
 
-def command(spec: RunSpec) -> str:
-    """The shell command that makes a run again."""
+def command(spec: RunSpec, seeds: Sequence[int] = ()) -> str:
+    """The shell command that makes a run again; or the runs of other seeds."""
     if spec.is_scored:
         words = ["fsbench", "score", "FILE", "--bench", spec.setting, "--name", spec.method.name]
         return shlex.join([*words, "--seed", str(spec.seed)])
@@ -229,7 +229,7 @@ def command(spec: RunSpec) -> str:
     )  # loads numpy, which the words of the command line do without
 
     setting = spec.setting if _is_clean(spec) else with_queries(spec.setting, spec.n_query)
-    return run_command(spec.method.reference, setting, [spec.seed], request_of(spec))
+    return run_command(spec.method.reference, setting, seeds or [spec.seed], request_of(spec))
 
 
 def run_command(method: str, setting: str, seeds: Sequence[int], request: Request) -> str:

@@ -17,6 +17,7 @@ from harness.report.board import joint
 from harness.runs import RunSpec
 from harness.runs.budget import Budget, Spent
 from harness.runs.findings import Family, config_text, family_of
+from harness.runs.signature import signature
 from harness.store import Store, StoredRun
 
 Matrix = npt.NDArray[np.float64]
@@ -96,6 +97,11 @@ class Pooled:
     def key(self) -> str:
         """The ids of its runs: a name of the row for random streams."""
         return row_name(self.runs)
+
+    @property
+    def signature(self) -> str:
+        """What was done, in one line to print beside the number."""
+        return str(signature(self.runs, self.n_episodes))
 
     @property
     def is_trained(self) -> bool:
@@ -181,6 +187,7 @@ def row_as_json(row: Row) -> dict[str, Any]:
         **{f"{stage}_seconds": seconds for stage, seconds in row.seconds.items()},
         **{f"train_{what}": value for what, value in vars(row.budget.own).items() if what != "seconds"},
         **{f"below_{what}": value for what, value in vars(row.budget.below).items()}, "runs": [run.id for run in row.runs],
+        "signature": row.signature,
         **({"metrics": dict(row.several)} if row.several else {}),
     }  # fmt: skip
 

@@ -16,6 +16,7 @@ from harness.report.formats import flat, method_file
 from harness.report.pages.pictures import ClassPictures, of_episode
 from harness.runs import EpisodeTable
 from harness.runs.request import command
+from harness.runs.signature import signature
 from harness.store import Store, StoredRun
 
 N_EXTREMES = 5
@@ -73,6 +74,7 @@ class RunPage:
         run: the run.
         method_href: link to its method.
         command: shell command that makes it again.
+        signature: what was done, in one line to print in papers.
         accuracies: (metric, fraction) pairs.
         histogram: episodes per bin of accuracy, ``N_BINS`` equal bins over [0, 1].
         worst, best: the extreme episodes.
@@ -84,6 +86,7 @@ class RunPage:
     run: StoredRun
     method_href: str
     command: str
+    signature: str
     accuracies: tuple[tuple[str, float], ...]
     histogram: tuple[int, ...]
     worst: tuple[EpisodeLine, ...]
@@ -126,6 +129,7 @@ def build(
         run=run,
         method_href=method_file(run.spec.method.name),
         command=command(run.spec),
+        signature=str(signature([run], run.spec.n_episodes)),
         accuracies=tuple(_accuracy(store, run, name, metric, shares) for name in run.metrics),
         histogram=tuple(np.histogram(shares, N_BINS, (0, 1))[0].tolist()),
         worst=tuple(lines[:n_worst]),
