@@ -103,14 +103,14 @@ results-glyphs: results-prepared
 LOWSHOT := omniglot-small-lowshot-n1,omniglot-small-lowshot-n2,omniglot-small-lowshot-n5,omniglot-small-lowshot-n10
 GLYPHS_LOWSHOT := glyphs-lowshot-n1,glyphs-lowshot-n2,glyphs-lowshot-n5,glyphs-lowshot-n10,glyphs-lowshot-n20
 define joint_heads
-	for seed in 0 1 2; do for on in aux=none aux=sgm aux=batchsgm,batchsgm_weight=0.01 aux=l2; do \
+	for seed in 0 1 2; do for on in aux=none aux=sgm aux=batchsgm aux=l2; do \
 	  for head in lowshot-logistic lowshot-hallucination matching-network; do \
 	  $(RUN) run -m $$head --set "features=representation($$on)" -b $(1) --seeds $$seed || exit 1; done; done; done
 endef
 results-lowshot: results-prepared
 	$(RUN) tune lowshot-logistic --bench omniglot-small-lowshot-val-n1 --grid 'features=representation(aux=none);representation(aux=sgm);representation(aux=batchsgm);representation(aux=l2)'
-	$(RUN) tune lowshot-logistic --bench omniglot-small-lowshot-val-n1 --grid 'features=representation(aux=batchsgm,batchsgm_weight=0.01);representation(aux=batchsgm,batchsgm_weight=0.04);representation(aux=batchsgm,batchsgm_weight=0.2)'
-	$(RUN) tune lowshot-logistic --bench omniglot-small-lowshot-val-n1 --grid 'features=representation(aux=sgm,sgm_weight=0.001);representation(aux=sgm,sgm_weight=0.016);representation(aux=l2,l2_weight=0.0015)'
+	$(RUN) tune lowshot-logistic --bench omniglot-small-lowshot-val-n1 --grid 'features=representation(aux=batchsgm,batchsgm_weight=0.04);representation(aux=batchsgm,batchsgm_weight=0.2)'
+	$(RUN) tune lowshot-logistic --bench omniglot-small-lowshot-val-n1 --grid 'features=representation(aux=sgm,sgm_weight=0.001);representation(aux=sgm,sgm_weight=0.016);representation(aux=l2,l2_weight=0.006)'
 	$(call joint_heads,$(LOWSHOT))
 	$(call joint_heads,$(GLYPHS_LOWSHOT))
 

@@ -5,7 +5,7 @@ benchmark's authors, prepares them as a user would, and runs every head on every
 published recipes repeat for hours (steps of the classifiers, clusters of the analogies) is cut by ``--share`` and told
 beside the times, which are per piece and for the whole recipe in proportion.
 
-    python tests/rehearsal_low_shot.py [--share 0.02] [--shots 1,2,5,10,20] [--folder DIR] [--dim 512]
+    python tests/rehearsal_low_shot.py [--share 0.02] [--shots 1,2,5,10,20] [--folder DIR] [--dim 512] [--heads NAME,…]
 """
 
 from __future__ import annotations
@@ -47,6 +47,13 @@ def main() -> None:
     parser.add_argument("--shots", default="1,2,5,10,20")
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--clusters", type=int, default=8, help="of a base class; published 100")
+    parser.add_argument(
+        "--per-class",
+        type=int,
+        default=100,
+        help="support images of each class for a matching network; published 100",
+    )
+    parser.add_argument("--heads", default="lowshot-logistic,lowshot-hallucination,matching-network")
     parser.add_argument("--folder", type=Path, help="kept; a scratch folder else")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -61,7 +68,8 @@ def rehearse(asked: argparse.Namespace, folder: Path) -> None:
         print(f"written: {size / 2**30:.1f} GiB of HDF5 in {time.monotonic() - began:.0f} s")
     run = Command(folder)
     run("prepare", "prepare", BENCH, "--source", str(source), "--accept-terms")
-    for recipe in recipes(asked.share, asked.clusters):
+    heads = asked.heads.split(",")
+    for recipe in (r for r in recipes(asked.share, asked.clusters, asked.per_class) if r.method in heads):
         shots = asked.shots.split(",")
         for n in (
             shots[:1] if recipe.method == "matching-network" else shots
@@ -73,7 +81,7 @@ def rehearse(asked: argparse.Namespace, folder: Path) -> None:
                 times=recipe.times)  # fmt: skip
 
 
-def recipes(share: float, clusters: int) -> list[Recipe]:
+def recipes(share: float, clusters: int, per_class: int) -> list[Recipe]:
     def steps(n: int) -> int:
         return max(1, round(share * n))
 
@@ -84,7 +92,9 @@ def recipes(share: float, clusters: int) -> list[Recipe]:
     return [
         Recipe("lowshot-logistic", head, 1 / share),
         Recipe("lowshot-hallucination", {**head, **generator}, 1 / share),
-        Recipe("matching-network", {"features": plain, "n_steps": few}, 60_000 / few),
+        Recipe(
+            "matching-network", {"features": plain, "n_steps": few, "base_per_class": per_class}, 60_000 / few
+        ),
     ]
 
 

@@ -82,7 +82,7 @@ def test_the_low_shot_authors_files_come_in_again(home: Home) -> None:
     home.run("export-features", theirs["runs"][0], str(folder))
     said = home.run("features", "import", str(folder), str(weights), *asked).stdout
     assert "lowshot-logistic[table],lowshot-hallucination[table]" in said
-    given = ["--weights", str(weights), "--seen", "glyphs:base"]
+    given = ["--weights", str(weights), "--seen", "glyphs-lowshot:base"]
     (found,) = home.json("run", "-m", "lowshot-logistic[table]", *asked, *few, *given)
     assert found["metrics"] == theirs["metrics"]
     assert "say whose images" in home.run("features", "import", str(folder), str(weights), code=2).stderr
