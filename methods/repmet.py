@@ -10,6 +10,12 @@ What differs from public code: representatives have length one throughout, as in
 k-means with four draws instead of one; σ is that of the loss in the rule, too. ``loss`` also offers the soft-max forms
 of the public project's README: v1, v2, of which the second is cross-entropy plus a constant, and never below alpha.
 The detector is not here; the functions of its head are in ``harness.ops.mixtures``.
+
+The field defaults are public code's, for a pretrained network. The DEFAULTS train small networks from nothing, where the
+hinge hardly begins, since the hardest of many classes decides it: they take v2. Conv4 ends with a ReLU, so that its
+features, at length one, all point nearly the same way: a linear layer to 256 numbers, centred by batch norm
+(``centre``), lets them point anywhere. Layer, centring and width each brought several points of 5-way 1-shot accuracy
+on the validation classes of omniglot-small; v1 in place of v2 brought nothing, a random start in place of k-means lost.
 """
 
 from __future__ import annotations
@@ -63,6 +69,7 @@ class RepMet(nn.Module):
         augment: bool = hyper(True, "images are augmented as goes with the pipeline")
         dimension: int = hyper(1024, "width of the embedding, ≥ 0; 0: the backbone's")
         hidden: int = hyper(2048, "width of the layer with ReLU before it, ≥ 0; 0: none")
+        centre: bool = hyper(False, "batch norm, without scale and shift, before features have length one")
         image_size: int | None = hyper(None, "edge of the images in pixels, where it is not the benchmark's")
         validation_shot: int = hyper(1, "shots of the 5-way validation episodes that choose the epoch, ≥ 1")
         tuning_steps: int = hyper(0, "steps on an episode's representatives, ≥ 0", phase="adapt")
@@ -77,7 +84,7 @@ class RepMet(nn.Module):
             check_ranges(self, {"≥ 0": wide, "≥ 1": counts, "≥ 2": "train_way", "> 0": "sigma lr tuning_lr"})
 
     name: ClassVar[str] = "repmet"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     reference: ClassVar[str] = """@inproceedings{karlinsky2019repmet,
       title={RepMet: Representative-based Metric Learning for Classification and Few-shot Object Detection},
       author={Karlinsky, Leonid and Shtok, Joseph and Harary, Sivan and Schwartz, Eli and Aides, Amit and Feris, Rogerio
@@ -94,13 +101,14 @@ class RepMet(nn.Module):
         "loss": "v2",
         "sigma": 0.2,
         "k": 1,
-        "dimension": 0,
+        "dimension": 256,
         "hidden": 0,
+        "centre": True,
         "train_way": 40,
         "members": 2,
         "epochs": 25,
         "batches_per_epoch": 50,
-        "lr": 3e-3,
+        "lr": 2e-3,
     }
     DEFAULTS: ClassVar[dict[str, dict[str, Any]]] = {
         "glyphs": _FROM_SCRATCH,
@@ -122,7 +130,13 @@ class RepMet(nn.Module):
     def __init__(self, config: Config, backbone: Backbone) -> None:
         super().__init__()
         self.config = config
-        self.embed = Embedding(backbone, dimension=config.dimension, hidden=config.hidden, is_normalised=True)
+        self.embed = Embedding(
+            backbone,
+            dimension=config.dimension,
+            hidden=config.hidden,
+            is_centred=config.centre,
+            is_normalised=True,
+        )
         self.representatives = Representatives(self.embed.width)
 
     def fit_base(self, base: BaseSet, ctx: FitContext) -> None:

@@ -21,6 +21,8 @@ class Embedding(nn.Module):
         backbone: from images to maps.
         dimension: width of a linear layer, ≥ 0; 0 for none.
         hidden: width of a layer with ReLU before it, ≥ 0; 0 for none, as without ``dimension``.
+        is_centred: whether every number has mean 0 and variance 1, in training over the batch, in evaluation by the
+            running statistics (batch norm without scale and shift).
         is_normalised: whether vectors are divided by their length.
 
     Attributes:
@@ -28,7 +30,13 @@ class Embedding(nn.Module):
     """
 
     def __init__(
-        self, backbone: Backbone, *, dimension: int = 0, hidden: int = 0, is_normalised: bool = False
+        self,
+        backbone: Backbone,
+        *,
+        dimension: int = 0,
+        hidden: int = 0,
+        is_centred: bool = False,
+        is_normalised: bool = False,
     ) -> None:
         super().__init__()
         self.backbone, self._is_normalised = backbone, is_normalised
@@ -39,8 +47,10 @@ class Embedding(nn.Module):
             layers = [nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, dimension)]
         elif dimension:
             layers = [nn.Linear(width, dimension)]
-        self.layers = nn.Sequential(*layers)
         self.width = dimension or width
+        if is_centred:
+            layers.append(nn.BatchNorm1d(self.width, affine=False))
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:
         """(b, c, H, W) images → (b, D)."""

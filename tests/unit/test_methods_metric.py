@@ -86,9 +86,7 @@ def test_degenerate_base_sets_train(
     cls: type[nn.Module], n_classes: int, n_images: int, is_same: bool, tmp_path: Path
 ) -> None:
     """One image a class, fewer clusters than a batch has, fewer images than clusters, and all images equal."""
-    method = made(cls, k=3, **({"members": 1} if cls is RepMet and n_images == 1 else {}))
-    if cls is RepMet:
-        method.config = type(method.config)(**{**QUICK[cls], "k": 3, "members": n_images})
+    method = made(cls, k=3, **({"members": n_images, "centre": True} if cls is RepMet else {}))
     curves = fit(method, tmp_path, drawings(n_classes, n_images, is_same)).record()["curves"]
     assert all(np.isfinite(point["loss"]) for point in curves)
     assert all(value.isfinite().all() for value in method.state_dict().values())
@@ -214,3 +212,17 @@ def test_vectors_of_a_backbone() -> None:
     x = embedded(pooled, [(images[:2], images), (images[2:], images)])
     torch.testing.assert_close(x, pooled.eval()(images))
     assert all(torch.equal(a, b) for a, b in zip(before.values(), pooled.state_dict().values(), strict=True))
+
+
+def test_centring_takes_mean_and_variance_of_the_batch_and_later_those_of_the_training() -> None:
+    backbone = build("conv4", 16, 1, hidden=4, out=6).eval()
+    images = torch.rand(20, 1, 16, 16)
+    x = Embedding(backbone)(images).detach().double()
+    centred = Embedding(backbone, is_centred=True)
+    backbone.eval()
+    for _ in range(200):  # each keeps 0.9 of the running statistics: nothing is left of the first
+        found = centred(images)
+    wanted = (x - x.mean(0)) / (x.var(0, unbiased=False) + 1e-5).sqrt()
+    torch.testing.assert_close(found.double(), wanted, atol=1e-4, rtol=1e-4)
+    wanted = (x - x.mean(0)) / (x.var(0) + 1e-5).sqrt()
+    torch.testing.assert_close(centred.eval()(images[:3]).double(), wanted[:3], atol=1e-4, rtol=1e-4)
