@@ -66,10 +66,12 @@ def report(
     with_host: WithHost = False,
 ) -> None:
     """Render the leaderboard pages and the exports beside them from the database."""
-    from harness.report import render
+    from harness.report import upkeep
 
     with stored() as store:
         target, chosen = out or where().reports, settings(bench, store)
+        if six_blocks or form:
+            from harness.report import render
         if six_blocks:
             sys.stdout.write(render.blocks(store, form or "md", chosen))
         elif form:
@@ -81,7 +83,7 @@ def report(
                 store, target, chosen, port, lambda address: _tell(address, open_), with_host=with_host
             )
         else:
-            _tell(str(render.write(store, target, chosen, with_host=with_host)), open_)
+            _tell(str(upkeep.keep(where(), store, target, chosen, with_host=with_host)), open_)
 
 
 @app.command()

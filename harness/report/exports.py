@@ -16,7 +16,7 @@ from harness.errors import ConfigError, nearest, visible
 from harness.report.board.rows import Row, row_as_json
 from harness.report.formats import images_text, percent, rank_text, span, told_of
 from harness.report.pages import six_blocks
-from harness.report.pages.index_page import Cell, Family, Line
+from harness.report.pages.family_page import Cell, Family, Line
 from harness.report.pages.method_page import MethodPage
 from harness.report.pages.setting_page import Entry, Matrix, PairCell, SettingPage, Variants
 

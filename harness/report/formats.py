@@ -63,6 +63,15 @@ def percent(fraction: float | None, digits: int = 2) -> str:
     return "–" if fraction is None else f"{100 * fraction:.{digits}f}"
 
 
+def signed(fraction: float) -> str:
+    """Write a difference in points with its sign, a minus and no hyphen.
+
+    >>> signed(-0.0146), signed(0.0)
+    ('−1.46', '+0.00')
+    """
+    return f"{100 * fraction:+.2f}".replace("-", "−")
+
+
 def span(interval: Interval | None, digits: int = 2) -> str:
     """Write both ends of an interval in percent; a dash where it is undefined.
 
@@ -73,6 +82,22 @@ def span(interval: Interval | None, digits: int = 2) -> str:
     if interval is None or interval.low is None or interval.high is None:
         return "–"
     return f"{percent(interval.low, digits)}–{percent(interval.high, digits)}"
+
+
+def ends(interval: Interval, scale: tuple[float, float]) -> str:
+    """Where an interval lies on a scale, as the style of a bar: its beginning, its length and its mean, in percent of the scale.
+
+    >>> from harness.stats import Interval
+    >>> ends(Interval(0.5, 0.4, 0.6, 0.05, "training", 3), (0.2, 0.7))
+    '--a:40;--b:40;--m:60'
+    """
+    low, high = (interval.mean if end is None else end for end in (interval.low, interval.high))
+    a, b, m = (_on_scale(value, scale) for value in (low, high, interval.mean))
+    return f"--a:{a:.0f};--b:{max(b - a, 1):.0f};--m:{m:.0f}"
+
+
+def _on_scale(value: float, scale: tuple[float, float]) -> float:
+    return 100 * (value - scale[0]) / ((scale[1] - scale[0]) or 1.0)
 
 
 def rank_text(row: Told) -> str:
@@ -158,16 +183,3 @@ def flat(value: Any) -> str:
 def last_line(text: str) -> str:
     """The last line of a traceback, which says what went wrong."""
     return (text.strip().splitlines() or ["no message"])[-1]
-
-
-def paragraphs(text: str) -> list[str]:
-    r"""The paragraphs of a docstring, lines joined, except where they are a list or indented.
-
-    >>> paragraphs("One\nsentence.\n\n- a\n- b")
-    ['One sentence.', '- a\n- b']
-    """
-    found = []
-    for part in re.split(r"\n\s*\n", text.strip()):
-        is_list = any(line[:1] in " \t-*" for line in part.splitlines())
-        found.append(part if is_list else " ".join(part.split()))
-    return [part for part in found if part]

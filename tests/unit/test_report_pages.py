@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,10 @@ import pytest
 
 from harness import stats
 from harness.errors import ConfigError, StoreError
-from harness.report.board import by_class, power, published
+from harness.report import formats, prose
+from harness.report.board import by_class, pairs, power, published
 from harness.report.board.tables import episodes_to_rank, stored_runs, tables
-from harness.report.pages import counts_script, figures, index_page, method_page, pictures, run_page
+from harness.report.pages import changes, counts_script, figures, index_page, method_page, pictures, run_page
 from harness.report.pages import setting_page as setting
 from harness.runs import ConfigValue, Counts
 from harness.store import Store, StoredRun
@@ -203,6 +205,114 @@ def test_the_index_shows_holes_and_failures(pages: list[setting.SettingPage]) ->
     assert glyphs.lines[0].label in ("method-4", "method-5")  # of equal skill, the best
 
 
+def test_the_overview_holds_every_result_once_and_folds_variants_under_their_method(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        made.fill(store, n_methods=3, n_episodes=60)
+        late = {"lr": ConfigValue(0.2, "--set")}
+        store.ingest(made.result("method-0", skill=0.9, n_episodes=60, changes={"config": late}))
+        store.ingest(made.result("method-0", skill=0.3, n_episodes=60, changes={"backbone": "resnet12"}))
+        pages = [setting.build(store, table) for table in tables(store)]
+    found = index_page.build(pages, n_runs=20).overview
+    cells = [
+        cell for group in found.groups for line in group.lines for cell in line.cells if cell is not None
+    ]
+    assert len(cells) == sum(len(p.entries) + len(p.table.failed) for p in pages)
+    names = [group.head.label for group in found.groups]
+    assert len(names) == len(set(names)) and "broken" in names
+    [first] = [group for group in found.groups if group.head.label == "method-0"]
+    assert [cell.row.variant_of for cell in first.head.entries] == [""] * 3
+    assert [(v.label, v.backbone) for v in first.variants] == [
+        ("method-0 (lr=0.2)", "conv4"),
+        ("method-0", "resnet12"),
+    ]
+    assert "resnet12" in first.variants[1].apart or first.variants[1].backbone != first.head.backbone
+    column = [g.head.cells[found.chosen] for g in found.groups]
+    means = [cell.row.mean for cell in column if isinstance(cell, setting.Entry)]
+    assert found.pages[found.chosen].table.name == "glyphs-5w1s" and means == sorted(means, reverse=True)
+    assert found.kinds[found.kind(first.head.entries[0])] == ("conv4", 28, "recipe clean", True, True)
+
+
+def test_what_moved_since_the_last_build_comes_first(pages: list[setting.SettingPage]) -> None:
+    new = changes.State.of(pages, 31)
+    assert changes.since({}, new) is None  # the first build
+    before = {**json.loads(json.dumps(changes.as_json(new, None)))["state"], "n_runs": 30}
+    moved, gone = list(before["rows"])[:2]
+    before["rows"][moved][3] += 0.01
+    before["rows"]["other"] = ["old-5w1s", "old-5w1s.html", "lost", 0.5, "1", 3]
+    del before["rows"][gone]
+    told = changes.since({"state": before, "changes": None}, new)
+    assert told is not None and (told.n_before, told.n_after, told.n_rows) == (30, 31, 3)
+    assert [change.word for change in told.shown] == ["changed", "new", "gone"]
+    assert told.shown[0].after == pytest.approx(told.shown[0].before - 0.01) and told.shown[2].href == ""
+    left = json.loads(json.dumps(changes.as_json(new, told)))
+    assert changes.since(left, new) == told, "the same rows again say what was said of them"
+
+
+def test_the_first_pair_is_that_of_the_two_best_with_what_would_decide_it(
+    store: Store, pages: list[setting.SettingPage]
+) -> None:
+    page = _page(pages, "glyphs-5w1s")
+    first, second = page.table.ranked[:2]
+    (pair,) = pairs.compare(store, first.runs[0].id, second.runs[0].id, ["glyphs-5w1s"])
+    assert page.first_pair is not None and page.first_pair.sentence == pair.sentence
+    assert page.first_pair.advice == pair.advice != ""
+
+
+def test_both_triangles_of_a_matrix_say_the_same(pages: list[setting.SettingPage]) -> None:
+    matrix = _page(pages, "glyphs-5w1s").matrix
+    whole = setting.square(matrix)
+    flipped = {"better": "worse", "worse": "better"}
+    for i, row in enumerate(whole):
+        assert row[i] is None
+        for j in range(i + 1, len(row)):
+            cell, other = row[j], whole[j][i]
+            assert cell == matrix[i][j - i - 1] and other is not None and cell is not None
+            assert other.difference == -cell.difference and other.word == flipped.get(cell.word, cell.word)
+
+
+def test_methods_are_pictured_by_the_images_their_training_saw(tmp_path: Path) -> None:
+    def run(name: str, skill: float, images: float | None, **told: object) -> None:
+        spent = {"images": images, "steps": 1.0, "seconds": 1.0, "flop": 1.0}
+        none = {"images": 0.0, "steps": 0.0, "seconds": 0.0, "flop": 0.0}
+        budget = {"budget": {"own": spent, "below": none}} if images is not None else {}
+        store.ingest(made.result(name, skill=skill, provenance={**budget, **told}))
+
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        run("few", 0.5, 1_000)
+        run("many", 0.6, 100_000)
+        run("worse", 0.4, 100_000)
+        run("nothing", 0.3, 0, badges=["untrained"])
+        run("silent", 0.7, None)
+        page = setting.build(store, tables(store)[0])
+    drawn = str(figures.images(page))
+    by_name = {entry.row.method: entry for entry in page.methods}
+    assert by_name["many"].cost.images == 100_000 and by_name["silent"].cost.images is None
+    for name, seen in (("few", "1,000 images"), ("nothing", "untrained"), ("silent", "images not recorded")):
+        row = by_name[name].row
+        assert (
+            f"{name}, conv4: {100 * row.mean:.2f}% ({100 * row.interval.low:.2f}" in drawn and seen in drawn
+        )
+        assert f">{name}<" in drawn, "its name stands beside its mark"
+    assert ">none<" in drawn and ">not recorded<" in drawn and ">10,000<" in drawn
+
+
+def test_bars_lie_inside_the_scale_of_their_page(pages: list[setting.SettingPage]) -> None:
+    page = _page(pages, "glyphs-5w1s")
+    for entry in page.entries:
+        a, b, m = (
+            int(part.split(":")[1]) for part in formats.ends(entry.row.interval, page.scale).split(";")
+        )
+        assert 0 <= a <= m <= a + b <= 101
+
+
+@pytest.mark.parametrize(
+    "text", ["<script>alert(1)</script>", "![x](http://a/b.png)", "[x](javascript:alert(1))", "# head"]
+)
+def test_markdown_brings_no_tag_picture_script_or_heading(text: str) -> None:
+    for written in (prose.block(text), prose.inline(text)):
+        assert not re.search(r"<(script|img|h\d)", written) and 'href="javascript' not in written
+
+
 def test_across_settings_uses_the_complete_sub_matrix_only(pages: list[setting.SettingPage]) -> None:
     across = index_page.build(pages, n_runs=31).across
     assert across is not None
@@ -225,11 +335,11 @@ def test_published_numbers_stand_beside_ours_with_gap_and_verdict(pages: list[se
     assert beside.gap == pytest.approx(entry.row.mean - 0.9885) and beside.prediction is not None
     assert beside.prediction.is_borrowed and beside.word == "differs"
     assert (
-        beside.sentence.startswith("differs, ±")
+        beside.sentence.startswith("differs: ±")
         and "its half-width is taken from our episodes" in beside.sentence
     )
     unknown = replace(beside, entry=replace(beside.entry, habits=published.Habits()))
-    assert unknown.sentence.startswith("protocol unknown")
+    assert unknown.sentence.startswith("not comparable: the protocol of the source is not known")
 
 
 def test_the_counts_of_a_pair_arrive_exactly(pages: list[setting.SettingPage]) -> None:
@@ -314,6 +424,35 @@ def test_a_method_page_shows_what_its_runs_recorded(tmp_path: Path) -> None:
         first, second = method_page.build(runs, [])
     assert first.docstring == "Nearest prototypes." and first.contract[0].passed is True
     assert second.docstring == "" and len(second.others) == 1
+
+
+def test_a_method_page_has_links_recipes_side_by_side_and_curves_by_seed(tmp_path: Path) -> None:
+    about = {
+        "docstring": "After the authors (github.com/someone/code.git).",
+        "reference": '@misc{a, eprint={1703.05175}, url = "https://example.org/p.pdf", doi={javascript:alert(1)}}',
+    }
+    longer = {"lr": ConfigValue(0.5, "budget"), "epochs": ConfigValue(7, "budget")}
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        for setting_name in ("glyphs-5w1s", "glyphs-5w5s", "omniglot-5w1s"):
+            for seed in (0, 1):
+                store.ingest(
+                    made.result("a", setting_name, seed=seed, n_episodes=30, provenance={"about": about})
+                )
+        store.ingest(made.result("a", n_episodes=30, changes={"recipe": "budget", "config": longer}))
+        pages = [setting.build(store, table) for table in tables(store)]
+        [page] = method_page.build(stored_runs(store), pages)
+    assert page.links == (
+        ("arXiv:1703.05175", "https://arxiv.org/abs/1703.05175"),
+        ("paper", "https://example.org/p.pdf"),
+        ("code", "https://github.com/someone/code.git"),
+    )
+    assert page.recipes.names == ("clean", "budget")
+    assert page.recipes.lines == (("epochs", ("12", "7")), ("lr", ("0.001", "0.5")))
+    # glyphs at one and at five shots share their trainings, which are drawn once
+    assert [(t.where, len(t.logged[0].curves)) for t in page.trainings] == [
+        ("glyphs-5w1s", 2), ("glyphs-5w1s", 1), ("omniglot-5w1s", 2),
+    ]  # fmt: skip
+    assert [found.name for found in page.trainings[0].logged] == ["accuracy", "loss"]
 
 
 def test_power_is_that_of_the_simulated_plan(store: Store) -> None:

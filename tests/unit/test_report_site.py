@@ -19,11 +19,12 @@ import made_up_results as made
 import pytest
 
 from harness.errors import ConfigError, StoreError
-from harness.report import exports, formats, render, site
+from harness.report import exports, formats, render, site, upkeep
 from harness.report.board.rows import row_as_json
 from harness.report.board.tables import tables
 from harness.report.pages import svg
 from harness.store import Store
+from harness.system.folders import Places
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +76,58 @@ def test_a_new_result_changes_the_report(database: Path, tmp_path: Path) -> None
         render.write(store, tmp_path / "reports")
         store.ingest(made.result("newcomer"))
         page = render.write(store, tmp_path / "reports")
-    assert "newcomer" in page.read_text() and (page.parent / "method" / "newcomer.html").exists()
+    said = page.read_text()
+    assert re.search(r"<b>new</b> newcomer on <a href=\"glyphs-5w1s.html\">glyphs-5w1s</a>: \d\d\.\d\d", said)
+    assert (page.parent / "method" / "newcomer.html").exists()
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_pages_that_did_not_change_are_taken_over(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(database, tmp_path / "results.db")
+    printed: list[str] = []
+    write = render._print
+
+    def told(path: Path, template: str, **context: object) -> None:
+        printed.append(path.name)
+        write(path, template, **context)
+
+    monkeypatch.setattr(render, "_print", told)
+    with Store.open(tmp_path / "results.db") as store:
+        render.write(store, tmp_path / "reports")
+        n_runs = len(list((tmp_path / "reports" / "run").glob("*.html")))
+        assert {"glyphs-5w1s.html", "omniglot-20w1s.html"} < set(printed) and len(printed) > n_runs
+        printed.clear()
+        store.ingest(made.result("newcomer", "omniglot-20w1s", way=20, n_episodes=120))
+        render.write(store, tmp_path / "reports")
+        assert "omniglot-20w1s.html" in printed and "glyphs-5w1s.html" not in printed
+        [run] = [run for run in render.stored_runs(store) if run.spec.method.name == "newcomer"]
+        assert f"{run.id}.html" in printed and len(printed) < n_runs
+        render.write(store, tmp_path / "fresh")
+    after, fresh = _digests(tmp_path / "reports"), _digests(tmp_path / "fresh")
+    assert after.keys() == fresh.keys()
+    assert {name for name in after if after[name] != fresh[name]} == {"index.html", "report.json"}
+
+
+def test_nothing_is_read_while_the_database_is_as_it_was(database: Path, tmp_path: Path) -> None:
+    shutil.copy(database, tmp_path / "results.db")
+    places = Places(tmp_path, tmp_path / "data", tmp_path / "cache", str(tmp_path / "results.db"))
+    target = tmp_path / "reports"
+
+    class Silent:
+        def __getattr__(self, name: str) -> None:
+            raise AssertionError(f"the database was asked for {name}")
+
+    with Store.open(tmp_path / "results.db") as store:
+        page = upkeep.keep(places, store, target, None)
+        before = _digests(target)
+        upkeep.keep(places, Silent(), target, None)
+        page.write_text("half")
+        upkeep.keep(places, store, target, None)
+        assert _digests(target) == before
+        store.ingest(made.result("newcomer"))
+        assert "newcomer" in upkeep.keep(places, store, target, None).read_text()
 
 
 def test_a_folder_that_is_not_a_report_is_left_alone(database: Path, tmp_path: Path) -> None:

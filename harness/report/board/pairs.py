@@ -126,12 +126,13 @@ def compare(
         ConfigError: when a name is neither a stored method nor a run, or means several rows.
     """
     return [
-        _pair(store, judged(table, x, y, margin), margin, scope)
+        pair_of(store, judged(table, x, y, margin), margin, scope)
         for table, x, y in rows_in_common(store, a, b, settings)
     ]
 
 
-def _pair(store: Store, found: Judged, margin: float, scope: Scope) -> Pair:
+def pair_of(store: Store, found: Judged, margin: float = stats.MARGIN, scope: Scope = "training") -> Pair:
+    """Say what is known of two rows that were judged; arguments as of ``compare``."""
     a, b, told = found.a, found.b, _told(found)
     models = stats.compare_checkpoints(a.evidence.by_episode, b.evidence.by_episode, (a.key, b.key), margin)
     if scope == "checkpoints":

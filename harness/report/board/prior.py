@@ -10,14 +10,17 @@ from harness.report.board.rows import by_row, headline_metric, is_trained, row_n
 from harness.store import Store, StoredRun
 
 
-def learn(store: Store, known: Mapping[str, stats.Row]) -> stats.Prior:
+def learn(
+    store: Store, known: Mapping[str, stats.Row], every: Sequence[StoredRun] | None = None
+) -> stats.Prior:
     """Fit the prior to every row of the database that was trained twice or more, whatever its setting.
 
     Args:
         store: the database.
         known: rows that were read already, by their keys.
+        every: all runs, where they were read already.
     """
-    done = [run for run in store.stored_runs() if run.status == "done"]
+    done = [run for run in (store.stored_runs() if every is None else every) if run.status == "done"]
     return stats.prior_of(list(repeated(store, done, known)))
 
 

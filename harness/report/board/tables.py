@@ -99,10 +99,18 @@ def stored_runs(
     return store.stored_runs(**filters)
 
 
-def each_table(store: Store, runs: Sequence[StoredRun]) -> Iterator[Table]:
-    """Make the tables of these runs, by setting; all are judged with what the whole database says of training again."""
+def each_table(
+    store: Store, runs: Sequence[StoredRun], every: Sequence[StoredRun] | None = None
+) -> Iterator[Table]:
+    """Make the tables of these runs, by setting; all are judged with what the whole database says of training again.
+
+    Args:
+        store: the database.
+        runs: of the tables.
+        every: all that are stored, where they were read already.
+    """
     read = list(_each_list(store, runs))
-    prior = learn(store, {row.key: row.evidence for one in read for row in one.rows})
+    prior = learn(store, {row.key: row.evidence for one in read for row in one.rows}, every)
     for one in read:
         n_standard = standard_episodes(one.setting)
         n_ranked = episodes_to_rank([row.n_episodes for row in one.rows], n_standard)

@@ -1,9 +1,9 @@
-"""The pictures of a setting's page, drawn by matplotlib: intervals, costs, classes, seeds."""
+"""The pictures of a setting, drawn by matplotlib: accuracy against images and other costs, classes, hardness, sweeps."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import ceil, floor, log10
 from typing import Any
 
@@ -16,38 +16,67 @@ from harness.report.board.across import Across
 from harness.report.board.sweeps import Sweep
 from harness.report.formats import duration, percent
 from harness.report.pages.setting_page import Cost, Entry, SettingPage, mean_accuracy
-from harness.report.pages.svg import INK, LINE, MUTED, SERIES, draw, figure, style
+from harness.report.pages.svg import INK, LINE, MUTED, PAPER, SERIES, draw, figure, style
 
 WIDTH = 7.6  # inches
 LABEL_SPACE = 0.38  # of the width, left of the axes
 MARKERS = "osD^v"
 LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 MAX_CLASSES = 20
-MAX_SHOWN = 5  # rows told apart in the picture of classes
-MAX_NUMBERED = 12  # points of a front beyond which their numbers would cover each other
+MAX_SHOWN = 5  # rows told apart in a picture
+NAME_SIZE = 8  # points, of names beside marks
+LETTER = 4.6  # points, the width of one
 MAX_SWEEPS = 8
 MAX_LABEL = 38  # letters
 MAX_TICKS = 5  # of a logarithmic axis
 LOGARITHMIC = ("training images seen", "training, GFLOP")
 
 
-def forest(page: SettingPage) -> Markup:
-    """Means with their intervals for other trainings and episodes, and for other classes, best first."""
-    entries, tips = page.entries, {}
+def images(page: SettingPage) -> Markup | None:
+    """Accuracy with its interval against training images seen, one mark a method, and the front; None without rows."""
+    entries = [e for e in page.entries if e.row.rank is not None]
+    if not entries:
+        return None
+    known = [log10(v) for e in entries if (v := e.cost.images) and e.row.is_trained]
+    low, high = (min(known), max(known)) if known else (0.0, 0.0)
+    room = max(0.1 * (high - low), 0.12)
+    left, right = low - 3 * room, high + 3 * room  # places of what saw none, and of what did not record it
+    place = [_place(e, left if known else 0.0, right if known else 1.0) for e in entries]
+    side_by_side = _spread(place, 0.35 * room)
+    front = pareto(place, [e.row.mean for e in entries])
+    front = [i for i in front if place[i] < right]
+    tips: dict[str, str] = {}
     with style():
-        made, axes = _rows([e.row.label for e in entries])
+        made = figure(WIDTH, 3.6)
+        axes = made.add_axes((0.075, 0.14, 0.915, 0.84))
+        for at in sorted({round(x, 3) for x in place if x < right}):
+            beside = [side_by_side[i] for i, x in enumerate(place) if round(x, 3) == at]
+            if len(beside) > 1:
+                axes.axvspan(min(beside) - 0.1 * room, max(beside) + 0.1 * room, color=LINE, alpha=0.35, lw=0)
+        if len(front) > 1:
+            axes.plot(
+                [side_by_side[i] for i in front], [100 * entries[i].row.mean for i in front], "-", color=MUTED, lw=1,
+                drawstyle="steps-post",
+            )  # fmt: skip
         for i, entry in enumerate(entries):
-            _whisker(axes, i, entry.by_class, 1.2, MUTED, f"c{i}")
-            _whisker(axes, i, entry.row.interval, 4, SERIES[0], f"w{i}")
-            axes.plot([100 * entry.row.mean], [i], "o", ms=5, color=INK, gid=f"m{i}")
-            text = f"{entry.row.label}, {entry.row.backbone}: {percent(entry.row.mean)}%"
-            tips[f"m{i}"] = text
-            tips[f"w{i}"] = (
-                f"{entry.row.label}, other trainings and {entry.row.unit}: {_ends(entry.row.interval)}"
+            row, x = entry.row, side_by_side[i]
+            colour, is_front = (SERIES[0], True) if i in front else (MUTED, False)
+            if row.interval.low is not None and row.interval.high is not None:
+                axes.plot([x, x], [100 * row.interval.low, 100 * row.interval.high], "-", lw=2, color=colour)
+            axes.plot(
+                [x], [100 * row.mean], "o", ms=6, color=colour, mfc=colour if is_front else PAPER, gid=f"m{i}"
             )
-            tips[f"c{i}"] = f"{entry.row.label}, other classes, too: {_ends(entry.by_class)}"
-        axes.set_xlabel("accuracy %")
-        return draw(made, "forest", f"Accuracy of {len(entries)} rows with two intervals each", tips)
+            tips[f"m{i}"] = (
+                f"{row.label}, {row.backbone}: {percent(row.mean)}% ({_ends(row.interval)}), {_seen(entry)}"
+            )
+        axes.set_xlim(left - 2 * room, right + 3 * room) if known else axes.set_xlim(-0.5, 1.5)
+        _ticks_of_images(axes, entries, low, high, left, right, known)
+        axes.set_xlabel("training images seen")
+        axes.set_ylabel("accuracy %")
+        axes.margins(y=0.08)
+        _name(axes, [(side_by_side[i], 100 * e.row.mean, _short(e.row.label)) for i, e in enumerate(entries)])
+        alt = f"Accuracy of {len(entries)} methods on {page.table.name} against the training images they saw"
+        return draw(made, "images", alt, tips)
 
 
 def costs(page: SettingPage) -> Markup | None:
@@ -85,7 +114,7 @@ def costs(page: SettingPage) -> Markup | None:
 
 def classes(page: SettingPage) -> Markup | None:
     """Accuracy per class: a bar for the mean of the best rows, a mark for each; None without predictions."""
-    shown = [(e, mean_accuracy(e.classes)) for e in page.entries if e.classes is not None][:MAX_SHOWN]
+    shown = [(e, mean_accuracy(e.classes)) for e in page.entries if e.classes is not None]
     if not shown or not page.class_names:
         return None
     table = np.stack([accuracy for _, accuracy in shown])  # (M, C)
@@ -180,23 +209,6 @@ def profiles(across: Across) -> Markup:
         return draw(made, "profile", f"Performance profiles of {len(tips)} methods", tips)
 
 
-def seeds(page: SettingPage) -> Markup | None:
-    """Accuracy of every training seed; None when no row has two."""
-    entries, tips = [e for e in page.entries if len(e.row.seeds) > 1], {}
-    if not entries:
-        return None
-    with style():
-        made, axes = _rows([e.row.label for e in entries])
-        for i, entry in enumerate(entries):
-            for seed, accuracy in zip(entry.row.seeds, entry.row.accuracy.mean(axis=1), strict=True):
-                axes.plot([100 * accuracy], [i], "o", ms=6, mfc="none", color=SERIES[0], gid=f"p{i}x{seed}")
-                tips[f"p{i}x{seed}"] = f"{entry.row.label}, seed {seed}: {percent(accuracy)}%"
-            axes.plot([100 * entry.row.mean], [i], "|", ms=14, mew=2, color=INK, gid=f"m{i}")
-            tips[f"m{i}"] = f"{entry.row.label}: mean {percent(entry.row.mean)}%"
-        axes.set_xlabel("accuracy %")
-        return draw(made, "seeds", f"Accuracy of each training seed of {len(entries)} rows", tips)
-
-
 def _curve(
     axes: Any, x: Sequence[float], y: Sequence[float], label: str, k: int, told: str, tips: dict[str, str]
 ) -> None:
@@ -259,19 +271,6 @@ def _rows(labels: Sequence[str], legend: Sequence[str] = ()) -> tuple[Any, Any]:
     return made, axes
 
 
-def _whisker(axes: Any, y: int, interval: stats.Interval | None, width: float, colour: str, gid: str) -> None:
-    if interval is not None and interval.low is not None and interval.high is not None:
-        axes.plot(
-            [100 * interval.low, 100 * interval.high],
-            [y, y],
-            "-",
-            lw=width,
-            color=colour,
-            solid_capstyle="butt",
-            gid=gid,
-        )
-
-
 def _ends(interval: stats.Interval | None) -> str:
     if interval is None or interval.low is None or interval.high is None:
         return "unknown"
@@ -294,16 +293,16 @@ def _cost_panel(
         colour = SERIES[0] if k in front else MUTED
         gid = re.sub(r"[^a-z]", "", name.lower()) + str(i)
         axes.plot([value], [gain[k]], "o", ms=6, color=colour, mfc=colour if k in front else "none", gid=gid)
-        if k in front and len(front) <= MAX_NUMBERED:
-            axes.annotate(
-                str(i + 1), (value, gain[k]), (5, 2), textcoords="offset points", fontsize=8, color=MUTED
-            )
-        tips[gid] = (
-            f"{i + 1}. {entry.row.label}, {entry.row.backbone}: {percent(entry.row.mean)}%, {write(value)}"
-        )
-    _perhaps_logarithmic(axes, cost, always=name in LOGARITHMIC)
+        tips[gid] = f"{entry.row.label}, {entry.row.backbone}: {percent(entry.row.mean)}%, {write(value)}"
     axes.margins(x=0.15, y=0.12)
+    _perhaps_logarithmic(axes, cost, always=name in LOGARITHMIC)
     axes.set_xlabel(name)
+    best_first = sorted(front, key=lambda i: -gain[i])
+    _name(
+        axes,
+        [(cost[i], gain[i], _short(known[i][1].row.label, 24)) for i in best_first],
+        zip(cost, gain, strict=True),
+    )
 
 
 def _perhaps_logarithmic(axes: Any, values: Sequence[float], always: bool = False) -> None:
@@ -334,5 +333,104 @@ def _ticks(low: float, high: float) -> list[float]:
     return inside
 
 
-def _short(label: str) -> str:
-    return label if len(label) <= MAX_LABEL else label[: MAX_LABEL - 1] + "…"
+def _place(entry: Entry, untrained: float, unknown: float) -> float:
+    """Where a row stands along the logarithmic axis of images: on it, before it, or behind it."""
+    seen = entry.cost.images
+    if not entry.row.is_trained:
+        return untrained
+    return log10(seen) if seen else unknown
+
+
+def _seen(entry: Entry) -> str:
+    """What a training saw, in words."""
+    if not entry.row.is_trained:
+        return "untrained"
+    seen = entry.cost.images
+    return f"{seen:,.0f} images" if seen else "images not recorded"
+
+
+def _ticks_of_images(
+    axes: Any,
+    entries: Sequence[Entry],
+    low: float,
+    high: float,
+    left: float,
+    right: float,
+    known: Sequence[float],
+) -> None:
+    """Round numbers along the axis, and words for the places before and behind it where something stands there."""
+    inside = _ticks(10**low / 1.5, 10**high * 1.5) if known else []
+    at = {log10(tick): f"{tick:,.0f}" for tick in inside}
+    if any(not e.row.is_trained for e in entries):
+        at[left if known else 0.0] = "none"
+    if any(e.row.is_trained and not e.cost.images for e in entries):
+        at[right if known else 1.0] = "not recorded"
+    axes.set_xticks(list(at), list(at.values()))
+
+
+def _spread(places: Sequence[float], step: float) -> list[float]:
+    """Stand what has one place side by side around it, in the order given.
+
+    >>> _spread([1.0, 2.0, 1.0], 0.1)
+    [0.95, 2.0, 1.05]
+    """
+    same: dict[float, list[int]] = {}
+    for i, place in enumerate(places):
+        same.setdefault(round(place, 3), []).append(i)
+    spread = list(places)
+    for members in same.values():
+        width = min(step, 4 * step / len(members))
+        for k, i in enumerate(members):
+            spread[i] = round(places[i] + width * (k - (len(members) - 1) / 2), 6)
+    return spread
+
+
+# Where a name may stand beside its mark, in points, the first that is free: right, left, above, below, then further.
+_BESIDE = (
+    (7, 0),
+    (-7, 0),
+    (7, 9),
+    (7, -9),
+    (-7, 9),
+    (-7, -9),
+    (7, 18),
+    (7, -18),
+    (-7, 18),
+    (-7, -18),
+    (7, 27),
+    (7, -27),
+)
+
+
+def _name(
+    axes: Any, marks: Sequence[tuple[float, float, str]], others: Iterable[tuple[float, float]] = ()
+) -> None:
+    """Write names beside marks where they cover no mark and no other name; those without room keep their tooltips."""
+    pixel = axes.figure.dpi / 72
+    axes.get_xlim(), axes.get_ylim()  # so that limits are settled
+    frame = axes.get_window_extent()
+    on_paper = axes.transData.transform([(x, y) for x, y, _ in marks] + list(others)) if marks else []
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in on_paper]
+    for (x, y, text), (at_x, at_y) in zip(marks, on_paper, strict=False):
+        width, height = LETTER * len(text) * pixel, NAME_SIZE * pixel
+        for right, up in _BESIDE:
+            start = at_x + right * pixel - (width if right < 0 else 0)
+            box = (start, at_y + up * pixel - height / 2, start + width, at_y + up * pixel + height / 2)
+            is_inside = (
+                frame.x0 <= box[0] and box[2] <= frame.x1 and frame.y0 <= box[1] and box[3] <= frame.y1
+            )
+            if is_inside and not any(_overlap(box, other) for other in taken):
+                axes.annotate(
+                    text, (x, y), (right, up), textcoords="offset points", fontsize=NAME_SIZE, color=INK,
+                    ha="left" if right > 0 else "right", va="center",
+                )  # fmt: skip
+                taken.append(box)
+                break
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _short(label: str, most: int = MAX_LABEL) -> str:
+    return label if len(label) <= most else label[: most - 1] + "…"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from harness.report.board import hardness, published
 from harness.report.board.families import RowFamily
 from harness.report.board.joint import members, predictions_of
 from harness.report.board.labels import told_apart
+from harness.report.board.pairs import Pair, pair_of
+from harness.report.board.rivals import judged
 from harness.report.board.rows import Row
 from harness.report.board.sweeps import Sweep, sweeps
 from harness.report.board.tables import Table
@@ -25,6 +27,7 @@ from harness.store import Store
 
 log = logging.getLogger("fsbench.report")
 Counts = npt.NDArray[np.int64]
+MAX_CLASSES_OF = 5  # rows told apart in the picture of classes
 
 
 @dataclass(frozen=True)
@@ -65,24 +68,28 @@ class Beside:
 
     @property
     def word(self) -> str:
-        """Say agrees, differs, protocol unknown or not comparable; no spread on one episode."""
-        if self.comparability.reasons:
+        """Say agrees, differs, or not comparable."""
+        if self.comparability.reasons or not self.entry.is_protocol_known or self.prediction is None:
             return "not comparable"
-        if not self.entry.is_protocol_known:
-            return "protocol unknown"
-        if self.prediction is None:
-            return "no spread"
         return "agrees" if self.prediction.agrees() else "differs"
 
     @property
     def sentence(self) -> str:
         """The word with what it rests on."""
+        return f"{self.word}: {self.reason}"
+
+    @property
+    def reason(self) -> str:
+        """What the word rests on."""
         told, also = self.prediction, "; ".join(self.comparability.caveats)
-        if self.word == "not comparable":
-            return self.comparability.sentence
-        parts = [self.word]
-        if told is not None and self.word in ("agrees", "differs"):
-            parts[0] += f", ±{100 * told.half_width:.1f} points are to be expected"
+        if self.comparability.reasons:
+            parts = list(self.comparability.reasons)
+        elif not self.entry.is_protocol_known:
+            parts = ["the protocol of the source is not known"]
+        elif told is None:
+            parts = ["one episode has no spread"]
+        else:
+            parts = [f"±{100 * told.half_width:.1f} points are to be expected"]
             parts += ["its half-width is taken from our episodes"] if told.is_borrowed else []
             parts += [f"the best of {told.best_of} trainings would explain it"] if told.best_of else []
         return "; ".join(parts) + (f" ({also})" if also else "")
@@ -107,7 +114,7 @@ class Entry:
         worst: the bad end of its episodes.
         cost: time and memory.
         published: the same method in the literature.
-        classes: counts per class; None where a run kept no predictions.
+        classes: counts per class, of the first ``MAX_CLASSES_OF`` rows that kept their predictions; else None.
     """
 
     row: Row
@@ -117,12 +124,6 @@ class Entry:
     cost: Cost
     published: tuple[Beside, ...]
     classes: ClassCounts | None
-
-    @property
-    def beside(self) -> Beside | None:
-        """The published number to show beside it: a comparable one if there is one."""
-        order = ("agrees", "differs", "no spread", "protocol unknown", "not comparable")
-        return min(self.published, key=lambda found: order.index(found.word), default=None)
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,13 @@ class PairCell:
     word: str
     reason: str
 
+    @property
+    def other(self) -> PairCell:
+        """Column minus row."""
+        return replace(self, difference=-self.difference, word=OTHER_WAY.get(self.word, self.word))
 
+
+OTHER_WAY = {"better": "worse", "worse": "better"}
 Matrix = tuple[tuple[PairCell, ...], ...]
 
 
@@ -159,6 +166,15 @@ class Variants:
     matrix: Matrix
 
 
+def square(matrix: Matrix) -> list[list[PairCell | None]]:
+    """Both triangles of a matrix, row minus column; None on the diagonal."""
+    n = len(matrix)
+    return [
+        [None if i == j else matrix[i][j - i - 1] if j > i else matrix[j][i - j - 1].other for j in range(n)]
+        for i in range(n)
+    ]
+
+
 @dataclass(frozen=True)
 class SettingPage:
     """Everything on the page of one table.
@@ -168,6 +184,7 @@ class SettingPage:
         title, about: of the benchmark; empty when it no longer exists.
         family: name of the benchmark.
         entries: one per row, ranked rows first.
+        first_pair: the two best methods compared; None where there are no two, or one episode.
         matrix: upper triangle over the ranked rows: ``matrix[i][j - i - 1]`` is row i minus row j.
         variants: of each method that has some.
         episodes: the stored list; None when no run brought it.
@@ -182,6 +199,7 @@ class SettingPage:
     about: str
     family: str
     entries: tuple[Entry, ...]
+    first_pair: Pair | None
     matrix: Matrix
     variants: tuple[Variants, ...]
     episodes: EpisodeTable | None
@@ -189,6 +207,36 @@ class SettingPage:
     hardness: hardness.HardnessPart | None
     sweeps: tuple[Sweep, ...]
     is_same_list: bool | None
+
+    @property
+    def methods(self) -> tuple[Entry, ...]:
+        """The rows that stand for their methods, the best first."""
+        return tuple(entry for entry in self.entries if entry.row.rank is not None)
+
+    @property
+    def unranked(self) -> tuple[Entry, ...]:
+        """Rows that are neither: fewer episodes, or weights that have seen nobody knows what."""
+        return tuple(e for e in self.entries if e.row.rank is None and not e.row.variant_of)
+
+    def of_method(self, called: str) -> tuple[Entry, ...]:
+        """The row that stands for a method, and its variants, the best first."""
+        found = [e for e in self.entries if e.row.called == called and (e.row.rank or e.row.variant_of)]
+        return tuple(sorted(found, key=lambda entry: -entry.row.mean))
+
+    @property
+    def shot(self) -> int | None:
+        """Labelled images of each novel class; None when every run failed and none says it."""
+        return next(
+            (run.spec.shot for run in (*(e.row.runs[0] for e in self.entries), *self.table.failed)), None
+        )
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """The lowest and the highest end of the intervals of its rows, fractions: between them the bars are drawn."""
+        found = [e.row.interval for e in self.entries]
+        lows = [one.mean if one.low is None else one.low for one in found]
+        highs = [one.mean if one.high is None else one.high for one in found]
+        return min(lows, default=0.0), max(highs, default=1.0)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -209,9 +257,12 @@ def build(store: Store, table: Table) -> SettingPage:
         title=benchmark.title if benchmark else "",
         about=benchmark.about if benchmark else "",
         family=benchmark.key if benchmark else (first.benchmark if first else ""),
-        entries=tuple(
-            _entry(store, table, row, text, episodes) for row, text in zip(rows, apart, strict=True)
+        entries=_with_classes(
+            store,
+            episodes,
+            [_entry(table, row, text, episodes) for row, text in zip(rows, apart, strict=True)],
         ),
+        first_pair=_first_pair(store, table),
         matrix=_matrix(table.judged.ranked),
         variants=tuple(Variants(one.rows, _matrix(one)) for one in table.judged.variants),
         episodes=episodes,
@@ -220,6 +271,13 @@ def build(store: Store, table: Table) -> SettingPage:
         sweeps=sweeps([row for row in table.rows if row.n_episodes == table.n_ranked]),
         is_same_list=None if locked is None or not table.list_digest else locked == table.list_digest,
     )
+
+
+def _first_pair(store: Store, table: Table) -> Pair | None:
+    if table.pairs is None or len(table.ranked) < 2:
+        return None
+    first, second = table.ranked[:2]
+    return pair_of(store, judged(table, first, second))
 
 
 def ours(row: Row) -> published.Ours:
@@ -259,7 +317,7 @@ def _benchmark(setting: str) -> benchmarks.Benchmark | None:
         return None
 
 
-def _entry(store: Store, table: Table, row: Row, apart: str, episodes: EpisodeTable | None) -> Entry:
+def _entry(table: Table, row: Row, apart: str, episodes: EpisodeTable | None) -> Entry:
     return Entry(
         row=row,
         apart=apart,
@@ -267,8 +325,18 @@ def _entry(store: Store, table: Table, row: Row, apart: str, episodes: EpisodeTa
         worst=stats.worst_episodes(row.accuracy.mean(axis=0)),
         cost=_cost(row),
         published=tuple(_beside(row, table.prior)),
-        classes=class_counts(store, row, episodes),
+        classes=None,
     )
+
+
+def _with_classes(store: Store, episodes: EpisodeTable | None, entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Count by class where it is shown; predictions are most of a database."""
+    found, n = [], 0
+    for entry in entries:
+        counts = class_counts(store, entry.row, episodes) if n < MAX_CLASSES_OF else None
+        n += counts is not None
+        found.append(replace(entry, classes=counts))
+    return tuple(found)
 
 
 def _class_interval(row: Row, episodes: EpisodeTable | None) -> stats.Interval | None:
