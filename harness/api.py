@@ -20,10 +20,11 @@ from harness.images.patches import Grid, RandomCrops
 from harness.images.support_views import SupportViews
 from harness.method.heads import Normalisation, Normaliser, OnFeatures
 from harness.method.hyper import hyper
-from harness.method.protocol import needs
+from harness.method.later import Later
+from harness.method.protocol import need_of, needs
 from harness.method.ranges import check_ranges
 from harness.method.recipe import Conditions
-from harness.method.starts import Pretrained
+from harness.method.starts import Pretrained, StartsFrom, go_on_from
 from harness.method.support import BaseSupport, EpisodeBatch, Support
 from harness.method.trainable import trainable
 from harness.ops.binocular import (
@@ -66,6 +67,7 @@ __all__ = [
     "FitContext",
     "Grid",
     "LabelMeans",
+    "Later",
     "Method",
     "Normalisation",
     "Normaliser",
@@ -75,6 +77,7 @@ __all__ = [
     "Sgd",
     "Similarity",
     "Squares",
+    "StartsFrom",
     "Support",
     "SupportViews",
     "TrainingEpisode",
@@ -96,6 +99,7 @@ __all__ = [
     "elastic_scores",
     "fit_heads",
     "full_precision",
+    "go_on_from",
     "hyper",
     "l2_normalise",
     "labelled",
@@ -107,6 +111,7 @@ __all__ = [
     "milestone_decay",
     "mutual_divergence",
     "n_parameters",
+    "need_of",
     "needs",
     "official_names",
     "prototypical_loss",

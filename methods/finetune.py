@@ -3,8 +3,8 @@
 ``finetune`` starts a cosine classifier at the class means and takes Adam steps on the support's cross-entropy (after
 Chen et al. 2019, arXiv:1904.04232, in the form of easy-few-shot-learning). ``transductive-finetune`` lowers the entropy
 of the queries' predictions too (Dhillon et al. 2020, arXiv:1909.02729), in the form that the code of alpha-TIM calls
-Entropy-min: weights alone, one joint step. Dhillon's own method moves the whole backbone on augmented images and starts
-from logits of the base classes; heads have neither, so its published numbers are not those of this row.
+Entropy-min: weights alone, one joint step. Dhillon's own method moves the whole network and starts from logits of the base
+classes: that is ``transductive-finetune-network``, and its published numbers are not those of this row.
 ``likeness=distance`` with temperature 1 is easy-few-shot-learning's form.
 """
 

@@ -34,6 +34,7 @@ class Conv4(Backbone):
         check_input("conv4", image_size, channels, self.smallest)
         blocks = [_block(a, b) for a, b in pairwise([channels, hidden, hidden, hidden, out])]
         super().__init__(nn.Sequential(*blocks), out, (image_size // 16, image_size // 16), init)
+        self.image_size = image_size
 
 
 def _block(width_in: int, width_out: int) -> nn.Sequential:

@@ -48,6 +48,7 @@ class ResNet12(Backbone):
             for stage, (a, b) in enumerate(pairwise([channels, *widths]), start=1)
         ]
         super().__init__(nn.Sequential(*stages), widths[-1], (image_size // 16, image_size // 16), init)
+        self.image_size = image_size
 
 
 class Block(nn.Module):

@@ -24,6 +24,7 @@ from harness.system.files import save_text
 
 BUILT_IN: Mapping[str, str] = {
     "alpha-tim": "methods.tim:AlphaTim",
+    "anil": "methods.anil:Anil",
     "bd-cspn": "methods.bd_cspn:BdCspn",
     "bml": "methods.bml:Bml",
     "bml-global": "methods.bml:BmlGlobal",
@@ -34,7 +35,9 @@ BUILT_IN: Mapping[str, str] = {
     "deepemd": "methods.deepemd:DeepEmd",
     "deepemd-pretrain": "methods.deepemd:DeepEmdPretrain",
     "dn4": "methods.dn4:Dn4",
+    "feat": "methods.feat:Feat",
     "finetune": "methods.finetune:Finetune",
+    "finetune-network": "methods.finetune_network:FinetuneNetwork",
     "frn": "methods.frn:Frn",
     "frozen": "methods.frozen:Frozen",
     "knn": "methods.knn:Knn",
@@ -43,7 +46,9 @@ BUILT_IN: Mapping[str, str] = {
     "lowshot-hallucination": "methods.lowshot:LowshotHallucination",
     "lowshot-logistic": "methods.lowshot:LowshotLogistic",
     "magnet": "methods.magnet:Magnet",
+    "maml": "methods.maml:Maml",
     "matching-network": "methods.lowshot:MatchingNetwork",
+    "meta-baseline": "methods.meta_baseline:MetaBaseline",
     "metaopt-svm": "methods.metaopt_svm:MetaOptSvm",
     "nearest-mean": "methods.nearest_mean:NearestMean",
     "neg-cosine": "methods.margin:NegCosine",
@@ -51,6 +56,7 @@ BUILT_IN: Mapping[str, str] = {
     "pixels": "methods.pixels:Pixels",
     "protonet": "methods.protonet:ProtoNet",
     "pt-map": "methods.pt_map:PtMap",
+    "relation-network": "methods.relation_network:RelationNetwork",
     "repmet": "methods.repmet:RepMet",
     "representation": "methods.lowshot:Representation",
     "ridge": "methods.ridge:Ridge",
@@ -59,6 +65,9 @@ BUILT_IN: Mapping[str, str] = {
     "table": "methods.frozen:Table",
     "tim": "methods.tim:Tim",
     "transductive-finetune": "methods.finetune:TransductiveFinetune",
+    "transductive-finetune-network": "methods.finetune_network:TransductiveFinetuneNetwork",
+    "transductive-maml": "methods.maml:TransductiveMaml",
+    "transductive-relation-network": "methods.relation_network:TransductiveRelationNetwork",
 }
 GROUP = "fsbench.methods"
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -1,6 +1,6 @@
-"""Attention over a support set in full context (Vinyals et al. 2016, arXiv:1606.04080), batched over episodes.
+"""Attention in an episode: over a support set in full context (Vinyals et al. 2016, arXiv:1606.04080), among class means.
 
-Support features are encoded as one sequence by a bidirectional LSTM, so their order matters: keep it fixed (by class).
+In full context support features are encoded as one sequence by a bidirectional LSTM, so their order matters: keep it fixed (by class).
 Queries read the encoded support several times. A label's probability is the attention that its support has.
 """
 
@@ -49,6 +49,33 @@ class ContextEncoder(nn.Module):
             hidden, cell = self.query_cell(torch.cat([flat, read], 1), (hidden, cell))
             hidden = hidden + flat
         return hidden.unflatten(0, x.shape[:2])
+
+
+class SetAttention(nn.Module):
+    """Lets the members of a set look at each other: FEAT's set-to-set function (Ye et al. 2020, arXiv:1812.03664, eq. 5-7).
+
+    One head of attention, a linear layer, and layer norm of the sum with what came in. The names of its tensors are those
+    of the authors' code.
+
+    Args:
+        dim: D of a member.
+        dropout: share of attention weights, and of what the linear layer gives, that is dropped in training, in [0, 1).
+    """
+
+    def __init__(self, dim: int, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.w_qs, self.w_ks, self.w_vs = (nn.Linear(dim, dim, bias=False) for _ in range(3))
+        self.fc, self.layer_norm, self.dropout = nn.Linear(dim, dim), nn.LayerNorm(dim), nn.Dropout(dropout)
+        for layer in (self.w_qs, self.w_ks, self.w_vs):
+            nn.init.normal_(layer.weight, std=dim**-0.5)
+        nn.init.xavier_normal_(self.fc.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., n, D) → (..., n, D); the order of the members does not matter."""
+        logits = self.w_qs(x) @ self.w_ks(x).mT / x.shape[-1] ** 0.5  # (..., n, n)
+        read = self.dropout(logits.softmax(-1)) @ self.w_vs(x)  # (..., n, D)
+        found: Tensor = self.layer_norm(self.dropout(self.fc(read)) + x)
+        return found
 
 
 def row_normalised(support: Tensor, eps: float = 1e-5) -> Tensor:

@@ -127,8 +127,17 @@ class FitContext:
             self._look_at_losses()
         self._scaler.scale(loss).backward()
 
-    def step(self, optimiser: torch.optim.Optimizer) -> None:
-        """Step along the gradients of every ``backward`` since the last step, then clear them."""
+    def step(self, optimiser: torch.optim.Optimizer, *, longest: float | None = None) -> None:
+        """Step along the gradients of every ``backward`` since the last step, then clear them.
+
+        Args:
+            optimiser: whose parameters move.
+            longest: gradients of a parameter group that are longer together are shortened to this length, > 0.
+        """
+        if longest is not None:
+            self._scaler.unscale_(optimiser)
+            for group in optimiser.param_groups:
+                torch.nn.utils.clip_grad_norm_(group["params"], longest)
         self._scaler.step(optimiser)
         self._scaler.update()
         optimiser.zero_grad(set_to_none=True)

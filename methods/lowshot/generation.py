@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from harness.api import Later
 from harness.ops.analogies import (
     AnalogyGenerator,
     Fillings,
@@ -27,7 +28,6 @@ from harness.ops.analogies import (
     mine_analogies,
 )
 from harness.ops.kmeans import kmeans, unit_directions
-from methods.lowshot.later import Later
 
 _ITERATIONS = 20  # of k-means
 _STEPS_AN_EPOCH = 1000

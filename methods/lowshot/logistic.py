@@ -9,11 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from harness.api import Backbone, BaseSet, FitContext, Support
+from harness.api import Backbone, BaseSet, FitContext, Later, Support
 from harness.ops.softmax_regression import Linear, Sgd, batch_parts, draw_distinct, draw_linear, fit_softmax
 from methods.lowshot.classifier import fit_classifier
 from methods.lowshot.generation import STRATEGIES
-from methods.lowshot.later import Later
 from methods.lowshot.recipe import HALLUCINATION, LOGISTIC, PAPER, HallucinationConfig, LogisticConfig, Table
 
 _DRAWN_AT_ONCE = 100  # batches whose rows are drawn together

@@ -18,10 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.api import Backbone, BaseSet, EpisodeBatch, FitContext, Support
+from harness.api import Backbone, BaseSet, EpisodeBatch, FitContext, Later, Support
 from harness.ops.attention import ContextEncoder, attention_scores, plain_attention_scores, row_normalised
 from harness.ops.softmax_regression import draw_distinct
-from methods.lowshot.later import Later
 from methods.lowshot.recipe import MATCHING, MatchingConfig, Table
 
 _STEPS_AN_EPOCH = 250

@@ -14,6 +14,7 @@ from harness.api import (
     EpisodeBatch,
     FitContext,
     LabelMeans,
+    Later,
     Support,
     class_means,
     cosine_scores,
@@ -25,7 +26,6 @@ from harness.ops.auxiliary_losses import AUXILIARY_LOSSES
 from harness.ops.schedules import stepped_decay
 from harness.ops.warps import draw_warps, warp
 from methods.lowshot.classifier import fit_classifier
-from methods.lowshot.later import Later
 from methods.lowshot.recipe import PAPER, REPRESENTATION, RepresentationConfig, Table
 
 

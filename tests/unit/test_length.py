@@ -26,6 +26,7 @@ from methods.protonet import ProtoNet
 
 TABLE = (
     "softmax", "cosine", "neg-softmax", "neg-cosine", "bml", "bml-global", "bml-local", "protonet", "nearest-mean",
+    "relation-network", "feat", "meta-baseline", "maml", "anil",
 )  # fmt: skip
 
 

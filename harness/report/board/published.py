@@ -39,6 +39,10 @@ _SPELLING = {
     "cosine": {"cosineownrun"},
     "protonet": {"protonetthiscode", "protonetoriginalpaper"},
     "logistic": {"baselinebaseline"},
+    "relationnetwork": {"relationnet"},
+    "transductiverelationnetwork": {"relationnet"},
+    "transductivemaml": {"maml"},
+    "transductivefinetunenetwork": {"transductivefinetuning"},
 }
 
 

@@ -1,0 +1,201 @@
+"""Model-agnostic meta-learning (Finn, Abbeel, Levine 2017, arXiv:1703.03400).
+
+A whole network, with a linear classifier at its end, is trained so that a few plain gradient steps on the support of an
+episode make it good at the episode's queries. The loss after the steps is differentiated through them, second derivatives
+included (alg. 2); ``order=first`` leaves those out (§5.2).
+
+What differs from the authors' code: it normalises every batch by its own statistics, the queries' too, as all published
+code does, so that its numbers are transductive; that is ``transductive-maml``. Here ``maml`` normalises support and queries
+by the statistics of the support, in training and at test (MetaBN of Bronskill et al. 2020, arXiv:2003.03284), so that a
+query depends on no other. The defaults are the paper's for mini-ImageNet at 1 shot (A.1), but with as many steps at test as
+in training. The classes of an episode are given the rows of the classifier in an order drawn for it, and start from rows
+again where there are more of them than in training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+
+from harness.api import Backbone, BaseSet, FitContext, Support, check_ranges, full_precision, hyper
+from harness.backbones.embedding import Embedding
+from harness.ops.inner_loop import context_of, descend, use_context_norm
+
+Parameters = dict[str, Tensor]
+
+
+class Adapted(NamedTuple):
+    """The network of one episode: its parameters, and the support images (n, c, H, W) that normalise its queries."""
+
+    parameters: Parameters
+    support: Tensor
+
+
+class Maml(nn.Module):
+    """A network that a few gradient steps adapt."""
+
+    @dataclass(frozen=True)
+    class Config:
+        """Hyper-parameters; the field defaults are the paper's for mini-ImageNet at 1 shot (A.1)."""
+
+        steps: int = hyper(5, "gradient steps on the support, ≥ 1")
+        inner_lr: float = hyper(0.01, "their size, > 0")
+        order: Literal["second", "first"] = hyper(
+            "second", "derivatives that the outer gradient holds (§5.2)"
+        )
+        train_way: int = hyper(5, "classes per training episode, and rows of the classifier, ≥ 2")
+        train_shot: int = hyper(1, "support images per class in training, ≥ 1; the paper matches the test")
+        train_query: int = hyper(15, "queries per class in training, ≥ 1")
+        epochs: int = hyper(600, "passes of steps_per_epoch outer steps, ≥ 1", in_epochs=True)
+        steps_per_epoch: int = hyper(100, "outer steps between two validations, ≥ 1")
+        episodes_per_step: int = hyper(
+            4, "training episodes in one outer step, ≥ 1; the paper's are 2 at 5 shots"
+        )
+        lr: float = hyper(1e-3, "Adam's step size, > 0")
+        validation_shot: int = hyper(1, "shots of the 5-way validation episodes that choose the epoch, ≥ 1")
+
+        def __post_init__(self) -> None:
+            """Check ranges; all that is wrong is said together."""
+            counts = "steps train_shot train_query epochs steps_per_epoch episodes_per_step validation_shot"
+            check_ranges(self, {"≥ 1": counts, "≥ 2": "train_way", "> 0": "lr inner_lr"})
+
+    name: ClassVar[str] = "maml"
+    version: ClassVar[str] = "1"
+    takes: ClassVar[str] = "images"
+    reference: ClassVar[str] = """@inproceedings{finn2017model,
+      title={Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks},
+      author={Finn, Chelsea and Abbeel, Pieter and Levine, Sergey},
+      booktitle={International Conference on Machine Learning},
+      year={2017},
+      eprint={1703.03400},
+      archivePrefix={arXiv},
+    }"""
+    CONTRACT: ClassVar[dict[str, Any]] = {
+        "epochs": 1,
+        "steps_per_epoch": 40,
+        "episodes_per_step": 1,
+        "steps": 2,
+    }
+    _DRAWINGS: ClassVar[dict[str, Any]] = {
+        "inner_lr": 0.1, "train_query": 5, "epochs": 10, "steps_per_epoch": 50, "episodes_per_step": 2,
+    }  # fmt: skip
+    _FIVE: ClassVar[dict[str, Any]] = {"train_shot": 5, "episodes_per_step": 2, "validation_shot": 5}
+    DEFAULTS: ClassVar[dict[str, dict[str, Any]]] = {
+        **dict.fromkeys(("glyphs", "glyphs-digits", "omniglot-small"), _DRAWINGS),
+        "cifar10": {**_DRAWINGS, "epochs": 30},
+        **dict.fromkeys(("mini-5w5s", "tiered-5w5s"), _FIVE),
+    }
+
+    def __init__(self, config: Config, backbone: Backbone) -> None:
+        super().__init__()
+        features = Embedding(backbone)
+        self.config, self.network = (
+            config,
+            nn.Sequential(features, nn.Linear(features.width, config.train_way)),
+        )
+        use_context_norm(self.network)
+
+    @property
+    def backbone(self) -> nn.Module:
+        """What the images pass through."""
+        return self.network[0].backbone
+
+    @staticmethod
+    def passes(config: Config) -> int:
+        """Through the backbone: a support image in every step, and once more as what normalises the queries."""
+        return config.steps + 1
+
+    @staticmethod
+    def epoch_images(config: Config, n_images: int, n_classes: int) -> int:
+        """Training images of one epoch."""
+        each = min(config.train_way, n_classes) * (config.train_shot + config.train_query)
+        return config.steps_per_epoch * config.episodes_per_step * each
+
+    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
+        """Train where the steps begin (alg. 2)."""
+        c, optimiser = self.config, torch.optim.Adam(self.parameters(), lr=self.config.lr)
+        n_episodes = c.steps_per_epoch * c.episodes_per_step
+        for epoch in ctx.epochs(c.epochs, model=self, optimiser=optimiser):
+            seen = []
+            episodes = base.episodes(n_episodes, c.train_way, c.train_shot, c.train_query)
+            for number, episode in enumerate(episodes, start=1):
+                support, query = (x.flatten(0, 1) for x in episode.images.tensor_split([c.train_shot], dim=1))
+                label = torch.arange(len(episode.images), device=support.device)
+                with ctx.autocast():
+                    adapted = self.adapted(
+                        self.network, support, label.repeat_interleave(c.train_shot), label
+                    )
+                    scores = self.logits(adapted, query)
+                target = label.repeat_interleave(c.train_query)
+                loss = functional.cross_entropy(scores, target)
+                ctx.backward(loss / c.episodes_per_step)
+                if number % c.episodes_per_step == 0:
+                    ctx.step(optimiser)
+                seen.append(torch.stack([loss.detach(), (scores.argmax(1) == target).to(loss).mean()]))
+            points = dict(zip(("loss", "train_accuracy"), torch.stack(seen).mean(0).tolist(), strict=True))
+            validation = ctx.keep_best(self, way=5, shot=c.validation_shot)
+            points |= {} if validation is None else {"validation_accuracy": validation}
+            ctx.log((epoch + 1) * c.steps_per_epoch, **points)
+
+    def adapted(
+        self,
+        network: nn.Module,
+        support: Tensor,
+        label: Tensor,
+        rows: Tensor,
+        *,
+        second_order: bool | None = None,
+    ) -> Adapted:
+        """Take the steps.
+
+        Args:
+            network: whose parameters they begin at.
+            support, label: images (n, c, H, W) and their classes (n,).
+            rows: (n_way,) row of the classifier at which each class begins.
+            second_order: of the derivatives that are kept; ``order`` says it where this does not.
+        """
+        start = dict(network.named_parameters())
+        start |= {name: start[name][rows] for name in ("1.weight", "1.bias")}
+        moved = descend(
+            lambda p: functional.cross_entropy(full_precision(functional_call(network, p, (support,))), label), start,
+            steps=self.config.steps, lr=self.config.inner_lr,
+            second_order=self.config.order == "second" if second_order is None else second_order,
+        )  # fmt: skip
+        return Adapted(moved, support)
+
+    def logits(self, adapted: Adapted, query: Tensor) -> Tensor:
+        """(n_query, n_way) of an adapted network; what normalises comes first and is left out again."""
+        n = len(adapted.support)
+        with context_of(self.network, n):
+            both = functional_call(self.network, adapted.parameters, (torch.cat([adapted.support, query]),))
+        return full_precision(both[n:])
+
+    def adapt(self, support: Support) -> Adapted:
+        """Take the steps on a copy."""
+        way = self.config.train_way
+        rows = torch.randperm(way, generator=support.rng)[torch.arange(support.n_way) % way].to(
+            support.y.device
+        )
+        with support.trainable(self.network) as copy:
+            found = self.adapted(copy, support.x, support.y, rows, second_order=False)
+        return Adapted({name: value.detach() for name, value in found.parameters.items()}, found.support)
+
+    def predict(self, state: Adapted, query: Tensor) -> Tensor:
+        """Logits (n_query, n_way)."""
+        return self.logits(state, query)
+
+
+class TransductiveMaml(Maml):
+    """The same where queries are normalised by their own statistics, as published."""
+
+    name: ClassVar[str] = "transductive-maml"
+    transductive: ClassVar[bool] = True
+
+    def logits(self, adapted: Adapted, query: Tensor) -> Tensor:
+        """(n_query, n_way) of an adapted network."""
+        return full_precision(functional_call(self.network, adapted.parameters, (query,)))

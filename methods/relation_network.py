@@ -1,0 +1,183 @@
+"""Relation networks (Sung et al. 2018, arXiv:1711.06025).
+
+An encoder gives a map of each image; the maps of a class are added up, and a second small network says of the sum beside
+the map of a query how alike they are, between 0 and 1. Both are trained on episodes by the squared distance of these
+numbers to 1 for the true class and 0 for the others (eq. 2). So that the second network has maps to work on, the last two
+max pools of conv4 and resnet12 are left out (§3.3).
+
+What differs from the authors' code: they never leave training mode, so that a query is normalised together with all
+queries of its episode, and their numbers are transductive. ``relation-network`` uses running statistics at test, and
+``transductive-relation-network`` is their form (all queries of an episode at once, where they give 5 of each class).
+Maps below 10×10 are padded before a convolution of the relation module, convolutions of the encoder always are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from harness.api import (
+    Backbone,
+    BaseSet,
+    EpisodeBatch,
+    FitContext,
+    Support,
+    check_ranges,
+    full_precision,
+    hyper,
+)
+from harness.backbones.larger_maps import remove_last_pools
+from harness.ops.batch_statistics import batch_statistics
+from harness.ops.relation import RelationModule
+
+
+class Relations(nn.Module):
+    """What the two share: the networks and their training."""
+
+    @dataclass(frozen=True)
+    class Config:
+        """Hyper-parameters; the field defaults are the authors' for mini-ImageNet."""
+
+        train_way: int = hyper(5, "classes per training episode, ≥ 2")
+        train_shot: int = hyper(1, "support images per class in training, ≥ 1; the paper matches the test")
+        train_query: int = hyper(15, "queries per class in training, ≥ 1; the authors' are 10 at 5 shots")
+        epochs: int = hyper(5000, "passes of episodes_per_epoch episodes, ≥ 1", in_epochs=True)
+        episodes_per_epoch: int = hyper(100, "training episodes between two validations, ≥ 1")
+        loss: Literal["squared", "ce"] = hyper(
+            "squared", "of the relation scores: their distance to 0 and 1 (eq. 2), or cross-entropy"
+        )
+        hidden: int = hyper(8, "width of the relation module's linear layer, ≥ 1")
+        lr: float = hyper(1e-3, "Adam's step size, > 0")
+        halve_every: int = hyper(1000, "epochs until the step size is halved, ≥ 1", in_epochs=True)
+        longest: float = hyper(0.5, "length to which the gradient of each network is cut, > 0")
+        validation_shot: int = hyper(1, "shots of the 5-way validation episodes that choose the epoch, ≥ 1")
+
+        def __post_init__(self) -> None:
+            """Check ranges; all that is wrong is said together."""
+            counts = "train_shot train_query epochs episodes_per_epoch hidden halve_every validation_shot"
+            check_ranges(self, {"≥ 1": counts, "≥ 2": "train_way", "> 0": "lr longest"})
+
+    version: ClassVar[str] = "1"
+    equivariant: ClassVar[bool] = True
+    reference: ClassVar[str] = """@inproceedings{sung2018learning,
+      title={Learning to Compare: Relation Network for Few-Shot Learning},
+      author={Sung, Flood and Yang, Yongxin and Zhang, Li and Xiang, Tao and Torr, Philip H. S. and Hospedales, Timothy M.},
+      booktitle={IEEE Conference on Computer Vision and Pattern Recognition},
+      year={2018},
+      eprint={1711.06025},
+      archivePrefix={arXiv},
+    }"""
+    CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 1, "episodes_per_epoch": 40}
+    _DRAWINGS: ClassVar[dict[str, Any]] = {"train_query": 5, "epochs": 20, "halve_every": 7}
+    DEFAULTS: ClassVar[dict[str, dict[str, Any]]] = {
+        "glyphs": _DRAWINGS,
+        "glyphs-digits": _DRAWINGS,
+        "omniglot-small": _DRAWINGS,
+        "cifar10": {"epochs": 30, "halve_every": 10},
+        "mini-5w5s": {"train_shot": 5, "train_query": 10, "validation_shot": 5},
+        "tiered-5w5s": {"train_shot": 5, "train_query": 10, "validation_shot": 5},
+    }
+
+    def __init__(self, config: Config, backbone: Backbone) -> None:
+        super().__init__()
+        self.config, self.backbone = config, backbone
+        remove_last_pools(backbone, 2)
+        self.relation = RelationModule(backbone.channels, backbone.feature_size, config.hidden)
+
+    @staticmethod
+    def epoch_images(config: Config, n_images: int, n_classes: int) -> int:
+        """Training images of one epoch."""
+        each = min(config.train_way, n_classes) * (config.train_shot + config.train_query)
+        return config.episodes_per_epoch * each
+
+    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
+        """Train encoder and relation module together on episodes of base classes."""
+        c = self.config
+        networks = [{"params": list(part.parameters())} for part in (self.backbone, self.relation)]
+        optimiser = torch.optim.Adam(networks, lr=c.lr)
+        schedule = torch.optim.lr_scheduler.StepLR(optimiser, c.halve_every, gamma=0.5)
+        for epoch in ctx.epochs(c.epochs, model=self, optimiser=optimiser, schedule=schedule):
+            seen = []
+            for episode in base.episodes(c.episodes_per_epoch, c.train_way, c.train_shot, c.train_query):
+                with ctx.autocast():
+                    scores = full_precision(self._episode_scores(episode.images, c.train_shot))  # (W·Q, W)
+                target = torch.arange(scores.shape[1], device=scores.device).repeat_interleave(c.train_query)
+                loss = self._loss(scores, target)
+                ctx.backward(loss)
+                ctx.step(optimiser, longest=c.longest)
+                seen.append(torch.stack([loss.detach(), (scores.argmax(1) == target).to(loss).mean()]))
+            schedule.step()
+            points = dict(zip(("loss", "train_accuracy"), torch.stack(seen).mean(0).tolist(), strict=True))
+            validation = ctx.keep_best(self, way=5, shot=c.validation_shot)
+            points |= {} if validation is None else {"validation_accuracy": validation}
+            ctx.log((epoch + 1) * c.episodes_per_epoch, **points)
+
+    def _episode_scores(self, images: Tensor, shot: int) -> Tensor:
+        """Of a training episode (W, S + Q, c, H, W): (W·Q, W), queries by class, one batch statistic of all images."""
+        maps = self.backbone(images.flatten(0, 1)).unflatten(0, images.shape[:2])  # (W, S + Q, C, h, w)
+        scores: Tensor = self.relation(maps[:, :shot].sum(1), maps[:, shot:].flatten(0, 1))
+        return scores
+
+    def _loss(self, scores: Tensor, target: Tensor) -> Tensor:
+        if self.config.loss == "ce":
+            return functional.cross_entropy(scores, target)
+        return functional.mse_loss(scores.sigmoid(), functional.one_hot(target, scores.shape[1]).to(scores))
+
+
+class RelationNetwork(Relations):
+    """A learned measure between the map of a query and the sum of a class's maps."""
+
+    name: ClassVar[str] = "relation-network"
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(b, c, H, W) → (b, C, h, w) maps."""
+        maps: Tensor = self.backbone(images)
+        return maps
+
+    def adapt(self, support: Support) -> Tensor:
+        """Sum of the maps of each class: (n_way, C, h, w)."""
+        return support.by_class().sum(1)
+
+    def predict(self, state: Tensor, query: Tensor) -> Tensor:
+        """Relation scores before the sigmoid: (n_query, n_way)."""
+        scores: Tensor = self.relation(state, query)
+        return scores
+
+    def predict_batch(self, batch: EpisodeBatch) -> Tensor:
+        """Do both for many episodes: (E, n_query, n_way)."""
+        scores: Tensor = self.relation(batch.support.sum(2), batch.query)
+        return scores
+
+
+class TransductiveRelationNetwork(Relations):
+    """The same with the statistics of each batch at test, as published: the support's, the queries', the pairs'."""
+
+    name: ClassVar[str] = "transductive-relation-network"
+    transductive: ClassVar[bool] = True
+    takes: ClassVar[str] = "images"
+
+    @staticmethod
+    def passes(config: Relations.Config) -> int:
+        """Through the encoder, of each image of an episode."""
+        return 1
+
+    def _episode_scores(self, images: Tensor, shot: int) -> Tensor:
+        return self._scores(images[:, :shot], images[:, shot:].flatten(0, 1))
+
+    def adapt(self, support: Support) -> Tensor:
+        """Images of the support, by class: (n_way, shot, c, H, W)."""
+        return support.by_class()
+
+    def predict(self, state: Tensor, query: Tensor) -> Tensor:
+        """Relation scores before the sigmoid: (n_query, n_way)."""
+        with batch_statistics(self):
+            return self._scores(state, query)
+
+    def _scores(self, support: Tensor, query: Tensor) -> Tensor:
+        maps = self.backbone(support.flatten(0, 1)).unflatten(0, support.shape[:2])  # (W, S, C, h, w)
+        scores: Tensor = self.relation(maps.sum(1), self.backbone(query))
+        return scores
