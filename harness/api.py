@@ -18,6 +18,7 @@ from harness.backbones.official import backbone_names, low_shot_names, official_
 from harness.backbones.two_branch import TwoBranch
 from harness.images.patches import Grid, RandomCrops
 from harness.images.support_views import SupportViews
+from harness.method.episodic import OnEpisodes
 from harness.method.heads import Normalisation, Normaliser, OnFeatures
 from harness.method.hyper import hyper
 from harness.method.later import Later
@@ -42,11 +43,13 @@ from harness.ops.margin import Similarity, margin_scores, similarities
 from harness.ops.normalise import centre_and_normalise, l2_normalise
 from harness.ops.precision import full_precision
 from harness.ops.prototypes import (
+    EpisodeLoss,
     LabelMeans,
     class_means,
     class_means_by_label,
     cosine_scores,
     distance_scores,
+    episode_loss,
     labelled,
     linear_scores,
     prototypical_loss,
@@ -55,6 +58,7 @@ from harness.ops.prototypes import (
 )
 from harness.ops.schedules import milestone_decay, warmup_cosine
 from harness.training.base_set import BaseSet, TrainingEpisode
+from harness.training.episodic import train_on_episodes
 from harness.training.fit_context import FitContext
 
 __all__ = [
@@ -64,6 +68,7 @@ __all__ = [
     "Conditions",
     "Conv4",
     "EpisodeBatch",
+    "EpisodeLoss",
     "FitContext",
     "Grid",
     "LabelMeans",
@@ -71,6 +76,7 @@ __all__ = [
     "Method",
     "Normalisation",
     "Normaliser",
+    "OnEpisodes",
     "OnFeatures",
     "Pretrained",
     "RandomCrops",
@@ -97,6 +103,7 @@ __all__ = [
     "drop_blocks",
     "elastic_margin",
     "elastic_scores",
+    "episode_loss",
     "fit_heads",
     "full_precision",
     "go_on_from",
@@ -119,6 +126,7 @@ __all__ = [
     "similarities",
     "squared_distances",
     "streamed_means",
+    "train_on_episodes",
     "trainable",
     "warmup_cosine",
     "with_bias",
@@ -134,7 +142,7 @@ class Method(Protocol):
         RECIPES: optional, by name ("as-published") further DEFAULTS, in which the entry "conditions" says what else the
             numbers rest on (``harness.api.Conditions``: pipeline, augmentation, selection, queries, episodes, …).
         epoch_images: optional static (config, n_images, n_classes) → training images of one epoch, where it is no pass
-            over the base set; with ``hyper(…, in_epochs=True)`` a training can be given a number of images (``--images``).
+            over the base set nor of the episodes of an ``OnEpisodes``; with ``hyper(…, in_epochs=True)`` a training can be given a number of images (``--images``).
         name, version: of the method; a version changes when its numbers may.
         uses_backbone: optional, default True; False builds none and passes an identity.
         transductive: optional, default False; True when predictions depend on the other queries.

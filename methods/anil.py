@@ -24,12 +24,16 @@ from harness.api import (
     Backbone,
     BaseSet,
     EpisodeBatch,
+    EpisodeLoss,
     FitContext,
+    OnEpisodes,
     Support,
-    check_ranges,
+    TrainingEpisode,
+    episode_loss,
     full_precision,
     hyper,
     labelled,
+    train_on_episodes,
 )
 from harness.backbones.embedding import Embedding
 from harness.ops.inner_loop import descend
@@ -50,25 +54,19 @@ class Anil(nn.Module):
     """A network whose linear classifier a few gradient steps adapt."""
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(OnEpisodes):
         """Hyper-parameters; the field defaults are LibFewShot's for mini-ImageNet at 1 shot."""
 
+        epochs: int = hyper(600, "passes of steps_per_epoch steps, ≥ 0", in_epochs=True)
+        episodes_per_step: int = hyper(4, "training episodes in one outer step, ≥ 1")
         steps: int = hyper(10, "gradient steps of the classifier on the support, ≥ 1")
         inner_lr: float = hyper(0.001, "their size, > 0")
         order: Literal["second", "first"] = hyper("second", "derivatives that the outer gradient holds")
-        train_way: int = hyper(5, "classes per training episode, and rows of the classifier, ≥ 2")
-        train_shot: int = hyper(1, "support images per class in training, ≥ 1; the paper matches the test")
-        train_query: int = hyper(15, "queries per class in training, ≥ 1")
-        epochs: int = hyper(600, "passes of steps_per_epoch outer steps, ≥ 1", in_epochs=True)
-        steps_per_epoch: int = hyper(100, "outer steps between two validations, ≥ 1")
-        episodes_per_step: int = hyper(4, "training episodes in one outer step, ≥ 1")
         lr: float = hyper(1e-3, "Adam's step size, > 0")
-        validation_shot: int = hyper(1, "shots of the 5-way validation episodes that choose the epoch, ≥ 1")
 
         def __post_init__(self) -> None:
-            """Check ranges; all that is wrong is said together."""
-            counts = "steps train_shot train_query epochs steps_per_epoch episodes_per_step validation_shot"
-            check_ranges(self, {"≥ 1": counts, "≥ 2": "train_way", "> 0": "lr inner_lr"})
+            """Check ranges."""
+            self.check({"≥ 1": "steps", "> 0": "lr inner_lr"})
 
     name: ClassVar[str] = "anil"
     version: ClassVar[str] = "1"
@@ -96,37 +94,20 @@ class Anil(nn.Module):
         self.config, self.embed = config, Embedding(backbone)  # (b, c, H, W) → (b, D)
         self.head = nn.Linear(self.embed.width, config.train_way)
 
-    @staticmethod
-    def epoch_images(config: Config, n_images: int, n_classes: int) -> int:
-        """Training images of one epoch."""
-        each = min(config.train_way, n_classes) * (config.train_shot + config.train_query)
-        return config.steps_per_epoch * config.episodes_per_step * each
-
     def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
         """Train network and classifier through the steps of the classifier."""
-        c, optimiser = self.config, torch.optim.Adam(self.parameters(), lr=self.config.lr)
-        n_episodes = c.steps_per_epoch * c.episodes_per_step
-        for epoch in ctx.epochs(c.epochs, model=self, optimiser=optimiser):
-            seen = []
-            episodes = base.episodes(n_episodes, c.train_way, c.train_shot, c.train_query)
-            for number, episode in enumerate(episodes, start=1):
-                with ctx.autocast():  # support and query in one pass: batch statistics of the whole episode
-                    features = self.embed(episode.images.flatten(0, 1))
-                x = full_precision(features).unflatten(0, episode.images.shape[:2])  # (W, S + Q, D)
-                support, query = x.tensor_split([c.train_shot], dim=1)
-                classes = torch.arange(len(x), device=x.device)
-                classifier = self.adapted(support[None], classes[None], second_order=c.order == "second")
-                scores = classifier(query.flatten(0, 1))[0]  # (W·Q, W)
-                target = classes.repeat_interleave(c.train_query)
-                loss = functional.cross_entropy(scores, target)
-                ctx.backward(loss / c.episodes_per_step)
-                if number % c.episodes_per_step == 0:
-                    ctx.step(optimiser)
-                seen.append(torch.stack([loss.detach(), (scores.argmax(1) == target).to(loss).mean()]))
-            points = dict(zip(("loss", "train_accuracy"), torch.stack(seen).mean(0).tolist(), strict=True))
-            validation = ctx.keep_best(self, way=5, shot=c.validation_shot)
-            points |= {} if validation is None else {"validation_accuracy": validation}
-            ctx.log((epoch + 1) * c.steps_per_epoch, **points)
+        shot, second_order = self.config.train_shot, self.config.order == "second"
+
+        def loss(episode: TrainingEpisode) -> EpisodeLoss:
+            with ctx.autocast():  # support and query in one pass: batch statistics of the whole episode
+                features = self.embed(episode.images.flatten(0, 1))
+            x = full_precision(features).unflatten(0, episode.images.shape[:2])  # (W, S + Q, D)
+            support, query = x.tensor_split([shot], dim=1)
+            rows = torch.arange(len(x), device=x.device)
+            classifier = self.adapted(support[None], rows[None], second_order=second_order)
+            return episode_loss(classifier(query.flatten(0, 1))[0])
+
+        train_on_episodes(self, base, ctx, torch.optim.Adam(self.parameters(), lr=self.config.lr), loss)
 
     def adapted(self, support: Tensor, rows: Tensor, *, second_order: bool = False) -> Classifiers:
         """Take the steps on features (E, W, S, D), from the rows (E, W) of the classifier."""

@@ -19,23 +19,26 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from harness.api import (
     Backbone,
     BaseSet,
     EpisodeBatch,
+    EpisodeLoss,
     FitContext,
+    OnEpisodes,
     StartsFrom,
     Support,
-    check_ranges,
+    TrainingEpisode,
     class_means,
     distance_scores,
+    episode_loss,
     full_precision,
     go_on_from,
     hyper,
     l2_normalise,
     need_of,
+    train_on_episodes,
 )
 from harness.backbones.embedding import Embedding
 from harness.ops.attention import SetAttention
@@ -45,14 +48,9 @@ class Feat(nn.Module):
     """Class means that look at each other before queries are compared with them."""
 
     @dataclass(frozen=True)
-    class Config(StartsFrom):
+    class Config(OnEpisodes, StartsFrom):
         """Hyper-parameters; the field defaults are the authors' for mini-ImageNet at 1 shot."""
 
-        train_way: int = hyper(5, "classes per training episode, ≥ 2")
-        train_shot: int = hyper(1, "support images per class in training, ≥ 1; the paper matches the test")
-        train_query: int = hyper(15, "queries per class in training, ≥ 1")
-        epochs: int = hyper(200, "passes of episodes_per_epoch episodes, ≥ 1", in_epochs=True)
-        episodes_per_epoch: int = hyper(100, "training episodes between two validations, ≥ 1")
         likeness: Literal["squared", "cosine"] = hyper("squared", "of queries and prototypes")
         temperature: float = hyper(64.0, "divisor of the scores, > 0")
         temperature2: float = hyper(64.0, "divisor of the scores of the second loss, > 0")
@@ -63,21 +61,17 @@ class Feat(nn.Module):
         momentum: float = hyper(0.9, "SGD's momentum, in [0, 1)")
         weight_decay: float = hyper(5e-4, "L2 of all weights, ≥ 0")
         decay_every: int = hyper(40, "epochs until the step sizes are halved, ≥ 1", in_epochs=True)
-        validation_shot: int = hyper(1, "shots of the 5-way validation episodes that choose the epoch, ≥ 1")
 
         def __post_init__(self) -> None:
-            """Check ranges; all that is wrong is said together."""
-            counts = "train_shot train_query epochs episodes_per_epoch decay_every validation_shot"
-            positive, shares = "temperature temperature2 lr block_lr", "dropout momentum"
-            check_ranges(
-                self,
+            """Check ranges."""
+            positive = "temperature temperature2 lr block_lr"
+            self.check(
                 {
                     "≥ 0": "balance weight_decay",
-                    "≥ 1": counts,
-                    "≥ 2": "train_way",
+                    "≥ 1": "decay_every",
                     "> 0": positive,
-                    "in [0, 1)": shares,
-                },
+                    "in [0, 1)": "dropout momentum",
+                }
             )
 
     name: ClassVar[str] = "feat"
@@ -91,7 +85,7 @@ class Feat(nn.Module):
       eprint={1812.03664},
       archivePrefix={arXiv},
     }"""
-    CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 1, "episodes_per_epoch": 10}
+    CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 1, "steps_per_epoch": 10}
     _SMALL: ClassVar[dict[str, Any]] = {"temperature": 8.0, "temperature2": 8.0, "epochs": 10, "decay_every": 4, "lr": 2e-3, "block_lr": 2e-2}  # fmt: skip
     _FIVE: ClassVar[dict[str, Any]] = {
         "train_shot": 5,
@@ -120,12 +114,6 @@ class Feat(nn.Module):
         """The pre-training of the encoder."""
         return [need_of(config.start)]
 
-    @staticmethod
-    def epoch_images(config: Config, n_images: int, n_classes: int) -> int:
-        """Training images of one epoch."""
-        each = min(config.train_way, n_classes) * (config.train_shot + config.train_query)
-        return config.episodes_per_epoch * each
-
     def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
         """Train encoder and block on episodes of base classes."""
         c = self.config
@@ -136,27 +124,15 @@ class Feat(nn.Module):
         ]
         optimiser = torch.optim.SGD(parts, momentum=c.momentum, weight_decay=c.weight_decay)
         schedule = torch.optim.lr_scheduler.StepLR(optimiser, c.decay_every, gamma=0.5)
-        for epoch in ctx.epochs(c.epochs, model=self, optimiser=optimiser, schedule=schedule):
-            seen = []
-            for episode in base.episodes(
-                c.episodes_per_epoch, c.train_way, c.train_shot, c.train_query, augment=True
-            ):
-                with ctx.autocast():  # support and query in one pass: batch statistics of the whole episode
-                    features = self.embed(episode.images.flatten(0, 1))
-                x = full_precision(features).unflatten(0, episode.images.shape[:2])  # (W, S + Q, D)
-                scores, again = self.episode_scores(x, c.train_shot)
-                target = torch.arange(len(x), device=x.device)
-                of_query, of_all = (target.repeat_interleave(n) for n in (c.train_query, x.shape[1]))
-                loss = functional.cross_entropy(scores, of_query)
-                loss = loss + c.balance * functional.cross_entropy(again, of_all)
-                ctx.backward(loss)
-                ctx.step(optimiser)
-                seen.append(torch.stack([loss.detach(), (scores.argmax(1) == of_query).to(loss).mean()]))
-            schedule.step()
-            points = dict(zip(("loss", "train_accuracy"), torch.stack(seen).mean(0).tolist(), strict=True))
-            validation = ctx.keep_best(self, way=5, shot=c.validation_shot)
-            points |= {} if validation is None else {"validation_accuracy": validation}
-            ctx.log((epoch + 1) * c.episodes_per_epoch, **points)
+
+        def loss(episode: TrainingEpisode) -> EpisodeLoss:
+            with ctx.autocast():  # support and query in one pass: batch statistics of the whole episode
+                features = self.embed(episode.images.flatten(0, 1))
+            x = full_precision(features).unflatten(0, episode.images.shape[:2])  # (W, S + Q, D)
+            found, again = map(episode_loss, self.episode_scores(x, c.train_shot))
+            return found._replace(loss=found.loss + c.balance * again.loss)
+
+        train_on_episodes(self, base, ctx, optimiser, loss, schedule=schedule, augment=True)
 
     def episode_scores(self, x: Tensor, shot: int) -> tuple[Tensor, Tensor]:
         """Scores of a training episode (W, S + Q, D): of its queries (W·Q, W), and for the second loss of all (W·(S + Q), W)."""

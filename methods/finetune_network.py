@@ -13,11 +13,9 @@ their other column; training images are augmented as goes with the pipeline.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -35,6 +33,8 @@ from harness.api import (
     l2_normalise,
 )
 from harness.backbones.embedding import Embedding
+from harness.ops.mixup import Mix, draw_mix
+from harness.ops.schedules import cosine_cycles
 
 _CHUNK = 75  # images that pass through together in an episode: batch statistics are theirs
 
@@ -62,31 +62,26 @@ class FinetuneNetwork(nn.Module):
 
         epochs: int = hyper(120, "passes over the base images, > first_cycle", in_epochs=True)
         first_cycle: int = hyper(
-            40,
-            "epochs in which the step size falls from lr to 0; the rest from a tenth of it",
-            in_epochs=True,
+            40, "epochs of the first cosine, ≥ 1; the others are the second", in_epochs=True
         )
         batch_size: int = hyper(256, "images per step, ≥ 2")
-        lr: float = hyper(0.1, "SGD's largest step size, > 0")
-        momentum: float = hyper(0.9, "SGD's momentum, Nesterov's, in [0, 1)")
+        lr: float = hyper(0.1, "SGD's step size at the beginning, > 0; a tenth of it in the second cosine")
         weight_decay: float = hyper(1e-4, "L2 of all weights, ≥ 0")
         smoothing: float = hyper(0.1, "share of the label that is spread over all classes, in [0, 1)")
-        mixup: float = hyper(0.25, "of the Beta distribution of mixtures of two images, ≥ 0; 0: none")
-        validate_every: int = hyper(10, "epochs between two validations, ≥ 1", in_epochs=True)
-        validation_shot: int = hyper(1, "shots of the 5-way validation episodes that choose the epoch, ≥ 1")
+        mixup: float = hyper(0.25, "of the Beta distribution by which two images are mixed, ≥ 0; 0: none are")
         tune_epochs: int = hyper(25, "of the fine-tuning, ≥ 0", phase="adapt")
         tune_lr: float = hyper(5e-5, "Adam's step size in the fine-tuning, > 0", phase="adapt")
 
         def __post_init__(self) -> None:
             """Check ranges; all that is wrong is said together."""
-            check_ranges(
-                self,
-                {
-                    "≥ 0": "weight_decay mixup tune_epochs", "≥ 1": "first_cycle validate_every validation_shot",
-                    "≥ 2": "batch_size", "> 0": "lr tune_lr", "in [0, 1)": "momentum smoothing",
-                },
-                {f"first_cycle must be < epochs = {self.epochs}": self.first_cycle < self.epochs},
-            )  # fmt: skip
+            has_second = {f"first_cycle must be < epochs = {self.epochs}": self.first_cycle < self.epochs}
+            ranges = {
+                "≥ 0": "weight_decay mixup tune_epochs",
+                "≥ 1": "first_cycle",
+                "≥ 2": "batch_size",
+                "> 0": "lr tune_lr",
+            }
+            check_ranges(self, {**ranges, "in [0, 1)": "smoothing"}, has_second)
 
     name: ClassVar[str] = "finetune-network"
     version: ClassVar[str] = "1"
@@ -99,12 +94,8 @@ class FinetuneNetwork(nn.Module):
       eprint={1909.02729},
       archivePrefix={arXiv},
     }"""
-    CONTRACT: ClassVar[dict[str, Any]] = {
-        "epochs": 6, "first_cycle": 3, "validate_every": 6, "batch_size": 32, "tune_epochs": 2,
-    }  # fmt: skip
-    _SMALL: ClassVar[dict[str, Any]] = {
-        "epochs": 20, "first_cycle": 8, "batch_size": 64, "lr": 0.05, "validate_every": 20, "mixup": 0.0,
-    }  # fmt: skip
+    CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 6, "first_cycle": 3, "batch_size": 32, "tune_epochs": 2}
+    _SMALL: ClassVar[dict[str, Any]] = {"epochs": 20, "first_cycle": 8, "batch_size": 64, "mixup": 0.0}
     DEFAULTS: ClassVar[dict[str, dict[str, Any]]] = {
         **dict.fromkeys(("glyphs", "glyphs-digits", "omniglot-small"), _SMALL),
         "cifar10": {**_SMALL, "epochs": 40, "first_cycle": 15},
@@ -127,48 +118,25 @@ class FinetuneNetwork(nn.Module):
         return config.tune_epochs + 1
 
     def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
-        """Train a classifier of the base classes."""
-        c = self.config
+        """Train a classifier of the base classes; the last weights are kept, as theirs are."""
+        c, n_steps = self.config, base.n_batches(self.config.batch_size)
         self.network[1].of(base.n_classes).to(ctx.device)
-        optimiser = torch.optim.SGD(self.parameters(), c.lr, c.momentum, weight_decay=c.weight_decay, nesterov=c.momentum > 0)  # fmt: skip
-        n_steps = base.n_batches(c.batch_size)
+        optimiser = torch.optim.SGD(self.parameters(), c.lr, 0.9, weight_decay=c.weight_decay, nesterov=True)
+        cycles = ((c.first_cycle, c.lr), (c.epochs - c.first_cycle, c.lr / 10))
         for epoch in ctx.epochs(c.epochs, model=self, optimiser=optimiser):
             seen = []
             for step, (x, y) in enumerate(base.batches(c.batch_size, augment=True)):
                 for group in optimiser.param_groups:
-                    group["lr"] = self._lr(epoch + step / n_steps)
-                share, order = self._mixture(len(x), ctx.rng)
+                    group["lr"] = cosine_cycles(epoch + step / n_steps, cycles=cycles)
+                mix = draw_mix(len(x), c.mixup, ctx.rng) if c.mixup else Mix(torch.arange(len(x)), 1.0)
                 with ctx.autocast():
-                    scores = full_precision(self.network(x.lerp(x[order], 1 - share)))
-                losses = [
-                    functional.cross_entropy(scores, of, label_smoothing=c.smoothing) for of in (y, y[order])
-                ]
-                loss = share * losses[0] + (1 - share) * losses[1]
+                    scores = full_precision(self.network(mix(x)))
+                loss = mix.loss(scores, y, c.smoothing)
                 ctx.backward(loss)
                 ctx.step(optimiser)
                 seen.append(torch.stack([loss.detach(), (scores.argmax(1) == y).to(loss).mean()]))
             points = dict(zip(("loss", "train_accuracy"), torch.stack(seen).mean(0).tolist(), strict=True))
-            if (epoch + 1) % c.validate_every == 0 or epoch + 1 == c.epochs:
-                validation = ctx.keep_best(self, way=5, shot=c.validation_shot)
-                points |= {} if validation is None else {"validation_accuracy": validation}
             ctx.log((epoch + 1) * n_steps, **points)
-
-    def _lr(self, epoch: float) -> float:
-        """Half a cosine in each of two cycles."""
-        c = self.config
-        top, done, n = (
-            (c.lr, epoch, c.first_cycle)
-            if epoch < c.first_cycle
-            else (c.lr / 10, epoch - c.first_cycle, c.epochs - c.first_cycle)
-        )
-        return top * (1 + math.cos(math.pi * done / n)) / 2
-
-    def _mixture(self, n: int, rng: torch.Generator) -> tuple[float, Tensor]:
-        """Share of an image in its mixture, and the other image of each."""
-        if not self.config.mixup:
-            return 1.0, torch.arange(n)
-        draws = np.random.default_rng(int(torch.randint(2**62, (), generator=rng)))
-        return float(draws.beta(self.config.mixup, self.config.mixup)), torch.randperm(n, generator=rng)
 
     def tuned(self, support: Support, query: Tensor | None = None) -> Task:
         """Fine-tune a copy of the network for an episode, on queries (n_query, c, H, W) too where there are some."""

@@ -22,11 +22,21 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from harness.api import Backbone, BaseSet, FitContext, Support, check_ranges, full_precision, hyper
+from harness.api import (
+    Backbone,
+    BaseSet,
+    EpisodeLoss,
+    FitContext,
+    OnEpisodes,
+    Support,
+    TrainingEpisode,
+    episode_loss,
+    full_precision,
+    hyper,
+    train_on_episodes,
+)
 from harness.backbones.embedding import Embedding
-from harness.ops.inner_loop import context_of, descend, use_context_norm
-
-Parameters = dict[str, Tensor]
+from harness.ops.inner_loop import Parameters, context_of, descend, use_context_norm
 
 
 class Adapted(NamedTuple):
@@ -40,29 +50,23 @@ class Maml(nn.Module):
     """A network that a few gradient steps adapt."""
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(OnEpisodes):
         """Hyper-parameters; the field defaults are the paper's for mini-ImageNet at 1 shot (A.1)."""
 
+        epochs: int = hyper(600, "passes of steps_per_epoch steps, ≥ 0", in_epochs=True)
+        episodes_per_step: int = hyper(
+            4, "training episodes in one outer step, ≥ 1; the paper's are 2 at 5 shots"
+        )
         steps: int = hyper(5, "gradient steps on the support, ≥ 1")
         inner_lr: float = hyper(0.01, "their size, > 0")
         order: Literal["second", "first"] = hyper(
             "second", "derivatives that the outer gradient holds (§5.2)"
         )
-        train_way: int = hyper(5, "classes per training episode, and rows of the classifier, ≥ 2")
-        train_shot: int = hyper(1, "support images per class in training, ≥ 1; the paper matches the test")
-        train_query: int = hyper(15, "queries per class in training, ≥ 1")
-        epochs: int = hyper(600, "passes of steps_per_epoch outer steps, ≥ 1", in_epochs=True)
-        steps_per_epoch: int = hyper(100, "outer steps between two validations, ≥ 1")
-        episodes_per_step: int = hyper(
-            4, "training episodes in one outer step, ≥ 1; the paper's are 2 at 5 shots"
-        )
         lr: float = hyper(1e-3, "Adam's step size, > 0")
-        validation_shot: int = hyper(1, "shots of the 5-way validation episodes that choose the epoch, ≥ 1")
 
         def __post_init__(self) -> None:
-            """Check ranges; all that is wrong is said together."""
-            counts = "steps train_shot train_query epochs steps_per_epoch episodes_per_step validation_shot"
-            check_ranges(self, {"≥ 1": counts, "≥ 2": "train_way", "> 0": "lr inner_lr"})
+            """Check ranges."""
+            self.check({"≥ 1": "steps", "> 0": "lr inner_lr"})
 
     name: ClassVar[str] = "maml"
     version: ClassVar[str] = "1"
@@ -110,46 +114,23 @@ class Maml(nn.Module):
         """Through the backbone: a support image in every step, and once more as what normalises the queries."""
         return config.steps + 1
 
-    @staticmethod
-    def epoch_images(config: Config, n_images: int, n_classes: int) -> int:
-        """Training images of one epoch."""
-        each = min(config.train_way, n_classes) * (config.train_shot + config.train_query)
-        return config.steps_per_epoch * config.episodes_per_step * each
-
     def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
         """Train where the steps begin (alg. 2)."""
-        c, optimiser = self.config, torch.optim.Adam(self.parameters(), lr=self.config.lr)
-        n_episodes = c.steps_per_epoch * c.episodes_per_step
-        for epoch in ctx.epochs(c.epochs, model=self, optimiser=optimiser):
-            seen = []
-            episodes = base.episodes(n_episodes, c.train_way, c.train_shot, c.train_query)
-            for number, episode in enumerate(episodes, start=1):
-                support, query = (x.flatten(0, 1) for x in episode.images.tensor_split([c.train_shot], dim=1))
-                label = torch.arange(len(episode.images), device=support.device)
-                with ctx.autocast():
-                    adapted = self.adapted(
-                        self.network, support, label.repeat_interleave(c.train_shot), label
-                    )
-                    scores = self.logits(adapted, query)
-                target = label.repeat_interleave(c.train_query)
-                loss = functional.cross_entropy(scores, target)
-                ctx.backward(loss / c.episodes_per_step)
-                if number % c.episodes_per_step == 0:
-                    ctx.step(optimiser)
-                seen.append(torch.stack([loss.detach(), (scores.argmax(1) == target).to(loss).mean()]))
-            points = dict(zip(("loss", "train_accuracy"), torch.stack(seen).mean(0).tolist(), strict=True))
-            validation = ctx.keep_best(self, way=5, shot=c.validation_shot)
-            points |= {} if validation is None else {"validation_accuracy": validation}
-            ctx.log((epoch + 1) * c.steps_per_epoch, **points)
+        shot, second_order = self.config.train_shot, self.config.order == "second"
+
+        def loss(episode: TrainingEpisode) -> EpisodeLoss:
+            support, query = (x.flatten(0, 1) for x in episode.images.tensor_split([shot], dim=1))
+            classes = torch.arange(len(episode.images), device=support.device)
+            label = classes.repeat_interleave(shot)
+            with ctx.autocast():
+                adapted = self.adapted(self.network, support, label, classes, second_order=second_order)
+                scores = self.logits(adapted, query)
+            return episode_loss(scores)
+
+        train_on_episodes(self, base, ctx, torch.optim.Adam(self.parameters(), lr=self.config.lr), loss)
 
     def adapted(
-        self,
-        network: nn.Module,
-        support: Tensor,
-        label: Tensor,
-        rows: Tensor,
-        *,
-        second_order: bool | None = None,
+        self, network: nn.Module, support: Tensor, label: Tensor, rows: Tensor, *, second_order: bool
     ) -> Adapted:
         """Take the steps.
 
@@ -157,16 +138,17 @@ class Maml(nn.Module):
             network: whose parameters they begin at.
             support, label: images (n, c, H, W) and their classes (n,).
             rows: (n_way,) row of the classifier at which each class begins.
-            second_order: of the derivatives that are kept; ``order`` says it where this does not.
+            second_order: as in ``descend``.
         """
         start = dict(network.named_parameters())
         start |= {name: start[name][rows] for name in ("1.weight", "1.bias")}
-        moved = descend(
-            lambda p: functional.cross_entropy(full_precision(functional_call(network, p, (support,))), label), start,
-            steps=self.config.steps, lr=self.config.inner_lr,
-            second_order=self.config.order == "second" if second_order is None else second_order,
-        )  # fmt: skip
-        return Adapted(moved, support)
+
+        def loss(parameters: Parameters) -> Tensor:
+            scores = full_precision(functional_call(network, parameters, (support,)))
+            return functional.cross_entropy(scores, label)
+
+        c = self.config
+        return Adapted(descend(loss, start, steps=c.steps, lr=c.inner_lr, second_order=second_order), support)
 
     def logits(self, adapted: Adapted, query: Tensor) -> Tensor:
         """(n_query, n_way) of an adapted network; what normalises comes first and is left out again."""

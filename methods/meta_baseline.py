@@ -21,10 +21,12 @@ from harness.api import (
     Backbone,
     BaseSet,
     EpisodeBatch,
+    EpisodeLoss,
     FitContext,
+    OnEpisodes,
     StartsFrom,
     Support,
-    check_ranges,
+    TrainingEpisode,
     class_means,
     cosine_scores,
     distance_scores,
@@ -33,6 +35,7 @@ from harness.api import (
     hyper,
     need_of,
     prototypical_loss,
+    train_on_episodes,
 )
 from harness.backbones.embedding import Embedding
 
@@ -41,39 +44,25 @@ class MetaBaseline(nn.Module):
     """Cosine to class means, trained on episodes from a classifier on."""
 
     @dataclass(frozen=True)
-    class Config(StartsFrom):
+    class Config(OnEpisodes, StartsFrom):
         """Hyper-parameters; the field defaults are the authors' for mini-ImageNet at 1 shot."""
 
-        train_way: int = hyper(5, "classes per training episode, ≥ 2")
-        train_shot: int = hyper(1, "support images per class in training, ≥ 1")
-        train_query: int = hyper(15, "queries per class in training, ≥ 1")
         epochs: int = hyper(
             20, "passes of steps_per_epoch steps, ≥ 0; 0: Classifier-Baseline", in_epochs=True
         )
         steps_per_epoch: int = hyper(200, "steps between two validations, ≥ 1")
         episodes_per_step: int = hyper(4, "training episodes in one step, ≥ 1")
         likeness: Literal["cosine", "squared"] = hyper(
-            "cosine", "of queries and class means, or minus the squared distance"
+            "cosine", "of queries and means, or minus the squared distance"
         )
         scale: float = hyper(10.0, "where the learned factor on the likeness begins, > 0")
         lr: float = hyper(1e-3, "SGD's step size, > 0")
         momentum: float = hyper(0.9, "SGD's momentum, in [0, 1)")
         weight_decay: float = hyper(5e-4, "L2 of all weights, ≥ 0")
-        validation_shot: int = hyper(1, "shots of the 5-way validation episodes that choose the epoch, ≥ 1")
 
         def __post_init__(self) -> None:
-            """Check ranges; all that is wrong is said together."""
-            counts = "train_shot train_query steps_per_epoch episodes_per_step validation_shot"
-            check_ranges(
-                self,
-                {
-                    "≥ 0": "epochs weight_decay",
-                    "≥ 1": counts,
-                    "≥ 2": "train_way",
-                    "> 0": "lr scale",
-                    "in [0, 1)": "momentum",
-                },
-            )
+            """Check ranges."""
+            self.check({"≥ 0": "weight_decay", "> 0": "lr scale", "in [0, 1)": "momentum"})
 
     name: ClassVar[str] = "meta-baseline"
     version: ClassVar[str] = "1"
@@ -104,36 +93,20 @@ class MetaBaseline(nn.Module):
         """The classifier."""
         return [need_of(config.start)]
 
-    @staticmethod
-    def epoch_images(config: Config, n_images: int, n_classes: int) -> int:
-        """Training images of one epoch."""
-        each = min(config.train_way, n_classes) * (config.train_shot + config.train_query)
-        return config.steps_per_epoch * config.episodes_per_step * each
-
     def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
         """Train encoder and factor on steps of several episodes of base classes."""
         c = self.config
         go_on_from(ctx.require(c.start), self.embed.backbone, c.start)
         optimiser = torch.optim.SGD(self.parameters(), c.lr, c.momentum, weight_decay=c.weight_decay)
-        n_episodes = c.steps_per_epoch * c.episodes_per_step
-        for epoch in ctx.epochs(c.epochs, model=self, optimiser=optimiser):
-            seen = []
-            episodes = base.episodes(n_episodes, c.train_way, c.train_shot, c.train_query, augment=True)
-            for number, episode in enumerate(episodes, start=1):
-                with ctx.autocast():  # support and query in one pass: batch statistics of the whole episode
-                    features = self.embed(episode.images.flatten(0, 1))
-                x = full_precision(features).unflatten(0, episode.images.shape[:2])  # (W, S + Q, D)
-                support, query = x.tensor_split([c.train_shot], dim=1)
-                found = prototypical_loss(support, query, self._scores)
-                ctx.backward(found.loss / c.episodes_per_step)
-                if number % c.episodes_per_step == 0:
-                    ctx.step(optimiser)
-                hits = (found.scores.argmax(1) == found.target).to(found.loss).mean()
-                seen.append(torch.stack([found.loss.detach(), hits]))
-            points = dict(zip(("loss", "train_accuracy"), torch.stack(seen).mean(0).tolist(), strict=True))
-            validation = ctx.keep_best(self, way=5, shot=c.validation_shot)
-            points |= {} if validation is None else {"validation_accuracy": validation}
-            ctx.log((epoch + 1) * c.steps_per_epoch, **points)
+
+        def loss(episode: TrainingEpisode) -> EpisodeLoss:
+            with ctx.autocast():  # support and query in one pass: batch statistics of the whole episode
+                features = self.embed(episode.images.flatten(0, 1))
+            x = full_precision(features).unflatten(0, episode.images.shape[:2])  # (W, S + Q, D)
+            support, query = x.tensor_split([c.train_shot], dim=1)
+            return prototypical_loss(support, query, self._scores)
+
+        train_on_episodes(self, base, ctx, optimiser, loss, augment=True)
 
     def adapt(self, support: Support) -> Tensor:
         """Mean of the features of each class, which are not normalised: (n_way, D)."""

@@ -24,11 +24,15 @@ from harness.api import (
     Backbone,
     BaseSet,
     EpisodeBatch,
+    EpisodeLoss,
     FitContext,
+    OnEpisodes,
     Support,
-    check_ranges,
+    TrainingEpisode,
+    episode_loss,
     full_precision,
     hyper,
+    train_on_episodes,
 )
 from harness.backbones.larger_maps import remove_last_pools
 from harness.ops.batch_statistics import batch_statistics
@@ -39,27 +43,24 @@ class Relations(nn.Module):
     """What the two share: the networks and their training."""
 
     @dataclass(frozen=True)
-    class Config:
-        """Hyper-parameters; the field defaults are the authors' for mini-ImageNet."""
+    class Config(OnEpisodes):
+        """Hyper-parameters; the field defaults are the authors' for mini-ImageNet (queries at 5 shots: 10)."""
 
-        train_way: int = hyper(5, "classes per training episode, ≥ 2")
-        train_shot: int = hyper(1, "support images per class in training, ≥ 1; the paper matches the test")
-        train_query: int = hyper(15, "queries per class in training, ≥ 1; the authors' are 10 at 5 shots")
-        epochs: int = hyper(5000, "passes of episodes_per_epoch episodes, ≥ 1", in_epochs=True)
-        episodes_per_epoch: int = hyper(100, "training episodes between two validations, ≥ 1")
+        epochs: int = hyper(5000, "passes of steps_per_epoch steps, ≥ 0", in_epochs=True)
         loss: Literal["squared", "ce"] = hyper(
             "squared", "of the relation scores: their distance to 0 and 1 (eq. 2), or cross-entropy"
+        )
+        pool: Literal["sum", "mean"] = hyper(
+            "sum", "of the maps of a class; after training at one shot only means are alike at other shots"
         )
         hidden: int = hyper(8, "width of the relation module's linear layer, ≥ 1")
         lr: float = hyper(1e-3, "Adam's step size, > 0")
         halve_every: int = hyper(1000, "epochs until the step size is halved, ≥ 1", in_epochs=True)
         longest: float = hyper(0.5, "length to which the gradient of each network is cut, > 0")
-        validation_shot: int = hyper(1, "shots of the 5-way validation episodes that choose the epoch, ≥ 1")
 
         def __post_init__(self) -> None:
-            """Check ranges; all that is wrong is said together."""
-            counts = "train_shot train_query epochs episodes_per_epoch hidden halve_every validation_shot"
-            check_ranges(self, {"≥ 1": counts, "≥ 2": "train_way", "> 0": "lr longest"})
+            """Check ranges."""
+            self.check({"≥ 1": "hidden halve_every", "> 0": "lr longest"})
 
     version: ClassVar[str] = "1"
     equivariant: ClassVar[bool] = True
@@ -71,13 +72,13 @@ class Relations(nn.Module):
       eprint={1711.06025},
       archivePrefix={arXiv},
     }"""
-    CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 1, "episodes_per_epoch": 40}
-    _DRAWINGS: ClassVar[dict[str, Any]] = {"train_query": 5, "epochs": 20, "halve_every": 7}
+    CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 1, "steps_per_epoch": 40}
+    _DRAWINGS: ClassVar[dict[str, Any]] = {"train_query": 5, "epochs": 20, "halve_every": 7, "pool": "mean"}
     DEFAULTS: ClassVar[dict[str, dict[str, Any]]] = {
         "glyphs": _DRAWINGS,
         "glyphs-digits": _DRAWINGS,
         "omniglot-small": _DRAWINGS,
-        "cifar10": {"epochs": 30, "halve_every": 10},
+        "cifar10": {"epochs": 30, "halve_every": 10, "pool": "mean"},
         "mini-5w5s": {"train_shot": 5, "train_query": 10, "validation_shot": 5},
         "tiered-5w5s": {"train_shot": 5, "train_query": 10, "validation_shot": 5},
     }
@@ -88,44 +89,33 @@ class Relations(nn.Module):
         remove_last_pools(backbone, 2)
         self.relation = RelationModule(backbone.channels, backbone.feature_size, config.hidden)
 
-    @staticmethod
-    def epoch_images(config: Config, n_images: int, n_classes: int) -> int:
-        """Training images of one epoch."""
-        each = min(config.train_way, n_classes) * (config.train_shot + config.train_query)
-        return config.episodes_per_epoch * each
-
     def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
         """Train encoder and relation module together on episodes of base classes."""
-        c = self.config
+        c, shot = self.config, self.config.train_shot
         networks = [{"params": list(part.parameters())} for part in (self.backbone, self.relation)]
         optimiser = torch.optim.Adam(networks, lr=c.lr)
         schedule = torch.optim.lr_scheduler.StepLR(optimiser, c.halve_every, gamma=0.5)
-        for epoch in ctx.epochs(c.epochs, model=self, optimiser=optimiser, schedule=schedule):
-            seen = []
-            for episode in base.episodes(c.episodes_per_epoch, c.train_way, c.train_shot, c.train_query):
-                with ctx.autocast():
-                    scores = full_precision(self._episode_scores(episode.images, c.train_shot))  # (W·Q, W)
-                target = torch.arange(scores.shape[1], device=scores.device).repeat_interleave(c.train_query)
-                loss = self._loss(scores, target)
-                ctx.backward(loss)
-                ctx.step(optimiser, longest=c.longest)
-                seen.append(torch.stack([loss.detach(), (scores.argmax(1) == target).to(loss).mean()]))
-            schedule.step()
-            points = dict(zip(("loss", "train_accuracy"), torch.stack(seen).mean(0).tolist(), strict=True))
-            validation = ctx.keep_best(self, way=5, shot=c.validation_shot)
-            points |= {} if validation is None else {"validation_accuracy": validation}
-            ctx.log((epoch + 1) * c.episodes_per_epoch, **points)
+
+        def loss(episode: TrainingEpisode) -> EpisodeLoss:
+            with ctx.autocast():
+                scores = self._episode_scores(episode.images, shot)
+            found = episode_loss(full_precision(scores))
+            if c.loss == "ce":
+                return found
+            truth = functional.one_hot(found.target, found.scores.shape[1]).to(found.scores)
+            return found._replace(loss=functional.mse_loss(found.scores.sigmoid(), truth))
+
+        train_on_episodes(self, base, ctx, optimiser, loss, schedule=schedule, longest=c.longest)
 
     def _episode_scores(self, images: Tensor, shot: int) -> Tensor:
         """Of a training episode (W, S + Q, c, H, W): (W·Q, W), queries by class, one batch statistic of all images."""
         maps = self.backbone(images.flatten(0, 1)).unflatten(0, images.shape[:2])  # (W, S + Q, C, h, w)
-        scores: Tensor = self.relation(maps[:, :shot].sum(1), maps[:, shot:].flatten(0, 1))
+        scores: Tensor = self.relation(self._of_class(maps[:, :shot]), maps[:, shot:].flatten(0, 1))
         return scores
 
-    def _loss(self, scores: Tensor, target: Tensor) -> Tensor:
-        if self.config.loss == "ce":
-            return functional.cross_entropy(scores, target)
-        return functional.mse_loss(scores.sigmoid(), functional.one_hot(target, scores.shape[1]).to(scores))
+    def _of_class(self, maps: Tensor) -> Tensor:
+        """(..., W, S, C, h, w) → (..., W, C, h, w)."""
+        return maps.sum(-4) if self.config.pool == "sum" else maps.mean(-4)
 
 
 class RelationNetwork(Relations):
@@ -139,8 +129,8 @@ class RelationNetwork(Relations):
         return maps
 
     def adapt(self, support: Support) -> Tensor:
-        """Sum of the maps of each class: (n_way, C, h, w)."""
-        return support.by_class().sum(1)
+        """One map of each class: (n_way, C, h, w)."""
+        return self._of_class(support.by_class())
 
     def predict(self, state: Tensor, query: Tensor) -> Tensor:
         """Relation scores before the sigmoid: (n_query, n_way)."""
@@ -149,7 +139,7 @@ class RelationNetwork(Relations):
 
     def predict_batch(self, batch: EpisodeBatch) -> Tensor:
         """Do both for many episodes: (E, n_query, n_way)."""
-        scores: Tensor = self.relation(batch.support.sum(2), batch.query)
+        scores: Tensor = self.relation(self._of_class(batch.support), batch.query)
         return scores
 
 
@@ -179,5 +169,5 @@ class TransductiveRelationNetwork(Relations):
 
     def _scores(self, support: Tensor, query: Tensor) -> Tensor:
         maps = self.backbone(support.flatten(0, 1)).unflatten(0, support.shape[:2])  # (W, S, C, h, w)
-        scores: Tensor = self.relation(maps.sum(1), self.backbone(query))
+        scores: Tensor = self.relation(self._of_class(maps), self.backbone(query))
         return scores

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from harness.backbones.backbone import Backbone
@@ -19,7 +21,7 @@ def remove_last_pools(backbone: Backbone, n: int) -> None:
     if not isinstance(backbone, Conv4 | ResNet12):
         return
     for stage in backbone.stages[len(backbone.stages) - n :]:
-        chain = stage if isinstance(stage, nn.Sequential) else stage.finish
+        chain: Any = stage if isinstance(stage, nn.Sequential) else stage.finish
         [place] = [i for i, layer in enumerate(chain) if isinstance(layer, nn.MaxPool2d)]
         chain[place] = nn.Identity()
     side = backbone.image_size >> (len(backbone.stages) - n)

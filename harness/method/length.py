@@ -8,13 +8,16 @@ from math import ceil
 from typing import Any
 
 from harness.errors import ConfigError, MisfitError
+from harness.method.episodic import OnEpisodes
 from harness.method.hyper import ConfigValue, from_json
 
 EPOCHS = "epochs"  # what a method calls their number
 
 
 def epoch_images(cls: type[Any], config: Any, n_images: int, n_classes: int) -> int:
-    """Training images of one epoch, as the method's static ``epoch_images`` says; all base images where it says nothing."""
+    """Training images of one epoch, as ``OnEpisodes`` or the method's static ``epoch_images`` says; else all base images."""
+    if isinstance(config, OnEpisodes):
+        return config.epoch_images(n_classes)
     asked = getattr(cls, "epoch_images", None)
     return int(asked(config, n_images, n_classes)) if asked else n_images
 

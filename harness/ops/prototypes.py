@@ -186,6 +186,17 @@ class EpisodeLoss(NamedTuple):
     target: Tensor
 
 
+def episode_loss(scores: Tensor) -> EpisodeLoss:
+    """Cross-entropy of the queries of an episode, as many of each class.
+
+    Args:
+        scores: (W·Q, W) float, class-major.
+    """
+    n_way = scores.shape[-1]
+    target = torch.arange(n_way, device=scores.device).repeat_interleave(len(scores) // n_way)  # (W·Q,)
+    return EpisodeLoss(functional.cross_entropy(scores, target), scores, target)
+
+
 def prototypical_loss(
     support: Tensor, query: Tensor, scores: Callable[[Tensor, Tensor], Tensor] = distance_scores
 ) -> EpisodeLoss:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional
 
-UNPADDED = 10  # side of the smallest map of which two convolutions without padding and two pools leave something
-    10  # side of the smallest map that two convolutions without padding and two pools leave something of
-)
+UNPADDED = 10  # side of a map that two convolutions without padding and two pools leave something of
 
 
 class RelationModule(nn.Module):
@@ -51,8 +51,8 @@ class RelationModule(nn.Module):
         Returns:
             (..., Q, W); in training mode batch statistics are those of all pairs together.
         """
-        first, channels = self.layer1[0], query.shape[-3]
-        halves = first.weight.split(channels, dim=1)  # support first
+        first: Any = self.layer1[0]
+        halves = first.weight.split(query.shape[-3], dim=1)  # support first
         of_class, of_query = (
             functional.conv2d(x.flatten(0, -4), half, bias, padding=first.padding).unflatten(0, x.shape[:-3])
             for x, half, bias in ((support, halves[0], None), (query, halves[1], first.bias))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 
 def warmup_cosine(
@@ -50,6 +51,26 @@ def milestone_decay(epoch: int, *, base: float, milestones: tuple[tuple[int, flo
     0.006
     """
     return base * math.prod(factor for done, factor in milestones if epoch >= done)
+
+
+def cosine_cycles(epoch: float, *, cycles: Sequence[tuple[int, float]]) -> float:
+    """Fall along half a cosine to 0, once in each cycle.
+
+    Args:
+        epoch: counted from 0, fractions for steps within one; below the sum of the cycles.
+        cycles: (epochs ≥ 1, rate at its beginning > 0) of each, in order (Dhillon et al. 2020: 40 of 0.1, 80 of 0.01).
+
+    Returns:
+        The learning rate.
+
+    >>> [round(cosine_cycles(e, cycles=((2, 0.1), (4, 0.01))), 4) for e in (0, 1, 2, 4, 6)]
+    [0.1, 0.05, 0.01, 0.005, 0.0]
+    """
+    for n, base in cycles:
+        if epoch < n:
+            return base * (1 + math.cos(math.pi * epoch / n)) / 2
+        epoch -= n
+    return 0.0
 
 
 def periodic_decay(epoch: int, *, base: float, every: int, factor: float) -> float:

@@ -145,7 +145,9 @@ def test_maml_and_its_second_order_gradient_are_the_authors(name: str, dtype: to
     method = cls(cls.Config(steps=int(steps), inner_lr=float(lr), train_way=way), build("conv4", 28, 1))
     below, last = two_layers(arrays, name)
     method.network = nn.Sequential(below, last).to(dtype)
-    adapted = method.adapted(method.network, support.flatten(0, 1), label.repeat_interleave(shot), label)
+    adapted = method.adapted(
+        method.network, support.flatten(0, 1), label.repeat_interleave(shot), label, second_order=True
+    )
     found = method.logits(adapted, query)
     assert_golden(found, arrays[f"{name}_maml_logits"], entry)
     loss = functional.cross_entropy(

@@ -20,13 +20,17 @@ from harness.system.progress import Silent
 from harness.testing import tiny_store
 from harness.training.base_set import BaseSet
 from harness.training.fit_context import FitContext
+from methods.anil import Anil
 from methods.bml import Bml, BmlGlobal
+from methods.finetune_network import FinetuneNetwork
+from methods.maml import Maml
 from methods.margin import Softmax
 from methods.protonet import ProtoNet
+from methods.relation_network import RelationNetwork
 
 TABLE = (
     "softmax", "cosine", "neg-softmax", "neg-cosine", "bml", "bml-global", "bml-local", "protonet", "nearest-mean",
-    "relation-network", "feat", "meta-baseline", "maml", "anil",
+    "relation-network", "feat", "meta-baseline", "maml", "anil", "finetune-network",
 )  # fmt: skip
 
 
@@ -80,6 +84,10 @@ CASES: list[tuple[Any, dict[str, Any]]] = [
     (Bml, {"epochs": 2, "decay_epochs": (), "decay_factors": (), "drop_rate": 0.0, "steps_per_epoch": 4, "train_shot": 2,
            "train_query": 2}),
     (ProtoNet, {"epochs": 3, "episodes_per_epoch": 4, "train_way": 10}),
+    (RelationNetwork, {"epochs": 2, "steps_per_epoch": 4, "train_query": 3}),
+    (Maml, {"epochs": 2, "steps_per_epoch": 2, "episodes_per_step": 2, "train_query": 3, "steps": 1}),
+    (Anil, {"epochs": 2, "steps_per_epoch": 4, "episodes_per_step": 1, "train_query": 3}),
+    (FinetuneNetwork, {"epochs": 3, "first_cycle": 1, "batch_size": 32}),
 ]  # fmt: skip
 
 
@@ -95,6 +103,7 @@ def test_a_training_ends_with_the_batch_or_episode_that_reaches_its_images(
     seen, largest = ctx.record()["effort"]["images"], each // 4 + 64
     assert budget <= seen < budget + largest
     assert len(ctx.record()["curves"]) == given["epochs"]
+    assert ctx.record()["effort"]["flop"]
     ctx.check_budget()
 
 
