@@ -134,9 +134,9 @@ __all__ = [
 
 
 class Method(Protocol):
-    """What every method has; built as ``Mine(config, backbone)``, usually also an ``nn.Module``.
+    """What a method has; built as ``Mine(config, backbone)``, usually also an ``nn.Module``. ``fit_base`` may be absent.
 
-    Class attributes beside the three functions:
+    Class attributes beside the functions:
         Config: frozen dataclass of hyper-parameters (``harness.api.hyper`` declares one).
         DEFAULTS: optional, values by benchmark, setting or "backbone/setting".
         RECIPES: optional, by name ("as-published") further DEFAULTS, in which the entry "conditions" says what else the
@@ -144,7 +144,8 @@ class Method(Protocol):
         epoch_images: optional static (config, n_images, n_classes) → training images of one epoch, where it is no pass
             over the base set nor of the episodes of an ``OnEpisodes``; with ``hyper(…, in_epochs=True)`` a training can be given a number of images (``--images``).
         name, version: of the method; a version changes when its numbers may.
-        uses_backbone: optional, default True; False builds none and passes an identity.
+        uses_backbone: optional; False builds none and passes an identity, as for a class without ``fit_base``, ``embed`` and
+            ``takes``.
         transductive: optional, default False; True when predictions depend on the other queries.
         assumes_balance: optional, default False; True when it takes the queries to have as many of every class.
         takes: optional, in place of an ``embed`` of its own: "vectors" or "maps", what a head is given of the fit that
@@ -153,7 +154,8 @@ class Method(Protocol):
         passes: optional static method of a configuration: through the backbone, how often each image of an episode at most;
             the price of prediction, shown on the run's page and checked by the contract.
         called_by: optional name of the hyper-parameter by which labels call its fits, of what is built on them.
-        untrained: optional, default False; True when every seed gives the same weights, so that one run says all.
+        untrained: optional; True when every seed gives the same weights, so that one run says all, as without ``fit_base``
+            and a backbone.
         equivariant: optional, default False; True when renaming classes renames the columns exactly.
         protocols: optional, default {"episodic"}; also "joint" and "closed", see ``Support``.
         episode_batch: optional, episodes in one ``predict_batch`` (default 0: as many as fit the processor's cache).
@@ -168,7 +170,7 @@ class Method(Protocol):
     version: ClassVar[str]
 
     def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
-        """Learn from base classes. May ask for validation accuracy; novel images are not open yet."""
+        """Optional: learn from base classes. May ask for validation accuracy; novel images are not open yet."""
 
     def adapt(self, support: Support) -> Any:
         """Return any object that describes the support: prototypes, a head. Must not change self.

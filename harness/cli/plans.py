@@ -41,7 +41,7 @@ def plan(specs: Sequence[RunSpec], where: Places, *, force: bool) -> list[dict[s
     return [
         {
             "run": p.spec.id, "state": p.state, "method": p.spec.method.name, "setting": p.spec.setting,
-            "seed": p.spec.seed, "backbone": p.spec.backbone, "episodes": p.spec.n_episodes, "fit": p.spec.fit_key,
+            "seed": p.spec.seed, "backbone": p.spec.shown_backbone, "episodes": p.spec.n_episodes, "fit": p.spec.fit_key,
             "config": {name: {"value": v.value, "from": v.origin} for name, v in p.spec.config.items()},
             "recipe": p.spec.recipe, "conditions": _conditions(p.spec),
             "requires": {

@@ -224,7 +224,7 @@ def run_details(
         if spec.shot
         else f"{spec.setting}, {spec.n_episodes:,} test images of {spec.n_way} classes",
         "accuracy %": ", ".join(f"{name} {percent(value)}" for name, value in accuracy.items()) or "–",
-        "backbone": f"{spec.backbone}, {spec.image_size}×{spec.image_size}×{spec.channels}, pipeline {spec.pipeline}, {spec.precision}"
+        "backbone": f"{spec.shown_backbone}, {spec.image_size}×{spec.image_size}×{spec.channels}, pipeline {spec.pipeline}, {spec.precision}"
         + (f", augmentation {spec.augmentation}" if spec.augmentation else "")
         + (f", training crops from {crops_told(spec.cut_from)}" if spec.cut_from else ""),
         "recipe, seed": f"{spec.recipe}, {spec.seed}",

@@ -46,7 +46,7 @@ def _run(store: Store, run: StoredRun) -> pd.DataFrame:
     seconds = run.provenance.get("seconds", {})
     return pd.DataFrame([{
         "run": run.id, "method": spec.whole_name, "version": spec.method.version, "setting": spec.setting,
-        "backbone": spec.backbone, "recipe": spec.recipe, "seed": spec.seed, "config": spec.changed, "status": run.status,
+        "backbone": spec.shown_backbone, "recipe": spec.recipe, "seed": spec.seed, "config": spec.changed, "status": run.status,
         "metric": metric, "accuracy": accuracy, "way": spec.n_way, "shot": spec.shot, "queries": spec.n_query,
         "episodes": spec.n_episodes, "image_size": spec.image_size, "pipeline": spec.pipeline,
         "fit_seconds": seconds.get("fit") if isinstance(seconds, Mapping) else None, "trained_on": ", ".join(spec.seen),

@@ -132,7 +132,7 @@ def _passes(run: StoredRun, asked: Asked, age: timedelta | None) -> bool:
     names = (
         (asked.methods, spec.method.name),
         (asked.settings, spec.setting),
-        (asked.backbones, spec.backbone),
+        (asked.backbones, spec.shown_backbone),
     )
     if not all(is_among(name, globs) for globs, name in names if globs):
         return False

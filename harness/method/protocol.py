@@ -1,4 +1,4 @@
-"""The protocol of a method: three functions, and optional members that make it faster or richer."""
+"""The protocol of a method: two functions, a third for what is trained, and optional members that make it richer."""
 
 from __future__ import annotations
 
@@ -16,11 +16,19 @@ if TYPE_CHECKING:
     from harness.images.patches import View
     from harness.method.support import EpisodeBatch, Support
 
-REQUIRED = ("fit_base", "adapt", "predict")
+REQUIRED = ("adapt", "predict")
 Takes = Literal["vectors", "maps", "images", "names"]
 """What episodes hold: of another fit what its ``embed`` gives, flattened, or the maps of its ``backbone``; or images, normalised
 as those of the training, for a method that sends them through a network of its own at prediction. A method that takes names
 has an ``embed`` that is given those of images (``ImageStore.image_names``) in their place."""
+
+
+@runtime_checkable
+class Learns(Protocol):
+    """Optional: a training on base classes; a method without has none."""
+
+    def fit_base(self, base: Any, ctx: Any) -> None:
+        """Learn from a ``BaseSet``, with a ``FitContext``."""
 
 
 @runtime_checkable
@@ -184,14 +192,21 @@ def views_of(method: Any) -> View | None:
 
 
 def traits(cls: type[Any]) -> Traits:
-    """Read a method's optional class attributes."""
-    protocols = getattr(cls, "protocols", {"episodic"})
+    """Read a method's optional class attributes.
+
+    A method without ``fit_base``, ``embed`` and ``takes`` has nothing to use a backbone for, and without one nothing that
+    another seed would change.
+    """
+    protocols, learns = getattr(cls, "protocols", {"episodic"}), hasattr(cls, "fit_base")
+    uses_backbone = getattr(
+        cls, "uses_backbone", learns or hasattr(cls, "embed") or getattr(cls, "takes", None) is not None
+    )
     return Traits(
-        uses_backbone=getattr(cls, "uses_backbone", True),
+        uses_backbone=uses_backbone,
         transductive=getattr(cls, "transductive", False),
         assumes_balance=getattr(cls, "assumes_balance", False),
         takes=getattr(cls, "takes", None),
-        untrained=getattr(cls, "untrained", False),
+        untrained=getattr(cls, "untrained", not (learns or uses_backbone)),
         equivariant=getattr(cls, "equivariant", False),
         protocols=frozenset([protocols] if isinstance(protocols, str) else protocols),
         episode_batch=getattr(cls, "episode_batch", 0),

@@ -9,13 +9,13 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.errors import ConfigError, PluginError, StoreError, nearest
 from harness.method import outline
@@ -70,6 +70,7 @@ BUILT_IN: Mapping[str, str] = {
     "transductive-relation-network": "methods.relation_network:TransductiveRelationNetwork",
 }
 GROUP = "fsbench.methods"
+T = TypeVar("T")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -332,7 +333,7 @@ def _execute(path: Path, source: bytes, name: str) -> ModuleType:
     module.__file__ = str(path)
     sys.modules[name] = module
     try:
-        exec(compile(source, str(path), "exec"), module.__dict__)
+        _with_torchvision(lambda: exec(compile(source, str(path), "exec"), module.__dict__))
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise PluginError(f"{path} does not import:\n{_own_line(error, path.name, path.parent)}") from error
@@ -341,11 +342,24 @@ def _execute(path: Path, source: bytes, name: str) -> ModuleType:
 
 def _import(module: str, what: str) -> ModuleType:
     try:
-        return importlib.import_module(module)
+        return _with_torchvision(lambda: importlib.import_module(module))
     except (Exception, SystemExit) as error:
         top = module.partition(".")[0]
         raise PluginError(f"The {what} does not import:\n{_own_line(error, top)}") from error
     return module
+
+
+def _with_torchvision(load: Callable[[], T]) -> T:
+    """Load a method, once more where what it imports needs a torchvision that does not import by itself."""
+    try:
+        return load()
+    except RuntimeError as error:
+        if "operator torchvision::nms does not exist" not in str(error):
+            raise
+    from harness.backbones.torchvision_import import import_torchvision  # loads torch, as what failed has
+
+    import_torchvision()
+    return load()
 
 
 def _own_line(error: BaseException, own: str, beside: Path | None = None) -> str:

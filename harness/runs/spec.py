@@ -147,6 +147,12 @@ class FitSpec:
         return f"{self.method.name}[{self._on}]" if self.encoder else self.method.name
 
     @property
+    def shown_backbone(self) -> str:
+        """The backbone as tables name it: ``images`` where a method looks at those themselves."""
+        is_given = self.encoder or self.weights_sha256  # features of another fit, or of a file
+        return "images" if self.backbone == "none" and not is_given else self.backbone
+
+    @property
     def _on(self) -> str:
         """How the fit is named whose features a head is given: the one place that decides it."""
         fit = self.required.get(self.encoder)

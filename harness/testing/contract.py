@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from harness.method import check_method, registry
 from harness.testing.promise import NotChecked, Promise
 from harness.testing.promises import PROMISES
 from harness.testing.workbench import Workbench, preserved_random_state
+
+LEFT_OUT = "not checked: left out by --quick"
 
 
 @dataclass(frozen=True)
@@ -42,20 +45,22 @@ class MethodContract:
 
     Args:
         reference: a name, ``./mine.py`` or ``./mine.py:Mine`` as on the command line, or a class.
+        is_quick: whether the training is cut short after one pass over the base images, and the promises are left out
+            that a short training says nothing of or that take hundreds of episodes.
 
     Raises:
         ConfigError: for an unknown name.
         PluginError: when the file cannot be read or the class is not a method.
     """
 
-    def __init__(self, reference: str | type[Any]) -> None:
+    def __init__(self, reference: str | type[Any], *, is_quick: bool = False) -> None:
         if isinstance(reference, str):
             cls = registry.load(reference).cls
         else:
             cls = reference
             check_method(cls, cls.__qualname__)
         self.name: str = cls.name
-        self._bench = Workbench(cls)
+        self._bench = Workbench(cls, is_quick=is_quick)
         self._outcomes: dict[str, Outcome] = {}
 
     @staticmethod
@@ -93,6 +98,8 @@ class MethodContract:
         passed: bool | None = True
         began = time.perf_counter()
         try:
+            if self._bench.is_quick and not promise.is_quick:
+                raise NotChecked(LEFT_OUT)
             if broken:
                 raise NotChecked(f"not checked: it rests on {broken}, which is broken")
             if promise.protocol and promise.protocol not in self._bench.traits.protocols:
@@ -104,7 +111,7 @@ class MethodContract:
         except NotChecked as reason:
             passed, message = None, str(reason)
         except Exception as error:  # noqa: BLE001 -- a plugin may raise anything; it becomes the message
-            passed, message = False, _describe(error)
+            passed, message = False, _describe(error, self._bench.cls)
         return Outcome(promise.name, promise.sentence, passed, message, time.perf_counter() - began)
 
     def _broken_below(self, promise: Promise) -> str:
@@ -126,10 +133,11 @@ def _find(name: str) -> Promise:
     return by_name[name]
 
 
-def _describe(error: Exception) -> str:
-    """Say what happened and, where a plugin's own line raised it, where."""
+def _describe(error: Exception, cls: type[Any]) -> str:
+    """Say what happened, and in which line of the method's own file, or else where."""
     if isinstance(error, FsbenchError | AssertionError) and str(error):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
-    last = next((f for f in reversed(frames) if "site-packages" not in f.filename), frames[-1])
+    own = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    last = next((f for f in reversed(frames) if f.filename == own), frames[-1])
     return f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno}, in {last.name})"

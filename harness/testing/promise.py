@@ -29,11 +29,13 @@ class Promise:
         check: tries to break the promise, which is its docstring; returns a figure worth knowing, or "".
         rests_on: names of other promises.
         protocol: the one it is about; methods that do not speak it do not make the promise. Empty for any.
+        is_quick: whether it says something of a training that was cut short, and takes no time to speak of.
     """
 
     check: Callable[[Workbench], str]
     rests_on: tuple[str, ...] = ()
     protocol: str = ""
+    is_quick: bool = True
 
     @property
     def name(self) -> str:

@@ -16,21 +16,37 @@ PROMISES = (
     Promise(episode_promises.scores_are_well_formed, (_FITTED, "features_are_well_formed"), _EPISODIC),
     Promise(episode_promises.any_way_and_shot, (_SCORES,), _EPISODIC),
     Promise(episode_promises.inputs_are_not_changed, (_SCORES,), _EPISODIC),
-    Promise(episode_promises.beats_chance, ("inputs_are_not_changed",), _EPISODIC),
+    Promise(episode_promises.beats_chance, ("inputs_are_not_changed",), _EPISODIC, is_quick=False),
     Promise(episode_promises.queries_may_be_permuted, (_SCORES,), _EPISODIC),
     Promise(episode_promises.queries_may_be_uneven, (_SCORES,), _EPISODIC),
     Promise(episode_promises.queries_are_independent, ("queries_may_be_permuted",), _EPISODIC),
     Promise(fitting_promises.embed_is_independent, ("features_are_well_formed",)),
     Promise(episode_promises.same_rng_same_scores, (_SCORES,), _EPISODIC),
     Promise(episode_promises.leaves_global_random_state, (_SCORES,), _EPISODIC),
-    Promise(episode_promises.classes_may_be_renamed, (_STEADY, "inputs_are_not_changed"), _EPISODIC),
+    Promise(
+        episode_promises.classes_may_be_renamed,
+        (_STEADY, "inputs_are_not_changed"),
+        _EPISODIC,
+        is_quick=False,
+    ),
     Promise(episode_promises.keeps_no_state, (_STEADY,), _EPISODIC),
     Promise(episode_promises.batch_equals_loop, (_STEADY,), _EPISODIC),
     Promise(episode_promises.passes_are_as_stated, (_SCORES,), _EPISODIC),
     Promise(fitting_promises.survives_a_checkpoint, (_STEADY, "features_are_well_formed"), _EPISODIC),
     Promise(fitting_promises.untrained_means_it, (_STEADY, "features_are_well_formed"), _EPISODIC),
-    Promise(joint_promises.experiments_are_scored, (_FITTED, "features_are_well_formed"), "joint"),
-    Promise(joint_promises.experiments_together_equal_alone, ("experiments_are_scored",), "joint"),
-    Promise(closed_promises.closed_classes_are_named, (_FITTED, "features_are_well_formed"), "closed"),
-    Promise(closed_promises.closed_images_are_independent, ("closed_classes_are_named",), "closed"),
+    Promise(
+        joint_promises.experiments_are_scored, (_FITTED, "features_are_well_formed"), "joint", is_quick=False
+    ),
+    Promise(
+        joint_promises.experiments_together_equal_alone, ("experiments_are_scored",), "joint", is_quick=False
+    ),
+    Promise(
+        closed_promises.closed_classes_are_named,
+        (_FITTED, "features_are_well_formed"),
+        "closed",
+        is_quick=False,
+    ),
+    Promise(
+        closed_promises.closed_images_are_independent, ("closed_classes_are_named",), "closed", is_quick=False
+    ),
 )

@@ -28,7 +28,18 @@ from harness.evaluation.protocols import EPISODIC, Predictions
 from harness.images.inputs import Inputs
 from harness.images.sources import glyphs
 from harness.images.stores import ImageStore
-from harness.method import Embeds, Need, defaults, encoder_of, hyper, needs_of, registry, traits, views_of
+from harness.method import (
+    Embeds,
+    Learns,
+    Need,
+    defaults,
+    encoder_of,
+    hyper,
+    needs_of,
+    registry,
+    traits,
+    views_of,
+)
 from harness.method.support import EpisodeBatch, Support
 from harness.seeding import stream, torch_generator
 from harness.system.progress import Silent
@@ -84,10 +95,11 @@ class Workbench:
     Attributes:
         cls: the method's class.
         traits: its optional attributes.
+        is_quick: whether its training, and those that it is built on, end after one pass over the base images.
     """
 
-    def __init__(self, cls: type[Any], given: Mapping[str, Any] = NOTHING) -> None:
-        self.cls, self.traits, self._given = cls, traits(cls), given
+    def __init__(self, cls: type[Any], given: Mapping[str, Any] = NOTHING, *, is_quick: bool = False) -> None:
+        self.cls, self.traits, self._given, self.is_quick = cls, traits(cls), given, is_quick
         self._below: dict[str, Workbench] = {}
         self._scratch = TemporaryDirectory(prefix="fsbench-contract-")
 
@@ -189,11 +201,14 @@ class Workbench:
             ctx = FitContext(
                 Path(scratch), device=CPU, rng=rng, seed=seed, precision="fp32",
                 validate=self._validate, progress=_Deadline(), required=_Below(self),
+                budget=len(store) if self.is_quick else 0,
             )  # fmt: skip
             if isinstance(method, nn.Module):
                 method.train()
-            with closing(ctx), closing(BaseSet(store, PIPELINE, CPU, rng)) as base:
-                method.fit_base(base, ctx)
+            base_set = BaseSet(store, PIPELINE, CPU, rng, ctx.tick, is_spent=ctx.is_spent)
+            with closing(ctx), closing(base_set) as base:
+                if isinstance(method, Learns):
+                    method.fit_base(base, ctx)
         ready(method)
 
     def below(self, need: Need) -> Workbench:
@@ -201,7 +216,8 @@ class Workbench:
         if need not in needs_of(self.cls, self.config):
             raise PluginError(f"ctx.require asks for {need.key}, which requires(config) does not name.")
         if need.key not in self._below:
-            self._below[need.key] = _bench_of(registry.load(need.method), tuple(need.config.items()))
+            loaded = registry.load(need.method)
+            self._below[need.key] = _bench_of(loaded, tuple(need.config.items()), self.is_quick)
         return self._below[need.key]
 
     def _source(self, method: Any, store: ImageStore) -> Source:
@@ -225,7 +241,8 @@ class Workbench:
     def _validate(self, method: Any, way: int, shot: int) -> float:
         store = tiny_store("validation", self.image_size)
         way = min(way, store.n_classes)
-        episodes = sample(store.counts, way, shot, N_QUERY, 40, stream(SEED, "validation"))
+        n = 10 if self.is_quick else 40
+        episodes = sample(store.counts, way, shot, N_QUERY, n, stream(SEED, "validation"))
         try:
             given = EPISODIC.predict(method, episodes, self._source(method, store), SEED)
         except PluginError:
@@ -293,9 +310,9 @@ def _demand_copyable(method: Any) -> None:
 
 
 @cache
-def _bench_of(method: registry.Loaded, given: tuple[tuple[str, Any], ...]) -> Workbench:
+def _bench_of(method: registry.Loaded, given: tuple[tuple[str, Any], ...], is_quick: bool) -> Workbench:
     """One fit below all methods that are built on it."""
-    return Workbench(method.cls, dict(given))
+    return Workbench(method.cls, dict(given), is_quick=is_quick)
 
 
 class _Below:
@@ -340,7 +357,7 @@ class _Stopwatch:
 
 
 class _Deadline(Silent):
-    """Ends a training that goes on for too long, at the end of an epoch."""
+    """Ends a training that goes on for too long, at the end of an epoch or a batch."""
 
     def __init__(self) -> None:
         self._watch = _Stopwatch()

@@ -34,6 +34,36 @@ class TrainingEpisode(NamedTuple):
     classes: Tensor
     shot: int
 
+    def split(self, features: Tensor) -> EpisodeParts:
+        """Take support and query apart, after one pass of all images: ``split(self.embed(episode.images.flatten(0, 1)))``.
+
+        Args:
+            features: (W·(S + Q), *F) of ``images.flatten(0, 1)``, or those images themselves.
+
+        >>> episode = TrainingEpisode(torch.zeros(2, 3, 1, 28, 28), torch.tensor([7, 4]), shot=1)
+        >>> support, query, target = episode.split(torch.arange(6.0)[:, None])
+        >>> support.squeeze(-1).tolist(), query.squeeze(-1).tolist(), target.tolist()
+        ([[0.0], [3.0]], [1.0, 2.0, 4.0, 5.0], [0, 0, 1, 1])
+        """
+        by_class = features.unflatten(0, self.images.shape[:2])  # (W, S + Q, *F)
+        query = by_class[:, self.shot :]
+        target = torch.arange(len(query), device=features.device).repeat_interleave(query.shape[1])
+        return EpisodeParts(by_class[:, : self.shot], query.flatten(0, 1), target)
+
+
+class EpisodeParts(NamedTuple):
+    """A training episode as the episodes of evaluation have it.
+
+    Attributes:
+        support: (W, S, *F), as ``support.by_class()`` is in ``adapt``.
+        query: (W·Q, *F), as in ``predict``, in class order.
+        target: (W·Q,) int64 in [0, W), the class of each query.
+    """
+
+    support: Tensor
+    query: Tensor
+    target: Tensor
+
 
 class BaseSet:
     """Images of the base classes, decoded once, gathered and normalised in batches.

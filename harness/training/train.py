@@ -12,6 +12,7 @@ from harness import benchmarks
 from harness.images.augmentations import ORIGINALS
 from harness.images.full import FullPictures
 from harness.images.stores import ImageStore, WholePictures
+from harness.method import Learns
 from harness.runs import badges
 from harness.runs.spec import FitSpec
 from harness.runs.starts import starts_from
@@ -70,7 +71,8 @@ def train(
                 ctx.is_spent,
             )
         ) as base:
-            method.fit_base(base, ctx)
+            if isinstance(method, Learns):
+                method.fit_base(base, ctx)
     ctx.check_budget()
     record = ctx.record()
     if not world.is_first:

@@ -249,7 +249,6 @@ def test_what_a_class_lacks_is_said_at_once(write: Write) -> None:
     text = str(caught.value)
     assert text.startswith(f"{path}:Mine is not a method: ")
     for part in (
-        "no function `fit_base`",
         "no function `predict`",
         "no frozen dataclass `Config`",
         'name = "mine"',

@@ -155,7 +155,7 @@ def _plainest_first(row: Pooled) -> tuple[bool, bool, bool, int, str]:
     """What stands for a method: no configuration, no recipe, the benchmark's backbone and input, most trainings."""
     usual = _usual(row.setting)
     is_other = usual is not None and (
-        row.backbone not in (usual.backbone, "none") or row.spec.image_size != usual.image_size
+        row.spec.backbone not in (usual.backbone, "none") or row.spec.image_size != usual.image_size
     )
     return bool(row.config), row.recipe != "clean", is_other, -len(row.runs), row.key
 

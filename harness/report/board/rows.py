@@ -254,7 +254,7 @@ def pooled(store: Store, setting: str, runs: list[StoredRun], n_standard: int | 
     badges |= partial_badge(accuracy.shape[1], n_standard)
     return Pooled(
         method=spec.method.name,
-        backbone=spec.backbone,
+        backbone=spec.shown_backbone,
         recipe=spec.recipe,
         config=spec.changed,
         setting=setting,

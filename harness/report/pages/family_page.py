@@ -174,7 +174,7 @@ def line_of(spec: RunSpec, apart: str, cells: dict[int, Entry | StoredRun], n_co
         label=spec.label if entries else spec.method.name,
         apart=next((entry.apart for entry in entries if entry.apart), apart),
         method=spec.method.name,
-        backbone=spec.backbone,
+        backbone=spec.shown_backbone,
         recipe=spec.recipe,
         image_size=spec.image_size,
         badges=tuple(sorted({badge for entry in entries for badge in entry.row.badges})),

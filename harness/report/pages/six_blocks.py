@@ -129,7 +129,7 @@ def _ours(metric: str, columns: Sequence[int], lines: Sequence[Cells]) -> Iterab
         representation, phase = _pair(spec)
         told = ", ".join(filter(None, (spec.changed, line.apart)))
         cells = tuple(row.several.get(metric) if row else None for row in rows)
-        yield BlockRow(representation, f"{phase} ({told})" if told else phase, spec.backbone, cells)
+        yield BlockRow(representation, f"{phase} ({told})" if told else phase, spec.shown_backbone, cells)
 
 
 def _by_features(rows: Iterable[BlockRow]) -> list[BlockRow]:
