@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +13,7 @@ from harness.system.folders import Places, places
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.runs.request import Request
     from harness.store import Store
 
 Names = str | Sequence[str]
@@ -183,25 +183,14 @@ def _names(names: Names | None) -> list[str]:
     return [names] if isinstance(names, str) else list(names or ())
 
 
-def _request(overrides: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
-    from harness.runs.request import Request
+def _request(overrides: Mapping[str, Any], options: Mapping[str, Any]) -> Request:
+    from harness.runs import request
 
-    known = {
-        f.metadata["word"].removeprefix("--").replace("-", "_"): f.name for f in dataclasses.fields(Request)
-    }
+    known = {word.replace("-", "_"): word for word in request.words() if word != "set"}
     for word in options:
-        if word not in known or word == "set":
+        if word not in known:
             raise ConfigError(
                 f"run() has no option {word}.{nearest(word, known)} Known: {', '.join(sorted(known))}."
             )
-    told = {
-        name: ",".join(map(str, v)) if isinstance(v, list | tuple) else str(v)
-        for name, v in overrides.items()
-    }
     given = {known[word]: value for word, value in options.items()}
-    if "weights" in given:
-        typed = given["weights"]
-        given["weights"] = tuple(map(Path, [typed] if isinstance(typed, str | Path) else typed))
-    if "seen" in given:
-        given["seen"] = tuple(_names(given["seen"]))
-    return Request(**given, overrides=told)
+    return request.read({**given, "set": overrides}, "run(): ")

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from absent import absent
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, one processor each
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -16,11 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips what is marked qpth where that is not installed, and fails it when FSBENCH_DEMAND_ALL=1."""
     if item.get_closest_marker("qpth") is not None and find_spec("qpth") is None:
-        _absent("the extra fsbench[qpth] is not installed")
-
-
-def _absent(message: str) -> None:
-    pytest.fail(message) if os.environ.get("FSBENCH_DEMAND_ALL") == "1" else pytest.skip(message)
+        absent("the extra fsbench[qpth] is not installed")
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +32,7 @@ def shared_path() -> Callable[[str], Path]:
     def find(name: str) -> Path:
         path = root / name
         if not path.exists():
-            _absent(f"{path} is absent; set FSBENCH_TEST_SHARED to the folder that holds {name}")
+            absent(f"{path} is absent; set FSBENCH_TEST_SHARED to the folder that holds {name}")
         return path
 
     return find

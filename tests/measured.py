@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from harness.errors import ConfigError, StoreError
+from harness.report.board.pairs import compare_among
 from harness.report.board.rows import Row
 from harness.report.board.tables import Table, tables
 from harness.report.formats import images_text, percent, span
@@ -54,12 +54,13 @@ VERDICT = re.compile(  # rows with equal results are one entry of the page, so t
 def section(home: Path) -> str:
     """Tables and verdicts of the database in a folder, as they stand in the README."""
     with Store.open(home / "results.db") as store:
-        found = {
-            table.setting: table for table in tables(store, [name for group in GROUPS for name in group])
-        }
+        every = tables(store)
+        verdicts = list(_verdicts(store, every))
+    named = [name for group in GROUPS for name in group]
+    found = {table.setting: table for table in every if table.setting in named}
     parts = [_table([found[name] for name in group if name in found]) for group in GROUPS]
     parts.append(_heads([table for name, table in found.items() if "glyphs" not in name]))
-    return "\n".join([*filter(None, parts), "```", *_verdicts(home), "```", ""])
+    return "\n".join([*filter(None, parts), "```", *verdicts, "```", ""])
 
 
 def _table(group: Sequence[Table]) -> str:
@@ -126,19 +127,15 @@ def _cell(row: Row | None) -> str:
     return "" if row is None else f"{percent(row.mean)} ({span(row.interval, 1)})"
 
 
-def _verdicts(home: Path) -> Iterator[str]:
-    """The commands, and the first sentence of each verdict."""
-    places = {name: str(home) for name in ("FSBENCH_HOME", "FSBENCH_DATA", "FSBENCH_CACHE")}
+def _verdicts(store: Store, every: Sequence[Table]) -> Iterator[str]:
+    """The commands, and the sentence of each verdict; pairs of which the database lacks one are left out."""
     for a, b in PAIRS:
-        words = ["compare", a, b]
-        done = subprocess.run(
-            [sys.executable, "-m", "fsbench", *words], capture_output=True, text=True, check=False,
-            env={**os.environ, **places}, cwd=ROOT,
-        )  # fmt: skip
-        sentences = [m[0] for m in map(VERDICT.match, done.stdout.splitlines()) if m]
-        if sentences:
-            yield f"$ {shlex.join(['fsbench', *words])}"
-            yield from sentences
+        try:
+            pairs = compare_among(store, every, a, b)
+        except (ConfigError, StoreError):
+            continue
+        yield f"$ {shlex.join(['fsbench', 'compare', a, b])}"
+        yield from (pair.sentence for pair in pairs)
 
 
 def main() -> None:

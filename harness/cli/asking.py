@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin, get_type_hints
 
 import typer
 
 from harness.cli.words import split
-from harness.errors import ConfigError
 
 if TYPE_CHECKING:
     from harness.runs.request import Request
@@ -42,21 +41,11 @@ def asks(command: Callable[..., None]) -> Callable[..., None]:
 
 def read(given: Mapping[str, Any]) -> Request:
     """What the parser found, as a request; words of the command itself are passed over."""
-    from harness.runs.request import Request
+    from harness.runs import request
 
-    return Request(**{field.name: _read(field, given[field.name]) for field in dataclasses.fields(Request)})
-
-
-def parse_overrides(texts: Sequence[str]) -> dict[str, str]:
-    """Read ``key=value`` texts.
-
-    Raises:
-        ConfigError: for texts without "=".
-    """
-    wrong = [text for text in texts if "=" not in text]
-    if wrong:
-        raise ConfigError(f"--set {wrong[0]}: expected key=value, like --set lr=0.01.")
-    return {key.strip(): value.strip() for key, _, value in (text.partition("=") for text in texts)}
+    return request.read(
+        {word: _words(field, given[field.name]) for word, field in request.words().items()}, "--"
+    )
 
 
 def _globals_of(command: Callable[..., None]) -> dict[str, Any]:
@@ -77,9 +66,7 @@ def _parameter(field: dataclasses.Field[Any], hint: Any) -> inspect.Parameter:
     )
 
 
-def _read(field: dataclasses.Field[Any], value: Any) -> Any:
-    if field.default is dataclasses.MISSING:
-        return parse_overrides(value or [])
-    if field.metadata["are_files"]:
-        return tuple(value or ())
-    return tuple(split(value or [])) if isinstance(field.default, tuple) else value
+def _words(field: dataclasses.Field[Any], value: Any) -> Any:
+    """Words with commas taken apart, where several values may be typed."""
+    are_several = isinstance(field.default, tuple) and not field.metadata["are_files"]
+    return split(value) if value and are_several else value

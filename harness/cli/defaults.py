@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.errors import ConfigError, nearest
 from harness.system.small_toml import read_toml
-from harness.system.text import is_plain
+from harness.system.text import plain_text, value_text
 
 FILE = "fsbench.toml"
 OTHER_TABLES = ("slurm",)  # read by who needs it
@@ -75,13 +75,7 @@ def _read(where: str, value: Any, option: Any) -> Any:
             return value
         raise ConfigError(f"{where} must be true or false.")
     if option.multiple and isinstance(value, dict):  # [run.set] lr = 0.1
-        value = [f"{key}={_text(where, entry)}" for key, entry in value.items()]
+        return [f"{key}={value_text(where, entry)}" for key, entry in value.items()]
     if option.multiple:
-        return [_text(where, entry) for entry in (value if isinstance(value, list) else [value])]
-    return _text(where, value)
-
-
-def _text(where: str, value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int | float) or not is_plain(str(value)):
-        raise ConfigError(f"{where} must be a text of plain characters in quotes, or a number.")
-    return str(value)
+        return [plain_text(where, entry) for entry in (value if isinstance(value, list) else [value])]
+    return plain_text(where, value)

@@ -20,15 +20,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import ConfigError, nearest
+from harness.runs import request
 from harness.runs.request import Request
 from harness.system.small_toml import read_toml
-from harness.system.text import is_plain
 
 _NAMES = ("method", "bench", "seeds")
 _TABLES = ("set", "sweep")
@@ -127,7 +127,7 @@ def _among(names: tuple[str, ...], patterns: tuple[str, ...]) -> tuple[str, ...]
 def _of_table(
     path: Path, table: Mapping[str, Any], top: Mapping[str, Any], own: Mapping[str, Any]
 ) -> list[Asked]:
-    options = {f.metadata["word"].removeprefix("--"): f for f in dataclasses.fields(Request)}
+    options = request.words()
     known = (*_NAMES, *_TABLES, *options)
     for word in table:
         if word not in known:
@@ -139,25 +139,24 @@ def _of_table(
             raise ConfigError(
                 f'{path}: a run names no {word}; write {word} = "…", at the top or in its [[run]].'
             )
-    given = {**_settings(path, top.get("set", {}), "set"), **_settings(path, own.get("set", {}), "set")}
-    fields = {
-        field.name: _value(path, word, table[word], field)
-        for word, field in options.items()
-        if word in table and word != "set"
-    }
-    methods, settings = (tuple(_texts(path, word, table[word])) for word in ("method", "bench"))
-    seeds = tuple(parse_seeds(",".join(_texts(path, "seeds", table.get("seeds", "0")))))
+    said = {word: table[word] for word in options if word in table}
+    given = [request.overrides(f"{path}: set", part.get("set", {})) for part in (top, own)]
+    methods, settings = (tuple(request.texts(f"{path}: {word}", table[word])) for word in ("method", "bench"))
+    seeds = tuple(parse_seeds(",".join(request.texts(f"{path}: seeds", table.get("seeds", "0")))))
     return [
-        Asked(methods, settings, seeds, Request(**fields, overrides={**given, **some}))
+        Asked(
+            methods, settings, seeds,
+            request.read({**said, "set": {**given[0], **given[1], **some}}, f"{path}: "),
+        )
         for some in _combinations(path, table.get("sweep", {}))
-    ]
+    ]  # fmt: skip
 
 
 def _combinations(path: Path, sweep: Any) -> list[dict[str, str]]:
     """Every combination of the swept values; one, of nothing, where nothing is swept."""
     if not isinstance(sweep, dict):
         raise ConfigError(f"{path}: sweep must be a table of lists, like sweep = {{margin = [0.0, 0.1]}}.")
-    lists = {name: _texts(path, f"sweep of {name}", values) for name, values in sweep.items()}
+    lists = {name: request.texts(f"{path}: sweep of {name}", values) for name, values in sweep.items()}
     found = [
         dict(zip(lists, values, strict=True))
         for values in itertools.islice(itertools.product(*lists.values()), _MOST + 1)
@@ -165,44 +164,3 @@ def _combinations(path: Path, sweep: Any) -> list[dict[str, str]]:
     if len(found) > _MOST:
         raise ConfigError(f"{path}: a sweep has at most {_MOST:,} combinations.")
     return found
-
-
-def _settings(path: Path, table: Any, word: str) -> dict[str, str]:
-    if not isinstance(table, dict):
-        raise ConfigError(f"{path}: {word} must be a table, like {word} = {{lr = 0.01}}.")
-    return {name: _text(path, name, value) for name, value in table.items()}
-
-
-def _value(path: Path, word: str, value: Any, field: dataclasses.Field[Any]) -> Any:
-    """A value of an option as the request holds it."""
-    if isinstance(field.default, bool):
-        if not isinstance(value, bool):
-            raise ConfigError(f"{path}: {word} must be true or false.")
-        return value
-    if field.metadata["are_files"]:
-        return tuple(Path(_text(path, word, one)) for one in (value if isinstance(value, list) else [value]))
-    if isinstance(field.default, tuple):
-        return tuple(_texts(path, word, value))
-    if field.name in ("n_episodes", "world_size"):
-        if type(value) is not int or value < 1:
-            raise ConfigError(f"{path}: {word} must be a whole number from 1 on.")
-        return value
-    return _text(path, word, value)
-
-
-def _texts(path: Path, word: str, value: Any) -> Sequence[str]:
-    if isinstance(value, list):
-        return [_text(path, word, entry) for entry in value]
-    return [part.strip() for part in _text(path, word, value).split(",")]
-
-
-def _text(path: Path, word: str, value: Any) -> str:
-    if isinstance(value, list):
-        return ",".join(_text(path, word, entry) for entry in value)
-    if isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str | int | float) or not is_plain(str(value)):
-        raise ConfigError(
-            f"{path}: {ascii(word)[1:-1]:.60} must be a text of plain characters in quotes, or a number."
-        )
-    return str(value)

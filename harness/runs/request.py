@@ -10,13 +10,15 @@ import dataclasses
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, NamedTuple, cast, get_args, get_type_hints
 
 from harness.errors import ConfigError, FsbenchError, nearest
 from harness.images.augmentations import ORIGINALS, is_cropped
 from harness.method.recipe import CLEAN, Conditions, CropsFrom, SelectionRole
 from harness.runs.spec import Precision, RunSpec
+from harness.system.text import plain_text, value_text
 
 WEIGHTS_FILE = "FILE"  # stands for a file whose name no specification holds
 FAMILY = "family"  # the augmentation of the pipeline's family, typed over that of a recipe
@@ -204,6 +206,75 @@ class Request:
     def words(self) -> list[str]:
         """What has to be typed for it: the options that are not at their defaults."""
         return [word for f in dataclasses.fields(self) for word in _words(f, getattr(self, f.name))]
+
+
+def words() -> dict[str, dataclasses.Field[Any]]:
+    """Word, without its dashes → option."""
+    return {field.metadata["word"].removeprefix("--"): field for field in dataclasses.fields(Request)}
+
+
+def read(given: Mapping[str, Any], where: str = "") -> Request:
+    """A request by its words, with values as they are typed, stand in a TOML file or are given in Python.
+
+    Args:
+        given: word → value, such as ``{"episodes": 600, "set": {"lr": 0.1}}``; None says nothing.
+        where: what a message has before the word.
+
+    Raises:
+        ConfigError: for a value of another kind, or that is not one of the option's choices.
+    """
+    known, hints = words(), get_type_hints(Request)
+    read = {
+        known[word].name: _read(f"{where}{word}", value, known[word], hints[known[word].name])
+        for word, value in given.items()
+        if value is not None
+    }
+    return Request(**read)
+
+
+def _read(where: str, value: Any, field: dataclasses.Field[Any], hint: Any) -> Any:
+    if field.default is dataclasses.MISSING:
+        return overrides(where, value)
+    if field.metadata["are_files"]:
+        each = value if isinstance(value, list | tuple) else [value]
+        return tuple(one if isinstance(one, Path) else Path(plain_text(where, one)) for one in each)
+    if isinstance(field.default, tuple):
+        return tuple(texts(where, value))
+    if isinstance(field.default, bool):
+        if not isinstance(value, bool):
+            raise ConfigError(f"{where} must be true or false.")
+        return value
+    if hint in (int, int | None):
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            raise ConfigError(f"{where} must be a whole number from 1 on.")
+        return int(value)
+    return plain_text(where, value)
+
+
+def overrides(where: str, given: Any) -> dict[str, str]:
+    """Hyper-parameters as texts, of a table of values or of ``key=value`` texts.
+
+    Raises:
+        ConfigError: for anything else.
+    """
+    if isinstance(given, Mapping):
+        return {str(name): value_text(f"{where} {name}", value) for name, value in given.items()}
+    if not isinstance(given, list | tuple):
+        raise ConfigError(f"{where} must be a table, like {where.split()[-1]} = {{lr = 0.01}}.")
+    if wrong := [text for text in given if "=" not in text]:
+        raise ConfigError(f"{where} {wrong[0]}: expected key=value, like --set lr=0.01.")
+    return {key.strip(): value.strip() for key, _, value in (text.partition("=") for text in given)}
+
+
+def texts(where: str, value: Any) -> list[str]:
+    """A list of values, or a text with commas between them.
+
+    Raises:
+        ConfigError: when one is neither a plain text nor a number.
+    """
+    if isinstance(value, list | tuple):
+        return [value_text(where, entry) for entry in value]
+    return [part.strip() for part in value_text(where, value).split(",")]
 
 
 def request_of(spec: RunSpec) -> Request:

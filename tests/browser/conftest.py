@@ -10,7 +10,8 @@ from typing import Any
 
 import made_up_results as made
 import pytest
-from watched import Watched, demand
+from absent import absent
+from watched import Watched
 
 from harness.report import render
 from harness.store import Store
@@ -30,9 +31,9 @@ def chromium() -> Iterator[Any]:
     try:
         from playwright.sync_api import sync_playwright
     except ModuleNotFoundError:
-        demand("the Python package playwright is not installed")
+        absent("the Python package playwright is not installed")
     if not CHROMIUM:
-        demand("no Chromium found; install Debian's chromium or set FSBENCH_TEST_CHROMIUM")
+        absent("no Chromium found; install Debian's chromium or set FSBENCH_TEST_CHROMIUM")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
         yield browser

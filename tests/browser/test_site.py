@@ -12,7 +12,8 @@ from urllib.parse import unquote
 
 import made_up_results as made
 import pytest
-from watched import Watched, demand
+from absent import absent
+from watched import Watched
 
 from harness.report import render, serve
 from harness.runs import ConfigValue
@@ -319,7 +320,7 @@ def test_axe_finds_no_serious_fault(chromium: Any, site: Path, scheme: str) -> N
     try:
         from axe_playwright_python.sync_playwright import Axe
     except ModuleNotFoundError:
-        demand("the Python package axe-playwright-python is not installed")
+        absent("the Python package axe-playwright-python is not installed")
     context = chromium.new_context(color_scheme=scheme)
     page = context.new_page()
     run, method = next(site.glob("run/*.html")), next(site.glob("method/*.html"))

@@ -1,17 +1,9 @@
-"""A tab under watch, and what to do where something to test with is missing."""
+"""A tab under watch."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any, NoReturn
-
-import pytest
-
-
-def demand(message: str) -> NoReturn:
-    """Skip, or fail where everything must be tested."""
-    pytest.fail(message) if os.environ.get("FSBENCH_DEMAND_ALL") == "1" else pytest.skip(message)
+from typing import Any
 
 
 class Watched:

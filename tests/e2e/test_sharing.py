@@ -21,7 +21,6 @@ from harness.errors import ConfigError, DataError, FsbenchError, StoreError
 from harness.exchange import bundles
 from harness.jobs import dispatch
 from harness.runs import Counts, RunResult
-from harness.runs.request import Request
 from harness.store import Store
 from harness.store.connection import engine_for
 from harness.system.folders import Places
@@ -442,13 +441,14 @@ def test_tuning_keeps_novel_images_closed_and_stores_failures(
 def test_a_grid_that_cannot_be_tried_is_refused_before_anything_is_trained(
     lab: Callable[[str], Lab], words: list[str], problem: str
 ) -> None:
-    from harness.cli import asking, plans
+    from harness.cli import plans
+    from harness.runs.request import read as read_request
 
     ours = lab("ours")
     grid = [b for a, b in pairwise(words) if a == "--grid"]
     overrides = [b for a, b in pairwise(words) if a == "--set"]
     with pytest.raises(ConfigError, match=problem):
-        request = Request(asking.parse_overrides(overrides))
+        request = read_request({"set": overrides}, "--")
         plans.tune(ours.store, ours.places, "protonet", words[1], grid, [0], request, "cpu")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from absent import absent
 from sqlalchemy import create_engine, make_url, text
 from stored_results import (
     close_opened,
@@ -22,12 +23,7 @@ def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[
         return
     server = os.environ.get("FSBENCH_TEST_POSTGRES", "")
     if not server:
-        message = (
-            "FSBENCH_TEST_POSTGRES names no PostgreSQL database (postgresql+psycopg://user@host/database)"
-        )
-        if os.environ.get("FSBENCH_DEMAND_ALL") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
+        absent("FSBENCH_TEST_POSTGRES names no PostgreSQL database (postgresql+psycopg://user@host/database)")
     engine, schemas = create_engine(server), []
 
     def new_place() -> str:

@@ -15,6 +15,7 @@ PAPER = """
 bench = ["omniglot-small-5w1s", "omniglot-small-5w5s"]
 seeds = "0-2"
 episodes = 600
+images = 5000
 
 [set]
 lr = 0.1
@@ -39,7 +40,10 @@ def test_what_stands_at_the_top_holds_for_every_run(tmp_path: Path) -> None:
     both, low, high = ask(tmp_path, PAPER)
     settings = ("omniglot-small-5w1s", "omniglot-small-5w5s")
     assert both == Asked(
-        ("softmax", "protonet"), settings, (0, 1, 2), Request(overrides={"lr": "0.1"}, n_episodes=600)
+        ("softmax", "protonet"),
+        settings,
+        (0, 1, 2),
+        Request(overrides={"lr": "0.1"}, n_episodes=600, n_images=5000),
     )
     assert [one.request.overrides for one in (low, high)] == [
         {"lr": "0.2", "margin": "-0.3", "drop": "True"},
@@ -79,6 +83,7 @@ def test_code_has_to_be_typed(tmp_path: Path) -> None:
         ('method = "pixels"\nbench = "x"\nseeds = "2-0"', "names no seed"),
         ('method = "pixels"\nbench = "x"\nseeds = "0-99999999"', "at most"),
         ('method = "pixels"\nbench = "x"\nepisodes = "many"', "whole number"),
+        ('method = "pixels"\nbench = "x"\nimages = "many"', "whole number"),
         ('method = "pixels"\nbench = "x"\ncompile = 1', "true or false"),
         ('method = "pixels"\nbench = "x"\nset = 3', "must be a table"),
         ('method = "pixels"\nbench = "x"\nsweep = [1]', "table of lists"),

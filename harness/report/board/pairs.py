@@ -11,6 +11,7 @@ from harness.report.board.joint import predictions_of
 from harness.report.board.power import advice
 from harness.report.board.rivals import Judged, judged, rows_in_common
 from harness.report.board.rows import Row
+from harness.report.board.tables import Table, tables
 from harness.report.formats import p_text
 from harness.store import Store
 
@@ -125,9 +126,21 @@ def compare(
         StoreError: when there is nothing to pair, or one episode only.
         ConfigError: when a name is neither a stored method nor a run, or means several rows.
     """
+    return compare_among(store, tables(store, settings), a, b, margin, scope)
+
+
+def compare_among(
+    store: Store,
+    every: Sequence[Table],
+    a: str,
+    b: str,
+    margin: float = stats.MARGIN,
+    scope: Scope = "training",
+) -> list[Pair]:
+    """Do so on tables that are read and judged already, so that many pairs need that once."""
     return [
         pair_of(store, judged(table, x, y, margin), margin, scope)
-        for table, x, y in rows_in_common(store, a, b, settings)
+        for table, x, y in rows_in_common(every, a, b)
     ]
 
 

@@ -9,6 +9,7 @@ from harness import benchmarks, stats
 from harness.errors import ConfigError, FsbenchError
 from harness.report.board.rivals import Judged, judged, rows_in_common
 from harness.report.board.rows import Row
+from harness.report.board.tables import tables
 from harness.store import Store
 
 EPISODES = (600, 2_000, 10_000)
@@ -86,7 +87,9 @@ def power(store: Store, a: str, b: str, delta: float, settings: Sequence[str] | 
     """
     if not 0 < delta <= 1:
         raise ConfigError(f"--delta {100 * delta:g}: expected points between 0 and 100, like --delta 0.5.")
-    return [_power(judged(table, x, y), delta) for table, x, y in rows_in_common(store, a, b, settings)]
+    return [
+        _power(judged(table, x, y), delta) for table, x, y in rows_in_common(tables(store, settings), a, b)
+    ]
 
 
 def _power(found: Judged, delta: float) -> Power:

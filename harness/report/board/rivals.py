@@ -10,8 +10,7 @@ from typing import NamedTuple
 from harness import stats
 from harness.errors import ConfigError, StoreError, nearest
 from harness.report.board.rows import Row
-from harness.report.board.tables import Table, tables
-from harness.store import Store
+from harness.report.board.tables import Table
 
 
 class Common(NamedTuple):
@@ -22,14 +21,14 @@ class Common(NamedTuple):
     b: Row
 
 
-def rows_in_common(store: Store, a: str, b: str, settings: Sequence[str] | None) -> list[Common]:
+def rows_in_common(every: Sequence[Table], a: str, b: str) -> list[Common]:
     """Find the tables that hold both rows.
 
     Raises:
         StoreError: when there is none, or they have one episode only.
         ConfigError: when a name is neither a stored method nor a run, or means several rows.
     """
-    found = {(table.setting, table.note): table for table in tables(store, settings)}
+    found = {(table.setting, table.note): table for table in every}
     rows_a, rows_b = (_rows(list(found.values()), name) for name in (a, b))
     if rows_a.keys() == rows_b.keys() and all(rows_a[place] is rows_b[place] for place in rows_a):
         raise ConfigError(f"`{a}` and `{b}` are the same row; name two methods, or two runs by their ids.")
