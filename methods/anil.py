@@ -36,7 +36,7 @@ from harness.api import (
     train_on_episodes,
 )
 from harness.backbones.embedding import Embedding
-from harness.ops.inner_loop import descend
+from harness.ops.inner_loop import descend, draw_rows
 
 
 class Classifiers(NamedTuple):
@@ -140,9 +140,8 @@ class Anil(nn.Module):
 
     def _alone(self, support: Tensor, rng: Iterable[torch.Generator]) -> Classifiers:
         """Those of episodes (E, W, S, D), without gradients of the rest."""
-        n_way, n_rows = support.shape[1], self.config.train_way
-        turn = torch.arange(n_way) % n_rows
-        rows = torch.stack([torch.randperm(n_rows, generator=one)[turn] for one in rng]).to(support.device)
+        drawn = [draw_rows(support.shape[1], self.config.train_way, one) for one in rng]
+        rows = torch.stack(drawn).to(support.device)  # (E, W)
         with torch.enable_grad():
             found = self.adapted(support, rows)
         return Classifiers(found.weight.detach(), found.bias.detach())

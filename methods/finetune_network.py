@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from harness.api import (
     Backbone,
@@ -27,30 +26,13 @@ from harness.api import (
     Later,
     Support,
     check_ranges,
-    class_means,
     full_precision,
     hyper,
-    l2_normalise,
 )
 from harness.backbones.embedding import Embedding
+from harness.ops.fine_tuning import OnLogits, fine_tune
 from harness.ops.mixup import Mix, draw_mix
 from harness.ops.schedules import cosine_cycles
-
-_CHUNK = 75  # images that pass through together in an episode: batch statistics are theirs
-
-
-class Task(nn.Module):
-    """Base logits, and a classifier of the episode on them."""
-
-    def __init__(self, network: nn.Module, head: nn.Linear) -> None:
-        super().__init__()
-        self.network, self.head = network, head
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(b, c, H, W) → (b, W)."""
-        logits = torch.cat([self.network(part) for part in images.split(_CHUNK)])
-        scores: Tensor = self.head(l2_normalise(logits.relu()))
-        return scores
 
 
 class FinetuneNetwork(nn.Module):
@@ -75,13 +57,14 @@ class FinetuneNetwork(nn.Module):
         def __post_init__(self) -> None:
             """Check ranges; all that is wrong is said together."""
             has_second = {f"first_cycle must be < epochs = {self.epochs}": self.first_cycle < self.epochs}
-            ranges = {
-                "≥ 0": "weight_decay mixup tune_epochs",
-                "≥ 1": "first_cycle",
-                "≥ 2": "batch_size",
-                "> 0": "lr tune_lr",
-            }
-            check_ranges(self, {**ranges, "in [0, 1)": "smoothing"}, has_second)
+            check_ranges(
+                self,
+                {
+                    "≥ 0": "weight_decay mixup tune_epochs", "≥ 1": "first_cycle", "≥ 2": "batch_size",
+                    "> 0": "lr tune_lr", "in [0, 1)": "smoothing",
+                },
+                has_second,
+            )  # fmt: skip
 
     name: ClassVar[str] = "finetune-network"
     version: ClassVar[str] = "1"
@@ -108,7 +91,7 @@ class FinetuneNetwork(nn.Module):
         self.config, self.network = config, nn.Sequential(features, classifier)
 
     @property
-    def backbone(self) -> nn.Module:
+    def backbone(self) -> Any:
         """What the images pass through."""
         return self.network[0].backbone
 
@@ -120,7 +103,8 @@ class FinetuneNetwork(nn.Module):
     def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
         """Train a classifier of the base classes; the last weights are kept, as theirs are."""
         c, n_steps = self.config, base.n_batches(self.config.batch_size)
-        self.network[1].of(base.n_classes).to(ctx.device)
+        classifier: Any = self.network[1]
+        classifier.of(base.n_classes).to(ctx.device)
         optimiser = torch.optim.SGD(self.parameters(), c.lr, 0.9, weight_decay=c.weight_decay, nesterov=True)
         cycles = ((c.first_cycle, c.lr), (c.epochs - c.first_cycle, c.lr / 10))
         for epoch in ctx.epochs(c.epochs, model=self, optimiser=optimiser):
@@ -138,21 +122,12 @@ class FinetuneNetwork(nn.Module):
             points = dict(zip(("loss", "train_accuracy"), torch.stack(seen).mean(0).tolist(), strict=True))
             ctx.log((epoch + 1) * n_steps, **points)
 
-    def tuned(self, support: Support, query: Tensor | None = None) -> Task:
+    def tuned(self, support: Support, query: Tensor | None = None) -> OnLogits:
         """Fine-tune a copy of the network for an episode, on queries (n_query, c, H, W) too where there are some."""
-        c = self.config
-        logits = torch.cat([self.network(part) for part in support.x.split(_CHUNK)])
-        by_class = Support(logits.relu(), support.y, support.n_way, support.rng).by_class()  # (W, S, C)
-        head = nn.utils.skip_init(nn.Linear, logits.shape[1], support.n_way)  # draws nothing
-        head.weight.data = l2_normalise(class_means(by_class))
-        head.bias.data = logits.new_zeros(support.n_way)
-        with support.trainable(Task(self.network, head), training=True) as task:
-            optimiser = torch.optim.Adam(task.parameters(), lr=c.tune_lr)
-            for _ in range(c.tune_epochs):
-                _step(optimiser, functional.cross_entropy(task(support.x), support.y))
-                if query is not None:
-                    _step(optimiser, torch.distributions.Categorical(logits=task(query)).entropy().mean())
-        return task
+        c, task = self.config, OnLogits(self.network, support.x, support.y, support.n_way)
+        with support.trainable(task, training=True) as copy:
+            fine_tune(copy, support.x, support.y, query, epochs=c.tune_epochs, lr=c.tune_lr)
+        return copy
 
     def adapt(self, support: Support) -> Any:
         """The network of this episode."""
@@ -162,12 +137,6 @@ class FinetuneNetwork(nn.Module):
         """Logits (n_query, n_way), by running statistics."""
         scores: Tensor = state(query)
         return scores
-
-
-def _step(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimiser.zero_grad()
-    loss.backward()
-    optimiser.step()
 
 
 class TransductiveFinetuneNetwork(FinetuneNetwork):

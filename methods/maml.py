@@ -36,7 +36,7 @@ from harness.api import (
     train_on_episodes,
 )
 from harness.backbones.embedding import Embedding
-from harness.ops.inner_loop import Parameters, context_of, descend, use_context_norm
+from harness.ops.inner_loop import Parameters, context_of, descend, draw_rows, use_context_norm
 
 
 class Adapted(NamedTuple):
@@ -55,13 +55,11 @@ class Maml(nn.Module):
 
         epochs: int = hyper(600, "passes of steps_per_epoch steps, ≥ 0", in_epochs=True)
         episodes_per_step: int = hyper(
-            4, "training episodes in one outer step, ≥ 1; the paper's are 2 at 5 shots"
+            4, "training episodes in an outer step, ≥ 1; in the paper 2 at 5 shots"
         )
         steps: int = hyper(5, "gradient steps on the support, ≥ 1")
         inner_lr: float = hyper(0.01, "their size, > 0")
-        order: Literal["second", "first"] = hyper(
-            "second", "derivatives that the outer gradient holds (§5.2)"
-        )
+        order: Literal["second", "first"] = hyper("second", "of the derivatives in the outer gradient (§5.2)")
         lr: float = hyper(1e-3, "Adam's step size, > 0")
 
         def __post_init__(self) -> None:
@@ -79,12 +77,7 @@ class Maml(nn.Module):
       eprint={1703.03400},
       archivePrefix={arXiv},
     }"""
-    CONTRACT: ClassVar[dict[str, Any]] = {
-        "epochs": 1,
-        "steps_per_epoch": 40,
-        "episodes_per_step": 1,
-        "steps": 2,
-    }
+    CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 1, "steps_per_epoch": 40, "episodes_per_step": 1, "steps": 2}  # fmt: skip
     _DRAWINGS: ClassVar[dict[str, Any]] = {
         "inner_lr": 0.1, "train_query": 5, "epochs": 10, "steps_per_epoch": 50, "episodes_per_step": 2,
     }  # fmt: skip
@@ -98,14 +91,12 @@ class Maml(nn.Module):
     def __init__(self, config: Config, backbone: Backbone) -> None:
         super().__init__()
         features = Embedding(backbone)
-        self.config, self.network = (
-            config,
-            nn.Sequential(features, nn.Linear(features.width, config.train_way)),
-        )
+        classifier = nn.Linear(features.width, config.train_way)
+        self.config, self.network = config, nn.Sequential(features, classifier)
         use_context_norm(self.network)
 
     @property
-    def backbone(self) -> nn.Module:
+    def backbone(self) -> Any:
         """What the images pass through."""
         return self.network[0].backbone
 
@@ -132,15 +123,8 @@ class Maml(nn.Module):
     def adapted(
         self, network: nn.Module, support: Tensor, label: Tensor, rows: Tensor, *, second_order: bool
     ) -> Adapted:
-        """Take the steps.
-
-        Args:
-            network: whose parameters they begin at.
-            support, label: images (n, c, H, W) and their classes (n,).
-            rows: (n_way,) row of the classifier at which each class begins.
-            second_order: as in ``descend``.
-        """
-        start = dict(network.named_parameters())
+        """Take the steps on images (n, c, H, W) of classes (n,), each of which begins at its row (n_way,) of the classifier."""
+        start: Parameters = dict(network.named_parameters())
         start |= {name: start[name][rows] for name in ("1.weight", "1.bias")}
 
         def loss(parameters: Parameters) -> Tensor:
@@ -159,10 +143,7 @@ class Maml(nn.Module):
 
     def adapt(self, support: Support) -> Adapted:
         """Take the steps on a copy."""
-        way = self.config.train_way
-        rows = torch.randperm(way, generator=support.rng)[torch.arange(support.n_way) % way].to(
-            support.y.device
-        )
+        rows = draw_rows(support.n_way, self.config.train_way, support.rng).to(support.y.device)
         with support.trainable(self.network) as copy:
             found = self.adapted(copy, support.x, support.y, rows, second_order=False)
         return Adapted({name: value.detach() for name, value in found.parameters.items()}, found.support)

@@ -47,11 +47,9 @@ class Relations(nn.Module):
         """Hyper-parameters; the field defaults are the authors' for mini-ImageNet (queries at 5 shots: 10)."""
 
         epochs: int = hyper(5000, "passes of steps_per_epoch steps, ≥ 0", in_epochs=True)
-        loss: Literal["squared", "ce"] = hyper(
-            "squared", "of the relation scores: their distance to 0 and 1 (eq. 2), or cross-entropy"
-        )
+        loss: Literal["squared", "ce"] = hyper("squared", "of scores and 0 or 1 (eq. 2), or cross-entropy")
         pool: Literal["sum", "mean"] = hyper(
-            "sum", "of the maps of a class; after training at one shot only means are alike at other shots"
+            "sum", "of a class's maps; means fit other shots than train_shot"
         )
         hidden: int = hyper(8, "width of the relation module's linear layer, ≥ 1")
         lr: float = hyper(1e-3, "Adam's step size, > 0")
@@ -73,14 +71,12 @@ class Relations(nn.Module):
       archivePrefix={arXiv},
     }"""
     CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 1, "steps_per_epoch": 40}
-    _DRAWINGS: ClassVar[dict[str, Any]] = {"train_query": 5, "epochs": 20, "halve_every": 7, "pool": "mean"}
+    _SMALL: ClassVar[dict[str, Any]] = {"train_query": 5, "epochs": 20, "halve_every": 7, "pool": "mean"}
+    _FIVE: ClassVar[dict[str, Any]] = {"train_shot": 5, "train_query": 10, "validation_shot": 5}
     DEFAULTS: ClassVar[dict[str, dict[str, Any]]] = {
-        "glyphs": _DRAWINGS,
-        "glyphs-digits": _DRAWINGS,
-        "omniglot-small": _DRAWINGS,
-        "cifar10": {"epochs": 30, "halve_every": 10, "pool": "mean"},
-        "mini-5w5s": {"train_shot": 5, "train_query": 10, "validation_shot": 5},
-        "tiered-5w5s": {"train_shot": 5, "train_query": 10, "validation_shot": 5},
+        **dict.fromkeys(("glyphs", "glyphs-digits", "omniglot-small"), _SMALL),
+        "cifar10": {**_SMALL, "train_query": 15, "epochs": 30, "halve_every": 10},
+        **dict.fromkeys(("mini-5w5s", "tiered-5w5s"), _FIVE),
     }
 
     def __init__(self, config: Config, backbone: Backbone) -> None:
@@ -110,8 +106,7 @@ class Relations(nn.Module):
     def _episode_scores(self, images: Tensor, shot: int) -> Tensor:
         """Of a training episode (W, S + Q, c, H, W): (W·Q, W), queries by class, one batch statistic of all images."""
         maps = self.backbone(images.flatten(0, 1)).unflatten(0, images.shape[:2])  # (W, S + Q, C, h, w)
-        scores: Tensor = self.relation(self._of_class(maps[:, :shot]), maps[:, shot:].flatten(0, 1))
-        return scores
+        return self.relation(self._of_class(maps[:, :shot]), maps[:, shot:].flatten(0, 1))
 
     def _of_class(self, maps: Tensor) -> Tensor:
         """(..., W, S, C, h, w) → (..., W, C, h, w)."""
@@ -125,8 +120,7 @@ class RelationNetwork(Relations):
 
     def embed(self, images: Tensor) -> Tensor:
         """(b, c, H, W) → (b, C, h, w) maps."""
-        maps: Tensor = self.backbone(images)
-        return maps
+        return self.backbone(images)
 
     def adapt(self, support: Support) -> Tensor:
         """One map of each class: (n_way, C, h, w)."""
@@ -134,13 +128,11 @@ class RelationNetwork(Relations):
 
     def predict(self, state: Tensor, query: Tensor) -> Tensor:
         """Relation scores before the sigmoid: (n_query, n_way)."""
-        scores: Tensor = self.relation(state, query)
-        return scores
+        return self.relation(state, query)
 
     def predict_batch(self, batch: EpisodeBatch) -> Tensor:
         """Do both for many episodes: (E, n_query, n_way)."""
-        scores: Tensor = self.relation(self._of_class(batch.support), batch.query)
-        return scores
+        return self.relation(self._of_class(batch.support), batch.query)
 
 
 class TransductiveRelationNetwork(Relations):
@@ -169,5 +161,4 @@ class TransductiveRelationNetwork(Relations):
 
     def _scores(self, support: Tensor, query: Tensor) -> Tensor:
         maps = self.backbone(support.flatten(0, 1)).unflatten(0, support.shape[:2])  # (W, S, C, h, w)
-        scores: Tensor = self.relation(self._of_class(maps), self.backbone(query))
-        return scores
+        return self.relation(self._of_class(maps), self.backbone(query))

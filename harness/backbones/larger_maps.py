@@ -20,7 +20,7 @@ def remove_last_pools(backbone: Backbone, n: int) -> None:
     """
     if not isinstance(backbone, Conv4 | ResNet12):
         return
-    for stage in backbone.stages[len(backbone.stages) - n :]:
+    for stage in list(backbone.stages)[len(backbone.stages) - n :]:
         chain: Any = stage if isinstance(stage, nn.Sequential) else stage.finish
         [place] = [i for i, layer in enumerate(chain) if isinstance(layer, nn.MaxPool2d)]
         chain[place] = nn.Identity()

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-Parameters = Mapping[str, Tensor]
+Parameters = dict[str, Tensor]
 
 
 def descend(
     loss: Callable[[Parameters], Tensor],
-    start: Parameters,
+    start: Mapping[str, Tensor],
     *,
     steps: int,
     lr: float,
     second_order: bool = True,
-) -> dict[str, Tensor]:
+) -> Parameters:
     """Take plain gradient steps (eq. 1).
 
     Args:
@@ -45,6 +45,23 @@ def descend(
         if not second_order:
             here = {name: value.detach().requires_grad_() for name, value in here.items()}
     return here
+
+
+def draw_rows(n_way: int, n_rows: int, rng: torch.Generator) -> Tensor:
+    """Draw at which row of a classifier each class of an episode begins: none twice while there are rows left.
+
+    Args:
+        n_way: classes of the episode.
+        n_rows: of the classifier, as many as classes in training.
+        rng: CPU generator of the episode.
+
+    Returns:
+        (n_way,) int64 in [0, n_rows).
+
+    >>> draw_rows(7, 5, torch.Generator().manual_seed(0)).bincount().sort().values
+    tensor([1, 1, 1, 2, 2])
+    """
+    return torch.randperm(n_rows, generator=rng)[torch.arange(n_way) % n_rows]
 
 
 class ContextNorm(nn.BatchNorm2d):

@@ -34,7 +34,7 @@ def train_on_episodes(
         augment: as in ``base.episodes``.
         longest: as in ``ctx.step``.
     """
-    c, parts = method.config, {} if schedule is None else {"schedule": schedule}
+    c, parts = method.config, dict[str, Any]({} if schedule is None else {"schedule": schedule})
     n_episodes = c.steps_per_epoch * c.episodes_per_step
     for epoch in ctx.epochs(c.epochs, model=method, optimiser=optimiser, **parts):
         seen = []

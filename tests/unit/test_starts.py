@@ -11,6 +11,7 @@ from torch import nn
 from harness.api import add_drop_layers, go_on_from
 from harness.backbones import build
 from harness.errors import ConfigError
+from harness.method import registry
 
 
 def test_a_backbone_takes_the_weights_of_another_drop_layers_or_not() -> None:
@@ -30,3 +31,12 @@ def test_another_network_is_refused_by_the_name_of_the_fit(fitted: object) -> No
         ConfigError, match=r"start=bml: its backbone does not have .* Name a method with one plain"
     ):
         go_on_from(fitted, build("conv4", 28, 3), "bml")
+
+
+def test_all_that_is_wrong_with_a_training_on_episodes_is_said_together() -> None:
+    for name, own in (("maml", "inner_lr"), ("feat", "temperature"), ("relation-network", "lr")):
+        with pytest.raises(ValueError) as found:
+            registry.load(name).cls.Config(train_way=1, epochs=-1, **{own: 0.0})
+        assert str(found.value).split("; ") == [
+            "epochs must be ≥ 0, found -1", "train_way must be ≥ 2, found 1", f"{own} must be > 0, found 0.0",
+        ]  # fmt: skip
