@@ -81,7 +81,11 @@ def run(
         bool, typer.Option("--snapshot", help="Let jobs use a copy of ./mine.py, so that you may edit it.")
     ] = False,
     deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="Only deterministic kernels: slower on a GPU.")
+        bool,
+        typer.Option(
+            "--deterministic",
+            help="Same bits at any number of threads: deterministic kernels and one thread.",
+        ),
     ] = False,
     tensorboard: Annotated[Path | None, typer.Option(help="Also write training curves there.")] = None,
     with_pictures: Annotated[

@@ -99,11 +99,16 @@ def recheck(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Count a sample of a run's episodes again from its checkpoint; exit 1 when one gives another count."""
+    """Count a sample of a run's episodes again from its checkpoint: same counts, same up to hardware, or different (exit 1).
+
+    Same up to hardware: at most 1 of 10,000 predictions of the stored fit is another one.
+    """
+    from harness.runs.findings import DIFFERENT
+
     with stored() as store:
         found = rechecked(store, where(), run, replicate, episodes, seed, device, method)
         answer(found, as_json, show_rechecked)
-    raise typer.Exit(int(bool(found["differing"])))
+    raise typer.Exit(int(found["word"] == DIFFERENT))
 
 
 @app.command()
@@ -233,7 +238,7 @@ def rechecked(store: Store, where: Places, prefix: str, replicate: str, n: int, 
     )
     return {
         "run": looked.run.id, "replicate": looked.run.replicate, "badges": list(looked.run.badges), **looked.check._asdict(),
-        "made_on": looked.made_on, "differing": [episode._asdict() for episode in looked.differing],
+        "word": looked.check.word, "apart": dict(looked.apart), "differing": [episode._asdict() for episode in looked.differing],
     }  # fmt: skip
 
 
@@ -245,9 +250,14 @@ def show_rechecked(found: Mapping[str, Any]) -> None:
         rows = [tuple(str(value) for value in episode.values()) for episode in found["differing"]]
         terminal.show_table(("episode", "metric", "stored", "counted again"), rows, right=(0, 2, 3))
     text = f"run {found['run']}: {found['n_episodes']} episodes counted again, {found['n_differing']} differ"
-    if found["n_differing"] and found["made_on"] not in ("", found["device"]):
-        text += f" (stored on {found['made_on']}, counted on {found['device']}: sums may round otherwise)"
-    tables.say(f"{text}; badges: {', '.join(found['badges']) or 'none'}")
+    if found["n_other"]:
+        text += f", {found['n_other']} of {found['n_predictions']:,} predictions are others"
+    tables.say(f"{text}: {found['word']}; badges: {', '.join(found['badges']) or 'none'}")
+    if found["n_differing"] and found["apart"]:
+        told = "; ".join(f"{name} {there}, here {here}" for name, (there, here) in found["apart"].items())
+        tables.say(
+            f"It was made with other hardware or libraries, by which sums are rounded otherwise: {told}."
+        )
 
 
 def scored(

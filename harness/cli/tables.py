@@ -238,9 +238,7 @@ def run_details(
     if badges:
         facts["badges"] = ", ".join(badges)
     if run.rechecks:
-        told = (
-            f"{c.n_differing} of {c.n_episodes} differed ({c.device}, {c.checked[:10]})" for c in run.rechecks
-        )
+        told = (f"{c.sentence} ({c.device}, {c.checked[:10]})" for c in run.rechecks)
         facts["rechecks"] = "; ".join(told)
     if len(run.replicates) > 1:
         facts["replicates"] = ", ".join(digest[:12] for digest in run.replicates)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,15 @@ from harness.evaluation.features import Images, Source, features_of
 from harness.evaluation.protocols import protocol_of
 from harness.jobs.run import planned_setting
 from harness.method import registry
-from harness.runs import RunSpec
+from harness.runs import Counts, RunSpec
 from harness.seeding import numpy_generator
 from harness.training.build import Workplace, build, open_role
 from harness.training.checkpoints import Fit, Stateful
 from harness.training.fits import encoder_of, fitted
 
 
-def recount(spec: RunSpec, at: Workplace, chosen: IntArray) -> dict[str, IntArray]:
-    """Correct predictions of some episodes by metric; nothing of it is kept.
+def recount(spec: RunSpec, at: Workplace, chosen: IntArray) -> dict[str, Counts]:
+    """Counts and predictions of some episodes by metric; nothing of it is kept.
 
     Only the checkpoint is taken from the cache, not the feature table.
 
@@ -32,7 +33,7 @@ def recount(spec: RunSpec, at: Workplace, chosen: IntArray) -> dict[str, IntArra
         chosen: (n,) int, positions in the list.
 
     Returns:
-        Metric → (n,) int64.
+        Metric → counts of n episodes.
 
     Raises:
         ConfigError: when the method is of another version.
@@ -48,7 +49,17 @@ def recount(spec: RunSpec, at: Workplace, chosen: IntArray) -> dict[str, IntArra
             protocol.counts(part, protocol.predict(method, part, source, spec.seed, first=i, at_once=1))
             for i, part in zip(chosen.tolist(), parts, strict=True)
         ]
-    return {name: np.concatenate([counts[name].n_correct for counts in found]) for name in found[0]}
+    return {name: _joined([counts[name] for counts in found]) for name in found[0]}
+
+
+def _joined(parts: Sequence[Counts]) -> Counts:
+    """Counts of single episodes as those of all."""
+    labels = [part.predictions for part in parts if part.predictions is not None]
+    return Counts(
+        np.concatenate([part.n_correct for part in parts]),
+        np.concatenate([part.n_query for part in parts]),
+        np.concatenate(labels) if labels else None,
+    )
 
 
 def restored(spec: RunSpec, at: Workplace) -> Any:

@@ -211,6 +211,7 @@ def _facts(spec: RunSpec, ready: Ready, at: Workplace) -> dict[str, Any]:
     passes = passes_of(type(method), hyper.from_json(type(method).Config, spec.values()))
     return {
         **provenance.describe(at.device),
+        **_training(spec, at),
         "seconds": ready.seconds,
         "selection": record["selection"],
         "budget": asdict(_budget(spec, record, at)),
@@ -230,6 +231,13 @@ def _facts(spec: RunSpec, ready: Ready, at: Workplace) -> dict[str, Any]:
         "about": about.about(type(method), spec.method, at.places.cache),
         **({"recipe": against_clean(spec, type(method))} if spec.recipe != CLEAN else {}),
     }
+
+
+def _training(spec: RunSpec, at: Workplace) -> dict[str, Any]:
+    """What the training ran on that the numbers hang on, which need not be what evaluates it."""
+    kept = Fit(at.places.cache, spec.training_key)
+    machine = kept.record().get("machine") if kept.is_done else None
+    return {"training": machine} if machine else {}
 
 
 def _modules(ready: Ready) -> list[torch.nn.Module]:

@@ -12,6 +12,9 @@ import numpy.typing as npt
 
 from harness.runs.spec import RunSpec
 
+SAME, UP_TO_HARDWARE, DIFFERENT = "same counts", "same up to hardware", "different"
+ENOUGH = 10_000  # predictions, of which one may be another
+
 
 class Recheck(NamedTuple):
     """What became of counting a sample of episodes again from the checkpoint.
@@ -21,6 +24,8 @@ class Recheck(NamedTuple):
         device: what counted, such as "cpu".
         seed: of the sample.
         n_episodes, n_differing: how many were counted, and how many of those gave other counts.
+        n_predictions, n_other: predictions that were compared with the stored ones, and how many were other ones; 0 where
+            the run kept none, and in rechecks of earlier versions.
     """
 
     checked: str
@@ -28,6 +33,26 @@ class Recheck(NamedTuple):
     seed: int
     n_episodes: int
     n_differing: int
+    n_predictions: int = 0
+    n_other: int = 0
+
+    @property
+    def word(self) -> str:
+        """Whether it gave the same counts, the same up to hardware, or different ones.
+
+        Sums that are rounded otherwise, on another processor or by another number of threads, turn over a query whose two
+        best scores nearly tie: of the predictions of one fit 1 in 10,000 may be another. More is another fit.
+        """
+        if not self.n_differing:
+            return SAME
+        is_rare = self.n_predictions > 0 and self.n_other * ENOUGH <= max(self.n_predictions, ENOUGH)
+        return UP_TO_HARDWARE if is_rare else DIFFERENT
+
+    @property
+    def sentence(self) -> str:
+        """The word with the numbers behind it."""
+        told = f"{self.word}: {self.n_differing} of {self.n_episodes} episodes differed"
+        return f"{told}, {self.n_other} of {self.n_predictions:,} predictions" if self.n_other else told
 
 
 @dataclass(frozen=True)
@@ -64,7 +89,7 @@ class StoredRun:
     def trust(self) -> str:
         """The badge for who saw it made: "self-reported", "spot-checked", "disputed" or none."""
         if self.rechecks:
-            return "disputed" if self.rechecks[-1].n_differing else "spot-checked"
+            return "disputed" if self.rechecks[-1].word == DIFFERENT else "spot-checked"
         return "self-reported" if self.self_reported else ""
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,9 @@ class Keeper(Protocol):
         self, run_pk: int, metric: str = "top1"
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Correct predictions and queries by episode, (E,) int64 each."""
+
+    def predictions(self, run_pk: int, metric: str = "top1") -> npt.NDArray[np.unsignedinteger[Any]] | None:
+        """Predicted label per query, (E, n_query); None when the run kept none for this metric."""
 
     def add_recheck(self, run_id: str, replicate: str, check: Recheck) -> None:
         """Keep what became of counting some of it again."""

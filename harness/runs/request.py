@@ -303,6 +303,13 @@ def command(spec: RunSpec, seeds: Sequence[int] = ()) -> str:
     return run_command(spec.method.reference, setting, seeds or [spec.seed], request_of(spec))
 
 
+def threads_told(provenance: Mapping[str, Any]) -> str:
+    """What to type before a command so that it has as many threads as a training had; empty where that is not known."""
+    told = provenance.get("training") or provenance
+    threads = told.get("threads") if told.get("device_type") == "cpu" else None
+    return f"OMP_NUM_THREADS={threads} MKL_NUM_THREADS={threads} " if threads else ""
+
+
 def run_command(method: str, setting: str, seeds: Sequence[int], request: Request) -> str:
     """What to type for some runs."""
     named = ["--method", method, "--bench", setting, "--seeds", ",".join(map(str, seeds))]

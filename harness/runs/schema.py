@@ -59,6 +59,15 @@ _ABOUT = record(
     lambda _: anything(),
 )
 _SPENT = mapping(either(nothing, number(0, 1e30)), 10)
+_NUMERICS: Mapping[str, Shape] = {
+    "device": text(),
+    "device_type": text(),
+    "cpu": text(),
+    "instructions": text(),
+    "threads": _COUNT,
+    "torch": text(),
+    "libraries": mapping(text()),
+}
 PROVENANCE = record(
     {},
     {
@@ -72,10 +81,10 @@ PROVENANCE = record(
         "packages": mapping(text()),
         "python": text(),
         "host": text(),
-        "device": text(),
-        "device_type": text(),
         "deterministic": flag,
         "cpus": _COUNT,
+        **_NUMERICS,
+        "training": record({}, _NUMERICS, lambda _: anything()),
         "selection": mapping(anything()),
         "budget": record({}, {"own": _SPENT, "below": _SPENT}),
         "warnings": listed(text(1_000), 100),
@@ -130,7 +139,7 @@ RECHECK = record(
         "n_episodes": whole(1, 1_000_000),
         "n_differing": whole(0, 1_000_000),
     },
-    {},
+    {"n_predictions": _COUNT, "n_other": _COUNT},
 )
 
 

@@ -32,7 +32,7 @@ def content_sha256(connection: Connection, *, provenance: bool) -> str:
         if row.self_reported:
             digest.update(b"self-reported")
         for check in read_rechecks(connection, row.pk):
-            said = [check.seed, check.n_episodes, check.n_differing]
+            said = [check.seed, check.n_episodes, check.n_differing, *check[5:] * bool(check.n_predictions)]
             digest.update(json.dumps([*said, check.checked, check.device] if provenance else said).encode())
         for name in metric_names(connection, row.pk):
             n_correct, n_query = read_counts(connection, row.pk, name)

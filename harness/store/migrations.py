@@ -9,8 +9,7 @@ from sqlalchemy import Connection, Engine, inspect, select, text, update
 
 from harness.errors import StoreError, visible
 from harness.store.connection import engine_for, name_of, read_transaction, sqlite_path, write_transaction
-from harness.store.models import CREATE_EPISODE_ACCURACY, episode_accuracy, fsbench_schema, metadata
-from harness.store.tombstones import optional
+from harness.store.models import CREATE_EPISODE_ACCURACY, episode_accuracy, fsbench_schema, metadata, optional
 
 VERSION = 3
 

@@ -70,6 +70,9 @@ class PackedArray(TypeDecorator[IntArray]):
 
 
 metadata = MetaData()
+optional = (
+    MetaData()
+)  # tables that a database of the current version may lack: they appear when they are needed
 
 fsbench_schema = Table("fsbench_schema", metadata, Column("version", Integer, nullable=False))
 
@@ -185,6 +188,17 @@ recheck = Table(  # episodes of a run counted again from its checkpoint; rows ar
     Column("seed", BigInteger, primary_key=True, autoincrement=False),  # of the sample
     Column("n_episodes", Integer, primary_key=True, autoincrement=False),
     Column("n_differing", Integer, primary_key=True, autoincrement=False),
+)
+
+recheck_prediction = Table(  # beside a recheck: predictions compared, and those that were other ones
+    "recheck_prediction",
+    optional,
+    Column("run_pk", Integer, primary_key=True, autoincrement=False),
+    *(Column(name, Text, primary_key=True) for name in ("checked", "device")),
+    Column("seed", BigInteger, primary_key=True, autoincrement=False),
+    Column("n_episodes", Integer, primary_key=True, autoincrement=False),
+    Column("n_predictions", BigInteger, nullable=False),
+    Column("n_other", BigInteger, nullable=False),
 )
 
 trial = Table(  # configurations tried on the validation classes

@@ -13,7 +13,6 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
-    MetaData,
     Table,
     Text,
     and_,
@@ -26,10 +25,9 @@ from sqlalchemy import (
 )
 
 from harness.errors import ConfigError, nearest
-from harness.store.models import prediction, recheck, result, run
+from harness.store.models import optional, prediction, recheck, recheck_prediction, result, run
 from harness.system.provenance import utc_now
 
-optional = MetaData()  # tables that a database of the current version may lack
 tombstone = Table(
     "tombstone",
     optional,
@@ -74,7 +72,7 @@ def delete_run(
     connection: Connection, run_id: str, replicates: Sequence[str], reason: str
 ) -> list[Tombstone]:
     """Take results of a run out of everything; nothing of them is lost."""
-    optional.create_all(connection, checkfirst=True)
+    tombstone.create(connection, checkfirst=True)
     known = {(kept.run_id, kept.replicate) for kept in read_tombstones(connection)}
     added = [Tombstone(run_id, each, utc_now(), reason) for each in replicates if (run_id, each) not in known]
     for entry in added:
@@ -114,7 +112,9 @@ def purge(connection: Connection) -> list[Tombstone]:
 
 def drop_rows(connection: Connection, run_pks: Sequence[int]) -> None:
     """Take rows of `run` away, with all that hangs on them."""
-    for table in (result, prediction, recheck):
+    known = inspect(connection).get_table_names()
+    beside = [recheck_prediction] if recheck_prediction.name in known else []
+    for table in (result, prediction, recheck, *beside):
         connection.execute(delete(table).where(table.c.run_pk.in_(run_pks)))
     connection.execute(delete(run).where(run.c.pk.in_(run_pks)))
 

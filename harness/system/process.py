@@ -3,7 +3,8 @@
 None of it changes what a run is; switches travel in the environment.
 
 ``--tensorboard DIR`` also writes the training curves there (they are stored with the run anyway); ``--deterministic``
-allows only kernels that give the same bits each time; ``--with-pictures`` stores small pictures of extreme episodes also
+allows only kernels that give the same bits each time, and one thread, since how many there are decides how sums are
+rounded; ``--with-pictures`` stores small pictures of extreme episodes also
 where the terms of a data set do not allow to pass them on.
 """
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 TENSORBOARD, DETERMINISTIC = "FSBENCH_TENSORBOARD", "FSBENCH_DETERMINISTIC"
 PICTURES = "FSBENCH_PICTURES"
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def ask(*, is_deterministic: bool, tensorboard: Path | None, with_pictures: bool = False) -> None:
@@ -51,9 +53,13 @@ def settle() -> None:
     """Do what was asked for kernels; before any work."""
     if os.environ.get(DETERMINISTIC):
         import torch
+        from threadpoolctl import threadpool_limits
 
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
+        os.environ.update(dict.fromkeys(_THREADS, "1"))  # for libraries that are loaded later
+        torch.set_num_threads(1)
+        threadpool_limits(1)  # numpy's and scipy's linear algebra, for good
 
 
 def settle_threads() -> None:

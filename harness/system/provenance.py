@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 import subprocess
 from datetime import UTC, datetime
@@ -34,24 +35,59 @@ def describe(device: torch.device) -> dict[str, Any]:
     """Collect JSON facts about the process and the machine.
 
     Returns:
-        commit, packages, python, host, device, cpus, peak_rss_bytes, peak_gpu_bytes, finished (UTC).
+        commit, packages, python, host, device, cpus, peak_rss_bytes, peak_gpu_bytes, finished (UTC), and ``numerics``.
     """
     import torch
 
     on_gpu = device.type == "cuda"
     return {
+        **numerics(device),
         "commit": commit(),
         "packages": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "host": platform.node(),
-        "device": torch.cuda.get_device_name(device) if on_gpu else _cpu_name(),
-        "device_type": device.type,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "cpus": n_cpus(),
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "peak_gpu_bytes": torch.cuda.max_memory_allocated(device) if on_gpu else 0,
         "finished": utc_now(),
     }
+
+
+def numerics(device: torch.device) -> dict[str, Any]:
+    """Collect what may move the last bit of a sum, and so a training.
+
+    Returns:
+        device, device_type, cpu (its model), instructions (the widest set that torch uses), threads (of one operation),
+        torch, and libraries (those that torch computes with, by name).
+    """
+    import torch
+
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "device_type": device.type,
+        "cpu": _cpu_name(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+        "libraries": _libraries(torch.__config__.show()),
+    }
+
+
+def _libraries(told: str) -> dict[str, str]:
+    r"""Versions in what torch says of its build.
+
+    >>> _libraries("Intel(R) oneAPI Math Kernel Library Version 2024.2-Product Build 20240605\n Intel(R) MKL-DNN v3.7.1 (Git")
+    {'MKL': '2024.2', 'oneDNN': '3.7.1'}
+    """
+    patterns = {
+        "MKL": r"Math Kernel Library Version ([\d.]+)",
+        "oneDNN": r"MKL-DNN v([\d.]+)",
+        "CUDA": r"CUDA Runtime ([\d.]+)",
+        "cuDNN": r"CuDNN ([\d.]+)",
+    }
+    found = {name: re.search(pattern, told) for name, pattern in patterns.items()}
+    return {name: match[1] for name, match in found.items() if match}
 
 
 def n_cpus() -> int:

@@ -17,6 +17,7 @@ from harness.runs import badges
 from harness.runs.spec import FitSpec
 from harness.runs.starts import starts_from
 from harness.seeding import stream, torch_generator
+from harness.system import provenance
 from harness.system.progress import Progress
 from harness.training import pretrained, selection
 from harness.training.base_set import BaseSet
@@ -82,6 +83,7 @@ def train(
         record["selection"] = selection.select(method, kept.folder, novel, fit.n_way, fit.shot)
     if starts_from(fit.config):
         record["pretrained"] = pretrained.facts(fit.backbone, at.places.data)
+    record["machine"] = provenance.numerics(at.device)
     kept.finish(method, {**record, "saw": badges.saw(fit, benchmark)})
     return kept.record()
 

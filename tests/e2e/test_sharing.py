@@ -193,6 +193,14 @@ def test_a_run_is_counted_again_from_its_checkpoint(lab: Callable[[str], Lab], t
     found = json.loads(theirs.type(*words, code=1))
     assert [entry["episode"] for entry in found["differing"]] == [7] and found["n_episodes"] == 60
     assert "disputed" in found["badges"]
+    true = theirs.store.result(theirs.store.run(run_id).pk)
+    for n, code, word in ((1, 0, "same up to hardware"), (2, 1, "different")):
+        rounded = _with_other_predictions(true, n)
+        theirs.store.ingest(rounded)
+        words = ["recheck", run_id, "--replicate", rounded.digest[:12], "--episodes", "60", "--json"]
+        found = json.loads(theirs.type(*words, code=code))
+        assert (found["word"], found["n_other"], found["n_predictions"]) == (word, n, 4500)
+        assert ("spot-checked" if n == 1 else "disputed") in found["badges"]
     theirs.type(*LINEAR, "--episodes", "40")
     (later,) = set(theirs.board) - {run_id}
     assert "imported fit" in theirs.board[later] and "imported fit" not in theirs.board[run_id]
@@ -214,6 +222,17 @@ def _with_one_more(true: RunResult, episode: int) -> RunResult:
     n_correct = counts.n_correct.copy()
     n_correct[episode] += 1 if n_correct[episode] < counts.n_query[episode] else -1
     return replace(true, counts={"top1": Counts(n_correct, counts.n_query)})
+
+
+def _with_other_predictions(true: RunResult, n: int) -> RunResult:
+    """The result with as many right predictions turned over, one an episode from the first on."""
+    assert true.episodes is not None
+    truth, labels = true.episodes.query_label, np.array(true.counts["top1"].predictions)
+    for episode in range(n):
+        place = np.flatnonzero(labels[episode] == truth[episode])[0]
+        labels[episode, place] = (labels[episode, place] + 1) % 5
+    counts = Counts((labels == truth).sum(axis=1), true.counts["top1"].n_query, labels)
+    return replace(true, counts={"top1": counts})
 
 
 # --- score ---------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from harness import benchmarks, stats
 from harness.report.board.families import Judged, judge
+from harness.report.board.hardware import Moved, moved
 from harness.report.board.prior import learn
 from harness.report.board.rows import Pooled, Row, by_row, pooled, standard_episodes
 from harness.runs import RunSpec
@@ -30,6 +31,7 @@ class Table:
         n_ranked: episodes that a row needs to be ranked, and on which rows are judged.
         list_digest: of the episode list; empty when every run failed.
         prior: what the database says about training again.
+        moved: how far trainings were seen to move on other hardware.
     """
 
     setting: str
@@ -40,6 +42,7 @@ class Table:
     n_ranked: int
     list_digest: str
     prior: stats.Prior
+    moved: Moved
 
     @property
     def name(self) -> str:
@@ -111,11 +114,12 @@ def each_table(
     """
     read = list(_each_list(store, runs))
     prior = learn(store, {row.key: row.evidence for one in read for row in one.rows}, every)
+    far = moved(store, runs if every is None else every)
     for one in read:
         n_standard = standard_episodes(one.setting)
         n_ranked = episodes_to_rank([row.n_episodes for row in one.rows], n_standard)
         judged = judge(one.rows, n_ranked, prior)
-        yield Table(one.setting, one.note, judged, one.failed, n_standard, n_ranked, one.episodes, prior)
+        yield Table(one.setting, one.note, judged, one.failed, n_standard, n_ranked, one.episodes, prior, far)
 
 
 class _List(NamedTuple):

@@ -15,7 +15,8 @@ from harness.report.board.joint import kept_predictions
 from harness.report.formats import flat, method_file
 from harness.report.pages.pictures import ClassPictures, of_episode
 from harness.runs import EpisodeTable
-from harness.runs.request import command
+from harness.runs.findings import DIFFERENT
+from harness.runs.request import command, threads_told
 from harness.runs.signature import signature
 from harness.store import Store, StoredRun
 
@@ -128,7 +129,7 @@ def build(
     return RunPage(
         run=run,
         method_href=method_file(run.spec.method.name),
-        command=command(run.spec),
+        command=threads_told(run.provenance) * (not run.spec.is_scored) + command(run.spec),
         signature=str(signature([run], run.spec.n_episodes)),
         accuracies=tuple(_accuracy(store, run, name, metric, shares) for name in run.metrics),
         histogram=tuple(np.histogram(shares, N_BINS, (0, 1))[0].tolist()),
@@ -229,8 +230,8 @@ def _checks(run: StoredRun) -> list[Check]:
         checks.append(
             Check(
                 "Episodes counted again from the checkpoint gave the same counts",
-                not check.n_differing,
-                f"{check.n_differing} of {check.n_episodes} differed, {check.device}, {check.checked[:10]}",
+                check.word != DIFFERENT,
+                f"{check.sentence}, {check.device}, {check.checked[:10]}",
             )
         )
     return [*checks, *_contract(run)]
