@@ -64,6 +64,25 @@ def episodes(
 
 
 @app.command()
+def card(
+    setting: Annotated[str, typer.Argument(help="A setting, like mini-5w1s.")],
+    croissant: Annotated[
+        bool, typer.Option("--croissant", help="JSON-LD by Croissant 1.0, with its responsible-AI fields.")
+    ] = False,
+) -> None:
+    """Print the card of a benchmark: what, whose pictures, splits with digests, how made, known faults, how to cite."""
+    import json
+
+    from harness.exchange import card as cards
+
+    found = cards.card(setting, where().data)
+    if croissant:
+        typer.echo(json.dumps(cards.as_croissant(found), indent=1, ensure_ascii=False))
+    else:
+        sys.stdout.write(cards.as_markdown(found))
+
+
+@app.command()
 def check(
     method: Annotated[str, typer.Argument(help="Name or ./mine.py.")],
     quick: Annotated[
