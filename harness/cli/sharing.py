@@ -60,6 +60,58 @@ def import_(bundle: Annotated[Path, typer.Argument(help="What `fsbench export` w
 
 
 @app.command()
+def publish(
+    target: Annotated[str, typer.Argument(help="A folder, or the address of a git repository.")],
+    branch: Annotated[str, typer.Option(help="Of the repository.")] = "gh-pages",
+    url: Annotated[str, typer.Option(help="Where the site will be, like https://lab.example/board.")] = "",
+) -> None:
+    """Write the report as a site for any static host: relative links, permanent addresses, a feed of new rows, a 404 page."""
+    from harness.exchange import publishing
+
+    with stored() as store:
+        found = publishing.publish(store, where(), target, branch=branch, url=url)
+    typer.echo(f"{found.target}: {found.n_files:,} files" + ("" if found.is_new else ", nothing new"))
+
+
+@app.command()
+def submit(
+    runs: Annotated[list[str], typer.Argument(help="Beginnings of run ids.")],
+    out: Annotated[Path, typer.Option(help="The folder that gets one for each run.")] = Path("submissions"),
+) -> None:
+    """Write runs as folders for somebody else's repository, and the text of a pull request."""
+    from harness.exchange import submissions
+
+    with stored() as store:
+        chosen = [store.run(prefix) for prefix in runs]
+        typer.echo(submissions.submit(store, where(), chosen, out))
+
+
+@app.command()
+def accept(
+    folder: Annotated[
+        Path, typer.Argument(help="Holds what `fsbench submit` wrote, or is one of its folders.")
+    ],
+    episodes: Annotated[int, typer.Option(help="How many to count again.", min=1)] = 50,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Check submissions and take in what holds; exit 1 when one is refused or disputed. For the CI of who receives them."""
+    from harness.cli import tables
+    from harness.cli.words import progress
+    from harness.exchange import submissions
+
+    with open_store(where(), create=True) as store:
+        found = submissions.accept(store, where(), folder, device, progress(), episodes)
+        told = [
+            {"name": one.name, "accepted": one.is_accepted, "problem": one.problem, "badges": list(one.badges),
+             "recheck": one.check.word if one.check else None, "why_not": one.why_not}
+            for one in found
+        ]  # fmt: skip
+        answer(told, as_json, lambda _: tables.say("\n".join(submissions.told(found))))
+    raise typer.Exit(int(not all(one.is_accepted for one in found)))
+
+
+@app.command()
 def export_features(
     run: Annotated[str, typer.Argument(help="The beginning of the id of a run on a joint setting.")],
     folder: Annotated[Path, typer.Argument(help="Where train.hdf5, val.hdf5 and their indices go.")],

@@ -27,6 +27,7 @@ from harness.system.secrets import without_machine
 from harness.training.checkpoints import FIT_SHA256, IMPORTED, check_whole
 
 if TYPE_CHECKING:
+    from harness.runs.findings import StoredRun
     from harness.store import Store
 
 _RUN_FILES, _FIT_FILES = ("run.json", "result.npz", "log.txt"), ("fit.pt", "fit.json")
@@ -79,8 +80,8 @@ def export(
             for replicate in store.run(run_id).replicates:
                 run = store.run(run_id, replicate)
                 name = f"{run.id}-{replicate[:12]}"  # runs of two ids may have equal counts
-                folder = _folder(store, places, run.pk, run.id, replicate, Path(scratch) / name)
-                folder = folder if with_host else _published(folder, Path(scratch) / "published" / name)
+                folder = folder_of(store, places, run, Path(scratch) / name)
+                folder = folder if with_host else published_folder(folder, Path(scratch) / "published" / name)
                 files |= _present(folder, f"runs/{name}", _RUN_FILES)
                 for fit in run.spec.read_from:
                     fits.setdefault(fit.fit_key, []).append(run.id)
@@ -106,22 +107,26 @@ def take_in(store: Store, places: Places, bundle: Path) -> Counter[str]:
     Raises:
         StoreError: when the archive is damaged or holds anything else; nothing of it is taken then.
     """
-    outcomes: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:
-        scratch = Path(name)
-        archive.extract(bundle, scratch, _ALLOWED)
-        results = [(folder, _checked(bundle, folder)) for folder in sorted((scratch / "runs").glob("*"))]
-        keys = {fit.fit_key for _, result in results for fit in result.spec.read_from}
-        fits = [_checked_fit(bundle, folder, keys) for folder in sorted((scratch / "fits").glob("*"))]
-        with _all_or_nothing() as made:
-            for fit in fits:
-                outcomes[_keep_fit(fit, places.cache / "fits" / fit.name, bundle, made)] += 1
-            reported = [_as_reported(result, bundle) for _, result in results]
-            for (folder, _), result in zip(results, reported, strict=True):
-                if folders.outcome(places.runs, result.spec.id) is None:
-                    made.append(places.runs / result.spec.id)
-                    result.save(places.runs, folder / "log.txt")
-            outcomes.update({str(what): n for what, n in store.ingest_all(reported).items()})
+        archive.extract(bundle, Path(name), _ALLOWED)
+        return take_folder(store, places, Path(name), bundle)
+
+
+def take_folder(store: Store, places: Places, scratch: Path, source: Path) -> Counter[str]:
+    """The same with what an archive had: ``runs/<id>-<digest>/`` and ``fits/<key>/``; ``source`` is named as who says so."""
+    outcomes: Counter[str] = Counter()
+    results = [(folder, checked(source, folder)) for folder in sorted((scratch / "runs").glob("*"))]
+    keys = {fit.fit_key for _, result in results for fit in result.spec.read_from}
+    fits = [_checked_fit(source, folder, keys) for folder in sorted((scratch / "fits").glob("*"))]
+    with _all_or_nothing() as made:
+        for fit in fits:
+            outcomes[_keep_fit(fit, places.cache / "fits" / fit.name, source, made)] += 1
+        reported = [_as_reported(result, source) for _, result in results]
+        for (folder, _), result in zip(results, reported, strict=True):
+            if folders.outcome(places.runs, result.spec.id) is None:
+                made.append(places.runs / result.spec.id)
+                result.save(places.runs, folder / "log.txt")
+        outcomes.update({str(what): n for what, n in store.ingest_all(reported).items()})
     for folder in made:
         if folder.parent == places.runs:
             folders.mark_collected(folder, places.db)
@@ -140,15 +145,15 @@ def _all_or_nothing() -> Iterator[list[Path]]:
         raise
 
 
-def _folder(store: Store, places: Places, pk: int, run_id: str, replicate: str, scratch: Path) -> Path:
+def folder_of(store: Store, places: Places, run: StoredRun, scratch: Path) -> Path:
     """The folder of a result; made from the database where runs/ has none with these counts."""
-    header = folders.outcome(places.runs, run_id)
-    if header is not None and header.get("digest") == replicate:
-        return places.runs / run_id
-    return store.result(pk).save(scratch)
+    header = folders.outcome(places.runs, run.id)
+    if header is not None and header.get("digest") == run.replicate:
+        return places.runs / run.id
+    return store.result(run.pk).save(scratch)
 
 
-def _published(folder: Path, scratch: Path) -> Path:
+def published_folder(folder: Path, scratch: Path) -> Path:
     """A run folder without names and paths of the machine, its log included."""
     result, log = RunResult.load(folder), folder / "log.txt"
     shown = scratch / "log.txt"
@@ -163,7 +168,7 @@ def _present(folder: Path, name: str, files: Sequence[str]) -> dict[str, Path]:
     return {f"{name}/{file}": folder / file for file in files if (folder / file).is_file()}
 
 
-def _checked(bundle: Path, folder: Path) -> RunResult:
+def checked(bundle: Path, folder: Path) -> RunResult:
     """Read a run of a bundle; refuse what is not what its name promises, or contradicts itself or its setting."""
     name = f"runs/{folder.name}"
     if missing := [file for file in _RUN_FILES[:2] if not (folder / file).is_file()]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness import benchmarks
 from harness.errors import FsbenchError
+from harness.exchange.publishing import signature_file
 from harness.report.board.rows import by_row, headline_metric
 from harness.runs.request import Request, command
 from harness.runs.signature import NOBODY_SAID, Signature, of_specs
@@ -91,6 +92,7 @@ def as_json(signed: Signed) -> dict[str, Any]:
         ],
         "accuracy": signed.accuracy,
         "command": signed.command,
+        "page": signature_file(str(signed.signature)),
     }
 
 

@@ -161,7 +161,7 @@ def write_parquet(store: Store, folder: Path, runs: Sequence[StoredRun]) -> dict
         if (first := next(found, None)) is None:
             continue
         schema = pyarrow.schema(
-            [(column, getattr(pyarrow, _KINDS.get(column, "string"))()) for column in first]
+            [(column, getattr(pyarrow, _KINDS.get(str(column), "string"))()) for column in first]
         )
         with (
             aside(folder / f"{name}.parquet") as part,

@@ -130,8 +130,8 @@ def _write_all(
         _write_setting(made, page, found)
     _write_index(folder, pages, len(runs), bibtex, changed)
     for method in methods:
-        _print(folder / method_file(method.name), "method.html.j2", root="../", page=method)
-    _print(folder / "definitions.html", "definitions.html.j2", root="")
+        print_page(folder / method_file(method.name), "method.html.j2", root="../", page=method)
+    print_page(folder / "definitions.html", "definitions.html.j2", root="")
     _write_runs(store, made, runs, pages)
     shutil.copytree(STATIC, folder / "static")
 
@@ -143,7 +143,7 @@ def _write_index(
 
     page = index_page.build(pages, n_runs)
     picture = figures.images(pages[page.overview.chosen]) if pages else None
-    _print(
+    print_page(
         folder / "index.html", "index.html.j2", root="", page=page, filters=_filters(page.overview), has_bibtex=bool(bibtex),
         changes=changed, picture=picture, kinds=json.dumps(page.overview.kinds, separators=(",", ":")),
     )  # fmt: skip
@@ -151,7 +151,7 @@ def _write_index(
         _write_family(folder, family)
     if page.across:
         told = figures.profiles(page.across)
-        _print(folder / "across.html", "across.html.j2", root="", across=page.across, profiles=told)
+        print_page(folder / "across.html", "across.html.j2", root="", across=page.across, profiles=told)
     if bibtex:
         _text(folder / "methods.bib", bibtex + "\n")
 
@@ -168,7 +168,7 @@ def _filters(overview: Overview) -> tuple[tuple[str, str, list[Any]], ...]:
 
 
 def _write_family(folder: Path, family: Family) -> None:
-    _print(folder / f"family-{slug(family.name)}.html", "family.html.j2", root="", family=family)
+    print_page(folder / f"family-{slug(family.name)}.html", "family.html.j2", root="", family=family)
     for form, write_as in exports.FAMILY_FORMS.items():
         _text(folder / f"family-{slug(family.name)}.{form}", write_as(family))
     for form, write_as in exports.BLOCK_FORMS.items() if family.blocks else ():
@@ -190,7 +190,7 @@ def _write_setting(made: Made, page: SettingPage, found: str) -> None:
     said = [
         page.table.name,
         [site.run_digest(run) for run in runs],
-        repr(page.table.prior),
+        repr((page.table.prior, page.table.moved)),
         page.episodes is None,
         found,
     ]
@@ -206,7 +206,7 @@ def _write_setting(made: Made, page: SettingPage, found: str) -> None:
             (found, figures.sweep(found, i)) for i, found in enumerate(page.sweeps[: figures.MAX_SWEEPS])
         ],
     }
-    _print(folder / f"{name}.html", "setting.html.j2", root="", page=page, **pictures)
+    print_page(folder / f"{name}.html", "setting.html.j2", root="", page=page, **pictures)
     _text(folder / f"{name}.js", counts_script(page))
     # a page opened from disk may not fetch, but it may load a script
     _text(folder / f"picture-{name}.js", f"fsbench.picture({json.dumps([name, images or ''])});\n")
@@ -228,10 +228,11 @@ def _write_runs(store: Store, made: Made, runs: Sequence[StoredRun], pages: Sequ
             continue
         metric = headline_metric(run) if run.metrics else ""
         page = run_page.build(store, run, metric, episodes, known.get(run.pk))
-        _print(made.folder / run_file(run), "run.html.j2", root="../", page=page, table_href=table_href)
+        print_page(made.folder / run_file(run), "run.html.j2", root="../", page=page, table_href=table_href)
 
 
-def _print(path: Path, template: str, **context: Any) -> None:
+def print_page(path: Path, template: str, **context: Any) -> None:
+    """Write a page by its template."""
     _text(path, _environment().get_template(template).render(**context))
 
 

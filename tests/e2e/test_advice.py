@@ -194,6 +194,11 @@ def failed_recheck(at: Somewhere) -> str:
     return at.type("recheck", at.stored_id())
 
 
+def failed_submission(at: Somewhere) -> str:
+    failed_run(at)
+    return at.type("submit", at.stored_id())
+
+
 def failed_by_class(at: Somewhere) -> str:
     failed_run(at)
     return at.type("show", at.stored_id(), "--by", "class", code=3)
@@ -421,6 +426,7 @@ ADVICE = [
            lambda at: at.type("hardness", "glyphs-digits-5w1s", "--from", at.run_id(), code=2),
            before=lambda at: at.type("run", "-m", "pixels", "-b", "glyphs-digits-5w1s", "--episodes", "20", code=0)),
     Advice([("jobs/rechecks.py", "fsbench show {run.id}")], failed_recheck),
+    Advice([("exchange/submissions.py", "fsbench show {run.id}")], failed_submission),
     Advice([("method/official_weights.py", "fsbench run … --weights FILE")], lost_weights,
            {"…": "-m cosine -b glyphs-5w1s --episodes 20 --seen omniglot", "FILE": "{at}/best.tar"}),
     Advice([("method/protocol.py", "fsbench new-method NAME")],
@@ -469,8 +475,16 @@ ELSEWHERE = {  # the state needs what this file does not have: where it is typed
         "evaluation/features.py",
         "fsbench fsck --repair",
     ): "tests/e2e/test_rot.py::test_a_zeroed_table_gives_no_number_and_is_made_again",
+    (
+        "exchange/submissions.py",
+        "fsbench submit RUN --out FOLDER",
+    ): "tests/e2e/test_submissions.py::test_a_run_is_submitted_accepted_and_counted_again_as_typed",
 }
 EXPLAINED = {
+    ("exchange/card.py", "fsbench episodes {setting.name} --json"),
+    ("exchange/card.py", "fsbench show RUN"),
+    ("exchange/submissions.py", "fsbench accept FOLDER"),
+    ("cli/sharing.py", "fsbench submit"),
     ("cli/sharing.py", "fsbench query"),  # help and files, not messages: they say what a command is for
     ("benchmarks/lock.py", "fsbench episodes --check"),
     ("benchmarks/own.py", "fsbench import-folder"),
