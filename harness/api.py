@@ -20,7 +20,7 @@ from harness.images.patches import Grid, RandomCrops
 from harness.images.support_views import SupportViews
 from harness.method.episodic import OnEpisodes
 from harness.method.heads import Normalisation, Normaliser, OnFeatures
-from harness.method.hyper import hyper
+from harness.method.hyper import hyper, training_values
 from harness.method.later import Later
 from harness.method.protocol import need_of, needs
 from harness.method.ranges import check_ranges
@@ -128,6 +128,7 @@ __all__ = [
     "streamed_means",
     "train_on_episodes",
     "trainable",
+    "training_values",
     "warmup_cosine",
     "with_bias",
 ]

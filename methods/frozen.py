@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from harness.api import (
     Backbone,
     BaseSet,
-    Conv4,
     EpisodeBatch,
     FitContext,
     Support,
@@ -82,8 +81,7 @@ class Frozen(_UnitMeans):
 
     def embed(self, images: Tensor) -> Tensor:
         """(b, c, H, W) → (b, D): the average over the map, or conv4's flattened map."""
-        maps: Tensor = self.backbone(images)  # (b, C, h, w)
-        return maps.flatten(1) if isinstance(self.backbone, Conv4) else maps.mean((2, 3))
+        return self.backbone.pooled(self.backbone(images))
 
 
 class Table(_UnitMeans):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
@@ -44,6 +45,27 @@ class Backbone(nn.Module):
     def flat_features(self) -> int:
         """C·h·w, the length of one flattened feature map."""
         return self.channels * self.feature_size[0] * self.feature_size[1]
+
+    @property
+    def width(self) -> int:
+        """D of an image's vector."""
+        return self.channels
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        """The vectors (b, D) of maps (b, C, h, w): averages over the map; conv4's are the whole map."""
+        return maps.mean((2, 3))
+
+    @property
+    def parts(self) -> tuple[nn.Module, ...]:
+        """The blocks between which papers change hidden maps: one after the other they are the network."""
+        return tuple(self.stages)
+
+    def changed(self, images: Tensor, part: int, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """Map (b, c, H, W) images to (b, C, h, w), with a change of what enters one of the ``parts`` (0: of the images)."""
+        x = channels_last(images)
+        for i, block in enumerate(self.parts):
+            x = block(change(x) if i == part else x)
+        return x
 
     def draw_weights(self, part: nn.Module) -> None:
         """Draw fresh weights for a part of this backbone, in place, from torch's global generator."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from torch import nn
+from torch import Tensor, nn
 
 from harness.backbones.backbone import Backbone, Init, check_input
 
@@ -35,6 +35,15 @@ class Conv4(Backbone):
         blocks = [_block(a, b) for a, b in pairwise([channels, hidden, hidden, hidden, out])]
         super().__init__(nn.Sequential(*blocks), out, (image_size // 16, image_size // 16), init)
         self.image_size = image_size
+
+    @property
+    def width(self) -> int:
+        """C·h·w."""
+        return self.flat_features
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        """Flattened maps: (b, C, h, w) → (b, C·h·w)."""
+        return maps.flatten(1)
 
 
 def _block(width_in: int, width_out: int) -> nn.Sequential:

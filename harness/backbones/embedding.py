@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from harness.backbones.backbone import Backbone
-from harness.backbones.conv4 import Conv4
 from harness.ops.normalise import l2_normalise
 
 
@@ -40,8 +39,7 @@ class Embedding(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self._is_normalised = backbone, is_normalised
-        self._is_flat = isinstance(backbone, Conv4)
-        width = backbone.flat_features if self._is_flat else backbone.channels
+        width = backbone.width
         layers: list[nn.Module] = []
         if dimension and hidden:
             layers = [nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, dimension)]
@@ -54,8 +52,7 @@ class Embedding(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(b, c, H, W) images → (b, D)."""
-        maps: Tensor = self.backbone(images)  # (b, C, h, w)
-        x = self.layers(maps.flatten(1) if self._is_flat else maps.mean((2, 3)))
+        x = self.layers(self.backbone.pooled(self.backbone(images)))
         return l2_normalise(x) if self._is_normalised else x
 
 

@@ -61,6 +61,11 @@ class NamedNetwork(Backbone):
         return super().forward(images)[:, :, None, None]
 
     @property
+    def parts(self) -> tuple[nn.Module, ...]:
+        """One: what is inside is the library's."""
+        return (nn.Sequential(self.stages, nn.Unflatten(1, (self.channels, 1, 1))),)
+
+    @property
     def names(self) -> dict[str, tuple[str, ...]]:
         """Key in ``stages`` → what checkpoints of the library call the tensor."""
         return {key: (key.removeprefix("0."),) for key in self.stages.state_dict()}

@@ -69,6 +69,11 @@ class ResNet(Backbone):
             )
         super().__init__(nn.Sequential(*stages), widths[-1], (side, side), init)
 
+    @property
+    def parts(self) -> tuple[nn.Module, ...]:
+        """The stem with the first stage, then the other stages."""
+        return self.stages[:2], *self.stages[2:]
+
 
 class DropOptions(NamedTuple):
     """Where a drop layer stands and what it drops; see ``drop_layer``."""

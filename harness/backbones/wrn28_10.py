@@ -52,6 +52,13 @@ class WideResNet(Backbone):
         side = (image_size + 3) // 4
         super().__init__(nn.Sequential(*stages), width_in, (side, side), init)
 
+    @property
+    def parts(self) -> tuple[nn.Module, ...]:
+        """The first convolution with the first group, the other groups, and the last norm."""
+        stem, first, second, third = self.stages
+        assert isinstance(third, nn.Sequential)
+        return nn.Sequential(stem, first), second, third[:-2], third[-2:]
+
 
 class WideBlock(nn.Module):
     """Batch norm, ReLU, 3×3 convolution, twice, plus a shortcut.

@@ -224,6 +224,12 @@ def phase_of(config_class: type[Any], name: str) -> Phase:
     return typing.cast(Phase, field.metadata.get("phase", "fit"))
 
 
+def training_values(config: Any) -> dict[str, Any]:
+    """The hyper-parameters of a ``Config`` that decide its training, by name: what a fit below it is asked to have, too."""
+    names = (f.name for f in dataclasses.fields(config))
+    return {name: getattr(config, name) for name in names if phase_of(type(config), name) == "fit"}
+
+
 def as_json(value: Any) -> Any:
     """Turn a hyper-parameter into its JSON form (tuples become lists)."""
     return [as_json(v) for v in value] if isinstance(value, (tuple, list)) else value

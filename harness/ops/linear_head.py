@@ -8,7 +8,7 @@ costs W·n multiplications instead of W·D, and no graph is built; the result is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -98,6 +98,63 @@ def fit_heads(
     return span.own * weight + span.mix @ basis  # (E, W, D)
 
 
+class Gained(NamedTuple):
+    """Linear classifiers of nearly unit features, with direction and length apart (weight norm; S2M2's head).
+
+    Attributes:
+        direction: (E, W, D), of any length.
+        gain: (E, W, 1), the length.
+    """
+
+    direction: Tensor
+    gain: Tensor
+
+    def scores(self, x: Tensor, scale: float) -> Tensor:
+        """Features (E, n, D) → (E, n, W)."""
+        return scale * nearly_unit(x) @ (self.gain * l2_normalise(self.direction)).mT
+
+
+def nearly_unit(x: Tensor) -> Tensor:
+    """Divide (..., D) by length + 1e-5, as the heads of the closer-look family do."""
+    return x / (x.norm(dim=-1, keepdim=True) + 1e-5)
+
+
+def fit_gained_heads(
+    support: Tensor, target: Tensor, start: Gained, orders: Tensor, *, scale: float, sgd: Sgd
+) -> Gained:
+    """As ``fit_heads`` for cosines with a gain: SGD on directions and gains, the weight decay on both.
+
+    Args:
+        support: (E, n, D) float features.
+        target: (E, n) int64 in [0, W).
+        start: where the fit starts; unchanged.
+        orders: (E, passes, n) int64.
+        scale: factor on the scores, > 0.
+        sgd: step sizes.
+    """
+    basis = nearly_unit(support)  # (E, n, D)
+    span = _Span.start_at(start.direction, basis, target)
+    gain = start.gain.clone()
+    pace = torch.zeros_like(gain)  # velocity of the gains
+    previous = torch.arange(basis.shape[1], device=basis.device).expand_as(target)  # (E, n)
+    for i, (order, back) in enumerate(zip(orders.unbind(1), orders.argsort(dim=-1).unbind(1), strict=True)):
+        span = span.reorder(previous.gather(1, order))
+        for batch in _batches(span, sgd):
+            blend = 1.0 if i == 0 and batch.start == 0 else 1.0 - sgd.dampening
+            cosine, length = _cosines(span, batch)
+            error = _error(scale * gain * cosine, span.true[..., batch])
+            by_gain = scale * (error * cosine).sum(-1, keepdim=True) + sgd.weight_decay * gain  # (E, W, 1)
+            shrink = (
+                sgd.weight_decay - gain * scale * (error * cosine).sum(-1, keepdim=True) / length.square()
+            )
+            _step(span, batch, shrink, scale * gain * error / length, blend, sgd)
+            pace.mul_(sgd.momentum).add_(by_gain, alpha=blend)
+            gain = gain - sgd.lr * pace
+        previous = back
+    span = span.reorder(previous)
+    return Gained(span.own * start.direction + span.mix @ basis, gain)
+
+
 class _Span(NamedTuple):
     """The weights in coordinates: own·W_0 + mix·X, with the velocity in the same coordinates.
 
@@ -138,17 +195,27 @@ class _Span(NamedTuple):
 
 def _walk(span: _Span, kind: Similarity, scale: float, sgd: Sgd, *, is_first: bool) -> None:
     """One pass over the support in its present order; changes the coordinates of ``span`` in place."""
-    own, own_velocity, _, mix, mix_velocity, *_ = span
-    for low in range(0, mix.shape[-1], sgd.batch_size):
-        batch = slice(low, min(low + sgd.batch_size, mix.shape[-1]))
+    for batch in _batches(span, sgd):
         shrink, add = _gradient(span, batch, kind, scale)
-        shrink = shrink + sgd.weight_decay
-        blend = 1.0 if is_first and low == 0 else 1.0 - sgd.dampening
-        own_velocity.mul_(sgd.momentum).addcmul_(own, shrink, value=blend)
-        mix_velocity.mul_(sgd.momentum).addcmul_(mix, shrink, value=blend)
-        mix_velocity[..., batch].add_(add, alpha=blend)
-        own.sub_(own_velocity, alpha=sgd.lr)
-        mix.sub_(mix_velocity, alpha=sgd.lr)
+        blend = 1.0 if is_first and batch.start == 0 else 1.0 - sgd.dampening
+        _step(span, batch, shrink + sgd.weight_decay, add, blend, sgd)
+
+
+def _batches(span: _Span, sgd: Sgd) -> Iterator[slice]:
+    """The batches of a pass, in its present order."""
+    n = span.mix.shape[-1]
+    for low in range(0, n, sgd.batch_size):
+        yield slice(low, min(low + sgd.batch_size, n))
+
+
+def _step(span: _Span, batch: slice, shrink: Tensor, add: Tensor, blend: float, sgd: Sgd) -> None:
+    """One step of SGD along shrink·W + add·X_batch, in place."""
+    own, own_velocity, _, mix, mix_velocity, *_ = span
+    own_velocity.mul_(sgd.momentum).addcmul_(own, shrink, value=blend)
+    mix_velocity.mul_(sgd.momentum).addcmul_(mix, shrink, value=blend)
+    mix_velocity[..., batch].add_(add, alpha=blend)
+    own.sub_(own_velocity, alpha=sgd.lr)
+    mix.sub_(mix_velocity, alpha=sgd.lr)
 
 
 def _gradient(span: _Span, batch: slice, kind: Similarity, scale: float) -> tuple[Tensor, Tensor]:
@@ -157,13 +224,18 @@ def _gradient(span: _Span, batch: slice, kind: Similarity, scale: float) -> tupl
         scores = span.own * span.start[..., batch] + span.mix @ span.gram[..., batch]  # (E, W, batch)
         error = _error(scale * scores, span.true[..., batch])
         return scores.new_zeros(()), scale * error
+    cosine, length = _cosines(span, batch)
+    error = _error(scale * cosine, span.true[..., batch])
+    return -scale * (error * cosine).sum(-1, keepdim=True) / length.square(), scale * error / length
+
+
+def _cosines(span: _Span, batch: slice) -> tuple[Tensor, Tensor]:
+    """Cosines of a batch (E, W, batch), and the lengths of the weights (E, W, 1)."""
     mixed = span.mix @ span.gram  # (E, W, n)
     started = span.own * span.start  # (E, W, n)
     length = span.own.square() * span.length + (span.mix * (2 * started + mixed)).sum(-1, keepdim=True)
     length = length.sqrt().clamp(min=1e-12)  # (E, W, 1)
-    cosine = (started + mixed)[..., batch] / length  # (E, W, batch)
-    error = _error(scale * cosine, span.true[..., batch])
-    return -scale * (error * cosine).sum(-1, keepdim=True) / length.square(), scale * error / length
+    return (started + mixed)[..., batch] / length, length
 
 
 def _error(scores: Tensor, true: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from harness.api import EpisodeBatch, Support, centre_and_normalise, l2_normalise, labelled, squared_distances
 from harness.method import registry
-from harness.ops import closed_form, information, rectification, sinkhorn
+from harness.ops import closed_form, information, linear_head, rectification, rotation, sinkhorn
 
 FAMILY = "peers"
 MANIFEST = {
@@ -323,3 +323,48 @@ def test_affinities_before_pt_map_and_before_class_means(name: str, dtype: torch
         )
         plan = sinkhorn.map_plan(rows[:, :n].unflatten(1, support.shape[1:3]), rows[:, n:], steps=10)[0]
         assert_golden((plan + 1e-6).log(), arrays[f"{name}_ptmap_train_logits"], "bpa.npz")
+
+
+@both_precisions
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_the_head_of_s2m2_along_its_passes(name: str, dtype: torch.dtype) -> None:
+    arrays, given = load(FAMILY, "s2m2_easy.npz")[0], episode(name, dtype)
+    x, label = labelled(given.support[None])
+    start = linear_head.Gained(
+        *(tensor(arrays[f"{name}_{part}"], dtype)[None] for part in ("direction", "gain"))
+    )
+    orders = torch.as_tensor(arrays[f"{name}_orders"].astype(np.int64))[None]  # (1, passes, n)
+    said = MANIFEST["s2m2_easy.npz"]["hyper_parameters"]["scale"]
+    for passes in (int(key.rpartition("_")[2]) for key in arrays if key.startswith(f"{name}_scores")):
+        fitted = linear_head.fit_gained_heads(
+            x, label, start, orders[:, : passes + 1], scale=said, sgd=linear_head.Sgd()
+        )
+        found = fitted.scores(given.query[None], said)[0]
+        assert_golden(found, arrays[f"{name}_scores_{passes}"], "s2m2_easy.npz")
+
+
+def test_images_are_turned_as_s2m2_and_easy_turn_them() -> None:
+    arrays = load(FAMILY, "s2m2_easy.npz")[0]
+    turns = tensor(arrays["rotations"])
+    turned = rotation.every_turn(turns[:1])
+    torch.testing.assert_close(turned.images, turns, rtol=0, atol=0)
+    assert turned.quarters.tolist() == list(range(len(turns))) and not turned.source.any()
+    expected = tensor(arrays["easy_rotated_batch"])
+    batch = torch.arange(expected.numel(), dtype=torch.float64).view_as(expected)
+    turned = rotation.quarterly(batch)
+    torch.testing.assert_close(turned.images, expected, rtol=0, atol=0)
+    assert turned.quarters.bincount().tolist() == [len(batch) // 4] * 4
+
+
+@every_episode
+@both_precisions
+def test_features_and_soft_k_means_of_easy(name: str, dtype: torch.dtype) -> None:
+    arrays, given = load(FAMILY, "nearest.npz")[0], episode(name, dtype)
+    rows = torch.cat([given.support.flatten(0, 1), given.query])
+    expected = arrays[f"{name}_easy_ME"]
+    base = tensor(arrays[f"{name}_easy_base"], dtype).flatten(0, 1)
+    centred = centre_and_normalise(rows[: len(expected)], base.mean(0))
+    assert_golden(centred, expected, "nearest.npz")
+    if f"{name}_easy_softkmeans" in MANIFEST["nearest.npz"]["arrays"]:  # theirs asks balanced queries
+        found = scores("soft-kmeans", given)
+        assert_golden(found, arrays[f"{name}_easy_softkmeans"], "nearest.npz")

@@ -33,7 +33,6 @@ _BACKBONE = {
 # Ours → how the ledger's sources spell the same method, letters and digits only.
 _SPELLING = {
     "centroid": {"simpleshot"},
-    "easy": {"easytransductive"},
     "negcosine": {"negcos", "negmargincosine"},
     "softmax": {"softmaxownrun"},
     "cosine": {"cosineownrun"},
@@ -43,6 +42,9 @@ _SPELLING = {
     "transductiverelationnetwork": {"relationnet"},
     "transductivemaml": {"maml"},
     "transductivefinetunenetwork": {"transductivefinetuning"},
+    "rfs": {"rfssimple"},
+    "s2m2": {"s2m2r"},
+    "softkmeans": {"easytransductive"},
 }
 
 
