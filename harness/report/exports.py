@@ -21,7 +21,7 @@ from harness.report.pages.method_page import MethodPage
 from harness.report.pages.setting_page import Entry, Matrix, PairCell, SettingPage, Variants
 
 FIELDS = (
-    "setting", "note", "metric", "method", "config", "recipe", "backbone", "image_size", "accuracy", "low_95", "high_95",
+    "setting", "note", "metric", "method", "config", "recipe", "tuning", "backbone", "image_size", "accuracy", "low_95", "high_95",
     "episodes_half_width_95", "class_low", "class_high", "rank_low", "rank_high", "variant_of", "same_as", "marks",
     "worst_10", "seed_sd", "episodes", "queries_per_class", "seeds", "badges", "fit_seconds", "train_images",
     "train_steps", "train_flop", "below_images", "below_steps", "below_seconds", "below_flop", "runs", "signature",

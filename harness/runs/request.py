@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, cast, get_args, get_type_hints
 from harness.errors import ConfigError, FsbenchError, nearest
 from harness.images.augmentations import ORIGINALS, is_cropped
 from harness.method.recipe import CLEAN, Conditions, CropsFrom, SelectionRole
-from harness.runs.spec import Precision, RunSpec
+from harness.runs.spec import Precision, RunSpec, Tuning
 from harness.system.text import plain_text, value_text
 
 WEIGHTS_FILE = "FILE"  # stands for a file whose name no specification holds
@@ -166,6 +166,12 @@ class Request:
         "novel chooses the checkpoint as some papers did, and the row is badged test-selected (default: validation).",
         choices=SelectionRole,
         back=lambda spec, _: None if _is_clean(spec) and spec.select_on == "validation" else spec.select_on,
+    )
+    tuning: Tuning = option(
+        "--tuning",
+        "What the values were chosen on: none, support-CV, validation or novel; shown with the row and in exports.",
+        sets="tuning",
+        choices=Tuning,
     )
     is_compiled: bool = option(
         "--compile", "Pass the backbone through torch.compile; pays on a GPU.", sets="is_compiled"

@@ -25,6 +25,9 @@ EMBED_BATCH = 256  # images per embedding call
 FEATURES = "features"  # the hyper-parameter of a head that names its encoder
 SCORED = "scored"  # reference of what has no method here
 Precision = Literal["fp32", "bf16", "fp16"]
+Tuning = Literal["none", "support-CV", "validation", "novel"]
+"""What hyper-parameters were chosen on: nothing (they are declared), cross-validation of each support, validation classes, or
+the novel classes themselves."""
 Between = Literal["rows", "seeds", "settings", "prefixes"]
 
 
@@ -239,6 +242,7 @@ class RunSpec(FitSpec):
             images are asked those of the largest class. ``shot`` is 0 where classes are closed.
         episode_digest: sha256 of the setting's full list, of which the first ``n_episodes`` are run.
         embed_batch: images per embedding call (fixed, since it may move the last bit).
+        tuning: what its hyper-parameters were chosen on, as the user says.
     """
 
     setting: str = part(between="settings")
@@ -248,6 +252,7 @@ class RunSpec(FitSpec):
     n_episodes: int = part(between="prefixes")
     episode_digest: str = part(between="settings")
     embed_batch: int = part(EMBED_BATCH, label="embedding batch")
+    tuning: Tuning = part("none", in_label=True, told=lambda on: f"tuned on {on}", later=True)
 
     @property
     def is_scored(self) -> bool:

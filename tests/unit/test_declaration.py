@@ -55,6 +55,7 @@ OTHER: dict[str, Any] = {  # for each field a value that the made-up run does no
     "n_episodes": 299,
     "episode_digest": "f" * 64,
     "embed_batch": 64,
+    "tuning": "novel",
 }
 FIELDS = {field.name: field for field in dataclasses.fields(RunSpec)}
 BETWEEN_ROWS = [name for name, field in FIELDS.items() if field.metadata["between"] == "rows"]
@@ -152,6 +153,7 @@ REQUESTS = [
     Request(world_size=2),
     Request(select_on="novel"),
     Request(is_compiled=True),
+    Request(tuning="support-CV"),
 ]
 
 

@@ -18,6 +18,7 @@ from harness.runs import RunSpec
 from harness.runs.budget import Budget, Spent
 from harness.runs.findings import Family, config_text, family_of
 from harness.runs.signature import signature
+from harness.runs.spec import Tuning
 from harness.store import Store, StoredRun
 
 Matrix = npt.NDArray[np.float64]
@@ -62,6 +63,15 @@ class Pooled:
     def protocol(self) -> Protocol:
         """How it was asked."""
         return protocol_with(self.runs[0].metrics)
+
+    @property
+    def tuning(self) -> Tuning:
+        """What its values were chosen on: as the user said, else by what is stored of tries and of the chosen weights."""
+        if self.spec.tuning == "none" and self.spec.select_on == "novel":
+            return "novel"
+        if self.spec.tuning == "none" and any(badge.startswith("tuned (") for badge in self.badges):
+            return "validation"
+        return self.spec.tuning
 
     @property
     def several(self) -> Mapping[str, float]:
@@ -179,7 +189,7 @@ def row_as_json(row: Row) -> dict[str, Any]:
     """A row as JSON types, in the words that the terminal and the exports share; accuracies are fractions."""
     return {
         "setting": row.setting, "metric": row.metric, "method": row.called, "backbone": row.backbone, "recipe": row.recipe,
-        "config": row.config, "accuracy": row.mean, "low_95": row.interval.low, "high_95": row.interval.high,
+        "config": row.config, "tuning": row.tuning, "accuracy": row.mean, "low_95": row.interval.low, "high_95": row.interval.high,
         "interval_note": row.interval.note, "episodes_half_width_95": row.sampler.half_width, "seed_sd": row.seed_sd,
         "rank_low": row.rank[0] if row.rank else None, "rank_high": row.rank[1] if row.rank else None,
         "variant_of": row.variant_of, "same_as": row.same_as, "marks": list(row.marks), "episodes": row.n_episodes,
@@ -250,6 +260,7 @@ def pooled(store: Store, setting: str, runs: list[StoredRun], n_standard: int | 
     badges = {badge for run in runs for badge in run.badges}
     badges -= {"spot-checked"} if any(run.trust != "spot-checked" for run in runs) else set()
     badges |= _tuned(spec, tried)
+    badges |= {f"tuned on {spec.tuning}"} if spec.tuning != "none" else set()
     badges |= {"as-published"} if spec.recipe == "as-published" else set()
     badges |= partial_badge(accuracy.shape[1], n_standard)
     return Pooled(
