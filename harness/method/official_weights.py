@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import ConfigError, DataError
-from harness.method import checkpoint_files
+from harness.method import checkpoint_files, hub
 from harness.system.files import aside, save_text
 
 log = logging.getLogger("fsbench.weights")
@@ -87,10 +87,15 @@ def is_of_head(cls: type[Any], path: Path) -> bool:
 def keep(path: Path, cache: Path) -> Path:
     """Copy a file of weights to the cache under its digest, where jobs find it, whatever becomes of the original.
 
+    Args:
+        path: of a file, or of one on the hub (``hub.fetch``).
+        cache: where fits are kept.
+
     Raises:
         ConfigError: when there is no such file, or it is not a checkpoint of finite tensors; nothing is copied then.
         DataError: when it cannot be copied.
     """
+    named, path = path, _here(path)
     target = cache / _FOLDER / file_sha256(path) / path.name
     if not _files(target.parent):
         checkpoint_files.read(path)
@@ -98,7 +103,7 @@ def keep(path: Path, cache: Path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             with aside(target) as temporary:
                 shutil.copyfile(path, temporary)
-            save_text(target.parent / _ORIGIN, str(path))
+            save_text(target.parent / _ORIGIN, str(named))
         except OSError as error:
             raise DataError(
                 f"{path} could not be copied to {target.parent}: {error}. Free some space, or set FSBENCH_CACHE."
@@ -136,10 +141,15 @@ def file_sha256(path: Path) -> str:
     Raises:
         ConfigError: when there is no such file.
     """
+    path = _here(path)
     if not path.is_file():
         raise ConfigError(f"--weights {path}: there is no such file.")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _here(path: Path) -> Path:
+    return hub.fetch(path) if hub.is_on_hub(path) else path
 
 
 def import_weights(method: Any, path: Path, sha256: str = "") -> Imported:
