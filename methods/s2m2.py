@@ -81,7 +81,7 @@ class S2m2(nn.Module):
       archivePrefix={arXiv},
     }"""
     episode_batch: ClassVar[int] = 256  # the heads of many episodes are trained at once
-    CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 4, "rotation_epochs": 2, "passes": 30}
+    CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 8, "rotation_epochs": 4, "passes": 30}
     DEFAULTS: ClassVar[dict[str, dict[str, Any]]] = {
         "glyphs": {"epochs": 15, "rotation_epochs": 8, "validate_every": 3},
         "glyphs-digits": {"epochs": 15, "rotation_epochs": 8, "validate_every": 3},

@@ -46,7 +46,7 @@ class Easy(nn.Module):
       archivePrefix={arXiv},
     }"""
     equivariant: ClassVar[bool] = True
-    CONTRACT: ClassVar[dict[str, Any]] = {"networks": 2, "epochs": 4, "restart_every": 4, "crops": 2}
+    CONTRACT: ClassVar[dict[str, Any]] = {"networks": 2, "epochs": 8, "restart_every": 8, "crops": 2}
     DEFAULTS: ClassVar[Table] = DEFAULTS
     RECIPES: ClassVar[dict[str, Table]] = RECIPES
 

@@ -65,7 +65,7 @@ def test_a_revision_is_downloaded_once_under_its_usual_names(made: Any, tmp_path
 
 def test_its_digest_is_that_of_the_run(made: Any, tmp_path: Path) -> None:
     made("a/other.bin")
-    request = Request(weights=Path(f"{NAME}:a/other.bin"), seen=("unknown",), allow_leak=True)
+    request = Request(weights=(Path(f"{NAME}:a/other.bin"),), seen=("unknown",), allow_leak=True)
     (tmp_path / "hub" / "a").mkdir()
     [spec] = planning.plan(["nearest-mean"], ["glyphs-5w1s"], [0], request, tmp_path)
     assert spec.weights_sha256 == official_weights.file_sha256(tmp_path / "hub/a/other.bin")
