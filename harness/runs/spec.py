@@ -40,6 +40,7 @@ def part(
     told: Callable[[Any], str] = str,
     in_label: bool = False,
     later: bool = False,
+    in_old_rows: bool = True,
     in_fit: bool = True,
 ) -> Any:
     """Declare a field of a specification.
@@ -52,6 +53,7 @@ def part(
         told: the value in words.
         in_label: whether a value that is not the default is part of every label of the row.
         later: left out of the hash at its default: ids from before it was recorded stay.
+        in_old_rows: False leaves it out of the keys of rows, too, at its default: signatures from before it stay.
         in_fit: whether the key of a fit holds it (fields of ``FitSpec`` alone).
     """
     metadata = {
@@ -60,6 +62,7 @@ def part(
         "told": told,
         "in_label": in_label,
         "later": later,
+        "in_old_rows": in_old_rows,
         "in_fit": in_fit,
     }
     return dataclasses.field(default=default, default_factory=factory, metadata=metadata)
@@ -252,7 +255,9 @@ class RunSpec(FitSpec):
     n_episodes: int = part(between="prefixes")
     episode_digest: str = part(between="settings")
     embed_batch: int = part(EMBED_BATCH, label="embedding batch")
-    tuning: Tuning = part("none", in_label=True, told=lambda on: f"tuned on {on}", later=True)
+    tuning: Tuning = part(
+        "none", in_label=True, told=lambda on: f"tuned on {on}", later=True, in_old_rows=False
+    )
 
     @property
     def is_scored(self) -> bool:
@@ -365,7 +370,7 @@ def _between_rows(spec: FitSpec) -> dict[str, Any]:
     found = {
         name: identity.get(name)
         for name, field in _fields(spec).items()
-        if field.metadata["between"] == "rows"
+        if field.metadata["between"] == "rows" and (name in identity or field.metadata["in_old_rows"])
     }
     return {**found, "required": {need: _between_rows(fit) for need, fit in spec.required.items()}}
 

@@ -13,6 +13,7 @@ from harness.errors import ConfigError
 from harness.report import exports
 from harness.report.board.tables import tables
 from harness.report.pages import setting_page
+from harness.runs import spec
 from harness.runs.findings import Trial
 from harness.runs.request import Request, command
 from harness.store import Store
@@ -53,7 +54,8 @@ def test_every_row_says_what_its_values_were_chosen_on(tmp_path: Path) -> None:
 def test_the_policy_is_typed_and_part_of_the_run() -> None:
     plain = made.result("mine").spec
     said = made.result("mine", changes={"tuning": "validation"}).spec
-    assert plain.id != said.id and plain.fit_key == said.fit_key
+    assert plain.id != said.id and plain.fit_key == said.fit_key and plain.row_key != said.row_key
+    assert "tuning" not in spec._between_rows(plain), "signatures from before it stay"
     assert "--tuning validation" in command(said) and "--tuning" not in command(plain)
     with pytest.raises(ConfigError, match="--tuning test: known are none, support-CV, validation, novel"):
         Request(tuning="test")  # type: ignore[arg-type]
