@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from harness.runs.findings import StoredRun
 
 if TYPE_CHECKING:
-    from harness.runs.budget import Budget
+    from harness.runs.budget import Budget, Spent
     from harness.stats import Interval
 
 
@@ -92,12 +92,13 @@ def ends(interval: Interval, scale: tuple[float, float]) -> str:
     '--a:40;--b:40;--m:60'
     """
     low, high = (interval.mean if end is None else end for end in (interval.low, interval.high))
-    a, b, m = (_on_scale(value, scale) for value in (low, high, interval.mean))
+    a, b, m = (on_scale(value, scale) for value in (low, high, interval.mean))
     return f"--a:{a:.0f};--b:{max(b - a, 1):.0f};--m:{m:.0f}"
 
 
-def _on_scale(value: float, scale: tuple[float, float]) -> float:
-    return 100 * (value - scale[0]) / ((scale[1] - scale[0]) or 1.0)
+def on_scale(value: float, scale: tuple[float, float]) -> float:
+    """In percent of the scale; what lies outside stands at its end."""
+    return min(100.0, max(0.0, 100 * (value - scale[0]) / ((scale[1] - scale[0]) or 1.0)))
 
 
 def rank_text(row: Told) -> str:
@@ -106,6 +107,25 @@ def rank_text(row: Told) -> str:
         return "–"
     low, high = row.rank
     return str(low) if low == high else f"{low}–{high}"
+
+
+def budget_text(budget: Budget) -> str:
+    """What a training took, and the fits below it, in words; empty where it was not recorded.
+
+    >>> from harness.runs.budget import Budget, Spent
+    >>> budget_text(Budget(Spent(100_000, 1563, 50.0, 2e12), Spent(0, 0, 0.0, 0)))
+    '100,000 images, 1,563 steps, 2e+12 FLOP in 50.0 s'
+    """
+    own, below = (_spent(spent) for spent in (budget.own, budget.below))
+    return f"{own}; below it {below}" if below and budget.below.seconds else own
+
+
+def _spent(spent: Spent) -> str:
+    if spent.images is None or spent.steps is None:
+        return ""
+    flop = "" if spent.flop is None else f", {spent.flop:.3g} FLOP"
+    time = "" if spent.seconds is None else f" in {duration(spent.seconds)}"
+    return f"{spent.images:,.0f} images, {spent.steps:,.0f} steps{flop}{time}"
 
 
 def told_of(row: Told) -> list[str]:

@@ -54,12 +54,13 @@ def write(
     every = runs if settings is None else stored_runs(store)  # tables borrow from the whole database
     if not with_host:
         runs, every = [published_run(run) for run in runs], [published_run(run) for run in every]
-    digest = site.fingerprint(store, every, settings)
+    of_run = {run.pk: site.run_digest(run) for run in every}
+    digest = site.fingerprint(store, of_run.values(), settings)
     if not site.is_current(target, digest):
         pages = [setting_page.build(store, table) for table in each_table(store, runs, every)]
         state, left = changes.State.of(pages, len(runs)), site.remembered(target)
         changed = changes.since(left, state)
-        made = Made(target, site.sizes(target), left.get("made", {}))
+        made = Made(target, site.sizes(target), left.get("made", {}), of_run)
         remembered = {**changes.as_json(state, changed), "made": made.now}
         with site.replaced(target, digest, remembered) as folder:
             made.folder = folder
@@ -100,10 +101,13 @@ class Made:
     Attributes:
         folder: of this build.
         now: file → digest of what it is made from.
+        of_run: digests of the runs, by their keys.
     """
 
-    def __init__(self, old: Path, sizes: Mapping[str, int], before: Mapping[str, str]) -> None:
-        self.folder = old
+    def __init__(
+        self, old: Path, sizes: Mapping[str, int], before: Mapping[str, str], of_run: Mapping[int, str]
+    ) -> None:
+        self.folder, self.of_run = old, of_run
         self.now: dict[str, str] = {}
         self._old, self._sizes, self._before = old, sizes, before
         self._own = site.own_digest()
@@ -142,7 +146,7 @@ def _write_index(
     from harness.report.pages import figures
 
     page = index_page.build(pages, n_runs)
-    picture = figures.images(pages[page.overview.chosen]) if pages else None
+    picture = figures.images(page.overview.pages[page.overview.chosen]) if pages else None
     print_page(
         folder / "index.html", "index.html.j2", root="", page=page, filters=_filters(page.overview), has_bibtex=bool(bibtex),
         changes=changed, picture=picture, kinds=json.dumps(page.overview.kinds, separators=(",", ":")),
@@ -189,7 +193,7 @@ def _write_setting(made: Made, page: SettingPage, found: str) -> None:
     runs = [run for row in page.table.rows for run in row.runs] + list(page.table.failed)
     said = [
         page.table.name,
-        [site.run_digest(run) for run in runs],
+        [made.of_run[run.pk] for run in runs],
         repr((page.table.prior, page.table.moved)),
         page.episodes is None,
         found,
@@ -224,7 +228,7 @@ def _write_runs(store: Store, made: Made, runs: Sequence[StoredRun], pages: Sequ
     for run in runs:
         episodes = lists.get(run.spec.episode_digest) if run.status == "done" else None
         table_href = href.get(run.pk, of_setting.get(run.spec.setting, ""))
-        if not made.needs([run_file(run)], [site.run_digest(run), table_href, episodes is None]):
+        if not made.needs([run_file(run)], [made.of_run[run.pk], table_href, episodes is None]):
             continue
         metric = headline_metric(run) if run.metrics else ""
         page = run_page.build(store, run, metric, episodes, known.get(run.pk))
@@ -274,7 +278,7 @@ def polyline(curve: Curve, low: float | None = None, high: float | None = None) 
 def seed_marks(row: Row, scale: tuple[float, float]) -> Markup:
     """A dot for each training of a row on the scale of its bar; none where there is one."""
     means = row.accuracy.mean(axis=1) if len(row.seeds) > 1 else ()
-    places = (100 * (mean - scale[0]) / ((scale[1] - scale[0]) or 1.0) for mean in means)
+    places = (formats.on_scale(mean, scale) for mean in means)
     return Markup("").join(Markup('<b style="--m:{}"></b>').format(f"{place:.0f}") for place in places)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -54,9 +54,9 @@ def found_digest(store: Store) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(store: Store, runs: Sequence[StoredRun], settings: Sequence[str] | None) -> str:
-    """sha256 over everything a report is made from: runs, trials, hardness, what was asked, our files, what draws."""
-    return digest_of([settings, own_digest(), found_digest(store), [run_digest(run) for run in runs]])
+def fingerprint(store: Store, runs: Iterable[str], settings: Sequence[str] | None) -> str:
+    """sha256 over everything a report is made from: digests of runs, trials, hardness, what was asked, our files, what draws."""
+    return digest_of([settings, own_digest(), found_digest(store), list(runs)])
 
 
 def is_current(target: Path, digest: str) -> bool:

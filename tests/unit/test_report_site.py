@@ -87,13 +87,13 @@ def test_pages_that_did_not_change_are_taken_over(
 ) -> None:
     shutil.copy(database, tmp_path / "results.db")
     printed: list[str] = []
-    write = render._print
+    write = render.print_page
 
     def told(path: Path, template: str, **context: object) -> None:
         printed.append(path.name)
         write(path, template, **context)
 
-    monkeypatch.setattr(render, "_print", told)
+    monkeypatch.setattr(render, "print_page", told)
     with Store.open(tmp_path / "results.db") as store:
         render.write(store, tmp_path / "reports")
         n_runs = len(list((tmp_path / "reports" / "run").glob("*.html")))
@@ -393,7 +393,7 @@ def test_the_fingerprint_sees_code_as_well_as_results(
 ) -> None:
     with Store.open(database) as store:
         before = site.fingerprint(store, [], None)
-        assert site.fingerprint(store, render.stored_runs(store), None) != before
+        assert site.fingerprint(store, map(site.run_digest, render.stored_runs(store)), None) != before
         template = tmp_path / "extra.j2"
         template.write_text("{{ new }}")
         monkeypatch.setattr(site, "_sources", lambda: [template])

@@ -14,10 +14,12 @@ def told_apart(specs: Sequence[RunSpec], groups: Sequence[Hashable]) -> list[str
         specs: one per row.
         groups: one per row; rows that look alike (same label and backbone) have the same.
     """
+    found = [spec.particulars() for spec in specs]
+    alike: dict[Hashable, list[dict[str, str]]] = {}
+    for mine, group in zip(found, groups, strict=True):
+        alike.setdefault(group, []).append(mine)
     told = []
-    for spec, group in zip(specs, groups, strict=True):
-        mine = spec.particulars()
-        others = [other.particulars() for other, g in zip(specs, groups, strict=True) if g == group]
-        differing = (name for name in mine if any(other.get(name) != mine[name] for other in others))
+    for mine, group in zip(found, groups, strict=True):
+        differing = (name for name in mine if any(other.get(name) != mine[name] for other in alike[group]))
         told.append(", ".join(f"{name} {mine[name]}" for name in differing))
     return told

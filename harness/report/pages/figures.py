@@ -29,60 +29,72 @@ LETTER = 4.6  # points, the width of one
 MAX_SWEEPS = 8
 MAX_LABEL = 38  # letters
 MAX_TICKS = 5  # of a logarithmic axis
-LOGARITHMIC = ("training images seen", "training, GFLOP")
+LOGARITHMIC = ("training, GFLOP",)
 
 
 def images(page: SettingPage) -> Markup | None:
     """Accuracy with its interval against training images seen, one mark a method, and the front; None without rows."""
-    entries = [e for e in page.entries if e.row.rank is not None]
+    entries = page.methods
     if not entries:
         return None
     known = [log10(v) for e in entries if (v := e.cost.images) and e.row.is_trained]
     low, high = (min(known), max(known)) if known else (0.0, 0.0)
     room = max(0.1 * (high - low), 0.12)
-    left, right = low - 3 * room, high + 3 * room  # places of what saw none, and of what did not record it
-    place = [_place(e, left if known else 0.0, right if known else 1.0) for e in entries]
-    side_by_side = _spread(place, 0.35 * room)
-    front = pareto(place, [e.row.mean for e in entries])
-    front = [i for i in front if place[i] < right]
+    before, behind = (low - 3 * room, high + 3 * room) if known else (0.0, 1.0)
+    place = [_place(e, before, behind) for e in entries]
+    x = _spread(place, 0.35 * room)
+    floor = _floor(entries)
+    front = [
+        i
+        for i in pareto(place, [e.row.mean for e in entries])
+        if place[i] < behind and entries[i].row.mean > floor
+    ]
     tips: dict[str, str] = {}
     with style():
         made = figure(WIDTH, 3.6)
         axes = made.add_axes((0.075, 0.14, 0.915, 0.84))
-        for at in sorted({round(x, 3) for x in place if x < right}):
-            beside = [side_by_side[i] for i, x in enumerate(place) if round(x, 3) == at]
+        for at in sorted({round(p, 3) for p in place if p < behind}):
+            beside = [x[i] for i, p in enumerate(place) if round(p, 3) == at]
             if len(beside) > 1:
                 axes.axvspan(min(beside) - 0.1 * room, max(beside) + 0.1 * room, color=LINE, alpha=0.35, lw=0)
-        if len(front) > 1:
-            axes.plot(
-                [side_by_side[i] for i in front], [100 * entries[i].row.mean for i in front], "-", color=MUTED, lw=1,
-                drawstyle="steps-post",
-            )  # fmt: skip
+        line = [100 * entries[i].row.mean for i in front]
+        axes.plot([x[i] for i in front], line, "-", color=MUTED, lw=1, drawstyle="steps-post")
+        names = []
         for i, entry in enumerate(entries):
-            row, x = entry.row, side_by_side[i]
-            colour, is_front = (SERIES[0], True) if i in front else (MUTED, False)
-            if row.interval.low is not None and row.interval.high is not None:
-                axes.plot([x, x], [100 * row.interval.low, 100 * row.interval.high], "-", lw=2, color=colour)
-            axes.plot(
-                [x], [100 * row.mean], "o", ms=6, color=colour, mfc=colour if is_front else PAPER, gid=f"m{i}"
-            )
+            row, colour = entry.row, SERIES[0] if i in front else MUTED
+            y, is_below = 100 * max(row.mean, floor), row.mean < floor
+            if row.interval.low is not None and row.interval.high is not None and not is_below:
+                axes.plot(
+                    [x[i], x[i]], [100 * row.interval.low, 100 * row.interval.high], "-", lw=2, color=colour
+                )
+            face = colour if i in front else PAPER
+            axes.plot([x[i]], [y], "v" if is_below else "o", ms=6, color=colour, mfc=face, gid=f"m{i}")
             tips[f"m{i}"] = (
-                f"{row.label}, {row.backbone}: {percent(row.mean)}% ({_ends(row.interval)}), {_seen(entry)}"
+                f"{row.called}, {row.backbone}: {percent(row.mean)}% ({_ends(row.interval)}), {_seen(entry)}"
             )
-        axes.set_xlim(left - 2 * room, right + 3 * room) if known else axes.set_xlim(-0.5, 1.5)
-        _ticks_of_images(axes, entries, low, high, left, right, known)
+            names.append((x[i], y, _short(row.called) + (f", {percent(row.mean)}" if is_below else "")))
+        axes.set_xlim(before - (2 * room if known else 0.5), behind + (3 * room if known else 0.5))
+        _ticks_of_images(axes, entries, before, behind, known)
         axes.set_xlabel("training images seen")
         axes.set_ylabel("accuracy %")
         axes.margins(y=0.08)
-        _name(axes, [(side_by_side[i], 100 * e.row.mean, _short(e.row.label)) for i, e in enumerate(entries)])
+        _name(axes, names)
         alt = f"Accuracy of {len(entries)} methods on {page.table.name} against the training images they saw"
         return draw(made, "images", alt, tips)
+
+
+def _floor(entries: Sequence[Entry]) -> float:
+    """Where the picture ends below: what is untrained and far below the others stands there, with its number."""
+    lows = [
+        e.row.mean if e.row.interval.low is None else e.row.interval.low for e in entries if e.row.is_trained
+    ]
+    tops = [e.row.mean for e in entries if e.row.is_trained]
+    return min(lows) - (max(tops) - min(lows)) if lows else 0.0
 
 
 def costs(page: SettingPage) -> Markup | None:
     """Accuracy against what it costs, each with its Pareto front; None when no two rows recorded any cost."""
     kinds: list[tuple[str, Callable[[Cost], float | None], Callable[[float], str]]] = [
-        ("training images seen", lambda c: c.images, lambda v: f"{v:,.0f} images"),
         ("training, GFLOP", lambda c: c.flop and c.flop / 1e9, lambda v: f"{v:,.3g} GFLOP"),
         ("training, seconds", lambda c: c.fit_seconds, duration),
         ("evaluation, ms per episode", lambda c: c.episode_ms, lambda v: f"{v:.3g} ms"),
@@ -350,21 +362,15 @@ def _seen(entry: Entry) -> str:
 
 
 def _ticks_of_images(
-    axes: Any,
-    entries: Sequence[Entry],
-    low: float,
-    high: float,
-    left: float,
-    right: float,
-    known: Sequence[float],
+    axes: Any, entries: Sequence[Entry], before: float, behind: float, known: Sequence[float]
 ) -> None:
     """Round numbers along the axis, and words for the places before and behind it where something stands there."""
-    inside = _ticks(10**low / 1.5, 10**high * 1.5) if known else []
+    inside = _ticks(10 ** min(known) / 1.5, 10 ** max(known) * 1.5) if known else []
     at = {log10(tick): f"{tick:,.0f}" for tick in inside}
     if any(not e.row.is_trained for e in entries):
-        at[left if known else 0.0] = "none"
+        at[before] = "none"
     if any(e.row.is_trained and not e.cost.images for e in entries):
-        at[right if known else 1.0] = "not recorded"
+        at[behind] = "not recorded"
     axes.set_xticks(list(at), list(at.values()))
 
 

@@ -43,7 +43,7 @@ class Overview:
     """The table of the front page.
 
     Attributes:
-        pages: of the settings, in the order of columns.
+        pages: of the settings, in the order of columns: benchmarks with most methods first.
         groups: the methods, sorted by the chosen column.
         chosen: the column that most methods have: sorted by, and pictured first.
         kinds: each once.
@@ -60,7 +60,9 @@ class Overview:
 
 
 def build(pages: Sequence[SettingPage]) -> Overview:
-    """Arrange the pages of all settings."""
+    """Arrange the pages of all settings: benchmarks with most methods first, their settings side by side."""
+    most = {page.family: max(_n_pictured(p) for p in pages if p.family == page.family) for page in pages}
+    pages = sorted(pages, key=lambda page: ([-n for n in most[page.family]], page.family))
     heads: dict[str, dict[int, Entry | StoredRun]] = {}
     others: dict[str, list[list[Entry | StoredRun]]] = {}
     for column, page in enumerate(pages):

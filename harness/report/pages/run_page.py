@@ -12,9 +12,10 @@ import numpy.typing as npt
 from harness import benchmarks
 from harness.evaluation.protocols import protocol_with
 from harness.report.board.joint import kept_predictions
-from harness.report.formats import flat, method_file
+from harness.report.formats import budget_text, flat, method_file
 from harness.report.pages.pictures import ClassPictures, of_episode
 from harness.runs import EpisodeTable
+from harness.runs.budget import Budget
 from harness.runs.findings import DIFFERENT
 from harness.runs.request import command, threads_told
 from harness.runs.signature import signature
@@ -161,6 +162,8 @@ def curves(points: Sequence[Mapping[str, Any]]) -> tuple[Curve, ...]:
 
 def _fact(name: str, value: Any) -> tuple[str, str]:
     """Name and text of one entry of the provenance; bytes as megabytes, whole numbers in groups of three."""
+    if name == "budget":
+        return "training took", budget_text(Budget.from_json(value))
     if name.endswith("_bytes"):
         return name.removesuffix("_bytes").replace("_", " "), f"{value / 1e6:,.0f} MB"
     is_whole = isinstance(value, int) and not isinstance(value, bool)

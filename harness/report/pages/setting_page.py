@@ -232,8 +232,13 @@ class SettingPage:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """The lowest and the highest end of the intervals of its rows, fractions: between them the bars are drawn."""
-        found = [e.row.interval for e in self.entries]
+        """Between what accuracies, fractions, its bars are drawn.
+
+        All intervals of trained rows lie there; what is untrained and far below squeezes nothing.
+        """
+        found = [e.row.interval for e in self.entries if e.row.is_trained] or [
+            e.row.interval for e in self.entries
+        ]
         lows = [one.mean if one.low is None else one.low for one in found]
         highs = [one.mean if one.high is None else one.high for one in found]
         return min(lows, default=0.0), max(highs, default=1.0)

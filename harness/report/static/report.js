@@ -113,7 +113,8 @@ function makeOverview(form) {
     }
     const words = wanted.q.toLowerCase().split(/\s+/).filter(Boolean);
     const kindPasses = passes(wanted);
-    const narrows = ["backbone", "size", "trained", "inductive", "seeds", "family", "shot"].some((name) => wanted[name]) || words.length > 0;
+    const asksCells = ["backbone", "size", "trained", "inductive", "seeds"].some((name) => wanted[name]);
+    const narrows = asksCells || wanted.family || wanted.shot || words.length > 0;
     const shownColumns = new Set();
     for (const column of columns) {
       const shown = (!wanted.family || column.family === wanted.family) && (!wanted.shot || column.shot === wanted.shot);
@@ -131,7 +132,8 @@ function makeOverview(form) {
           cell.hidden = !shownColumns.has(i);
           const isOut = cell.dataset.k !== undefined && !kindPasses[cell.dataset.k];
           cell.classList.toggle("out", isOut);
-          isMeant ||= !cell.hidden && !isOut && (cell.dataset.k !== undefined || (!Object.values(wanted).slice(1).some(Boolean) && cell.textContent !== "·"));
+          const isResult = cell.dataset.k !== undefined;
+          isMeant ||= !cell.hidden && !isOut && (isResult || (!asksCells && cell.textContent !== "·")); // a failure has no kind
         }
         item.isMeant = isMeant && words.every((word) => item.text.includes(word));
         isAny ||= item.isMeant;
