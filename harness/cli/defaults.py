@@ -15,8 +15,8 @@ from harness.system.text import plain_text, value_text
 
 FILE = "fsbench.toml"
 OTHER_TABLES = ("slurm",)  # read by who needs it
-# code, files, and what stays at home
-TYPED = ("method", "weights", "out", "tensorboard", "splits", "source", "with-host")
+# code, files, other programs, and what stays at home
+TYPED = ("method", "weights", "out", "tracker", "splits", "source", "with-host")
 _FILTERED = ("leaderboard", "runs")  # where --method chooses among rows and loads nothing
 
 

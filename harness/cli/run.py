@@ -87,7 +87,12 @@ def run(
             help="Same bits at any number of threads: deterministic kernels and one thread.",
         ),
     ] = False,
-    tensorboard: Annotated[Path | None, typer.Option(help="Also write training curves there.")] = None,
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Send training curves there, too: tensorboard, wandb or mlflow (extras of fsbench)."
+        ),
+    ] = None,
     with_pictures: Annotated[
         bool,
         typer.Option(
@@ -103,7 +108,7 @@ def run(
     from harness.jobs import dispatch, packing
     from harness.report.board.tables import rows_of
     from harness.runs import planning
-    from harness.system import process
+    from harness.system import process, trackers
 
     asked = _asked(experiment, method, bench, seeds, request)
     surveys = [
@@ -111,7 +116,8 @@ def run(
     ]
     specs = list({spec.id: spec for found in surveys for spec in found.specs}.values())
     left_out = [entry for found in surveys for entry in found.left_out]
-    process.ask(is_deterministic=deterministic, tensorboard=tensorboard, with_pictures=with_pictures)
+    process.ask(is_deterministic=deterministic, with_pictures=with_pictures)
+    trackers.ask(split(tracker or []), where().home / "trackers")
     if dry_run:
         rows = [*plans.plan(specs, where(), force=force), *plans.passed_over(left_out)]
         answer(rows, as_json, plans.show_plan)

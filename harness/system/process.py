@@ -2,21 +2,18 @@
 
 None of it changes what a run is; switches travel in the environment.
 
-``--tensorboard DIR`` also writes the training curves there (they are stored with the run anyway); ``--deterministic``
-allows only kernels that give the same bits each time, and one thread, since how many there are decides how sums are
-rounded; ``--with-pictures`` stores small pictures of extreme episodes also
-where the terms of a data set do not allow to pass them on.
+``--deterministic`` allows only kernels that give the same bits each time, and one thread, since how many there are decides
+how sums are rounded; ``--with-pictures`` stores small pictures of extreme episodes also where the terms of a data set do not
+allow to pass them on; ``--tracker`` is in ``trackers``.
 """
 
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,23 +22,13 @@ from harness.system.secrets import WithoutCredentials
 
 if TYPE_CHECKING:
     import torch
-    from torch.utils.tensorboard import SummaryWriter
 
-TENSORBOARD, DETERMINISTIC = "FSBENCH_TENSORBOARD", "FSBENCH_DETERMINISTIC"
-PICTURES = "FSBENCH_PICTURES"
+DETERMINISTIC, PICTURES = "FSBENCH_DETERMINISTIC", "FSBENCH_PICTURES"
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def ask(*, is_deterministic: bool, tensorboard: Path | None, with_pictures: bool = False) -> None:
-    """Set the environment, which jobs inherit.
-
-    Raises:
-        ConfigError: when TensorBoard is asked for and not installed.
-    """
-    if tensorboard is not None:
-        if importlib.util.find_spec("tensorboard") is None:
-            raise ConfigError("--tensorboard needs a package: pip install tensorboard.")
-        os.environ[TENSORBOARD] = str(tensorboard.absolute())
+def ask(*, is_deterministic: bool, with_pictures: bool = False) -> None:
+    """Set the environment, which jobs inherit."""
     if with_pictures:
         os.environ[PICTURES] = "1"
     if is_deterministic:
@@ -72,29 +59,6 @@ def settle_threads() -> None:
     n = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     for name, value in (("OMP_NUM_THREADS", n), ("MKL_NUM_THREADS", n), ("OMP_WAIT_POLICY", "PASSIVE")):
         os.environ.setdefault(name, value)
-
-
-def write_curve(name: str, point: Mapping[str, float]) -> None:
-    """Add a point to the curves of one training; nothing happens unless it was asked for.
-
-    Args:
-        name: of the training: its fit key.
-        point: "step" and scalars.
-    """
-    folder = os.environ.get(TENSORBOARD)
-    if folder:
-        writer = _writer(folder, name)
-        for scalar, value in point.items():
-            if scalar != "step":
-                writer.add_scalar(scalar, value, int(point["step"]))
-        writer.flush()
-
-
-@cache
-def _writer(folder: str, name: str) -> SummaryWriter:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(Path(folder) / name))
 
 
 def choose_device(name: str) -> torch.device:

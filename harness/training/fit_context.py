@@ -19,8 +19,8 @@ from harness.evaluation.features import Source
 from harness.images.stores import ImageStore
 from harness.method import Need, need_of, needs
 from harness.ops.precision import autocast
-from harness.system import process
 from harness.system.progress import Progress, stage
+from harness.system.trackers import Curves
 from harness.training.checkpoints import FORMAT, Stateful, kept_state, load_tensors, save_tensors
 from harness.training.effort import Effort
 from harness.training.processes import ALONE, World
@@ -71,7 +71,7 @@ class FitContext:
         self._budget = budget
         self._required = required
         self._effort, self._warnings = Effort(world.size, counts_flop=not is_compiled), list[str]()
-        self._config = config
+        self._config, self._tracked = config, Curves(folder.name, config)
         self._world = world
         self.device, self.rng, self.seed = device, rng, seed
         self._folder, self._precision, self._validate, self._progress = folder, precision, validate, progress
@@ -156,7 +156,7 @@ class FitContext:
             raise self._diverged(f"at step {step}: {point}")
         self._curves.append(point)
         if self._world.is_first:
-            process.write_curve(self._folder.name, point)
+            self._tracked.write(point)
         self._note = ", ".join(f"{name} {value:.3f}" for name, value in point.items() if name != "step")
 
     def epochs(self, n: int, *, patience: int = 0, **state: Stateful) -> Iterator[int]:
@@ -297,6 +297,7 @@ class FitContext:
     def close(self) -> None:
         """Leave nothing switched on, however the training ended."""
         self._effort.pause()
+        self._tracked.close()
 
     def _look_at_losses(self) -> None:
         """Stop at the first loss that is not finite; not at every step, because each look waits for the GPU."""

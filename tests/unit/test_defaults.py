@@ -48,6 +48,7 @@ def test_every_kind_of_value_reaches_its_option(tmp_path):
         ("[run]\nmethod = './mine.py'", "has to be typed"),
         ("[run]\nweights = 'x.pth'", "has to be typed"),
         ("[report]\nout = '/'", "has to be typed"),
+        ("[run]\ntracker = 'wandb'", "has to be typed"),
         ("[run]\nforce = 'yes'", "true or false"),
         ('[run]\nseeds = "0\\u001b[2J"', "plain characters"),
         ("[run]\nseeds = [[1]]", "plain characters"),
@@ -81,4 +82,4 @@ def test_whatever_names_a_file_has_to_be_typed():
                 for option in told:
                     if isinstance(option, typer.models.OptionInfo) and "Path" in str(kind):
                         found |= {w for w in option.param_decls or [f"--{name}"] if w.startswith("--")}
-    assert {"--out", "--tensorboard"} <= found <= {f"--{word}" for word in defaults.TYPED}
+    assert {"--out", "--weights"} <= found <= {f"--{word}" for word in defaults.TYPED}

@@ -14,7 +14,7 @@ from torch import nn
 
 from harness.errors import ConfigError, PluginError, StoreError
 from harness.seeding import torch_generator
-from harness.system import process
+from harness.system import trackers
 from harness.system.progress import Silent
 from harness.training.checkpoints import Fit, load_tensors, save_tensors
 from harness.training.fit_context import FitContext
@@ -286,13 +286,21 @@ def test_every_state_is_kept_for_a_selection_that_comes_later_and_survives_an_in
         select(model, Fit(tmp_path.parent, "x").folder, lambda *_: 0.0, 5, 1)
 
 
-def test_curves_reach_tensorboard_where_they_are_asked_for(
+def test_curves_reach_the_trackers_that_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written: list[tuple[str, float, int]] = []
-    writer = SimpleNamespace(add_scalar=lambda *point: written.append(point), flush=lambda: None)
-    monkeypatch.setattr(process, "_writer", lambda folder, name: writer)
+    told: list[Any] = []
+
+    def noted(folder: Path, name: str, config: Any) -> Any:
+        told.append((folder, name))
+        return SimpleNamespace(write=lambda *point: told.append(point), close=lambda: told.append("closed"))
+
+    monkeypatch.setattr(trackers, "TRACKERS", {"noted": noted})
     context(tmp_path).log(1, loss=0.5)
-    monkeypatch.setenv(process.TENSORBOARD, str(tmp_path))
-    context(tmp_path).log(2, loss=0.25)
-    assert written == [("loss", 0.25, 2)]
+    assert told == []
+    monkeypatch.setenv(trackers.NAMES, "noted")
+    monkeypatch.setenv(trackers.FOLDER, "there")
+    ctx = context(tmp_path)
+    ctx.log(2, loss=0.25)
+    ctx.close()
+    assert told == [(Path("there/noted"), tmp_path.name), (2, {"loss": 0.25}), "closed"]
