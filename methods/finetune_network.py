@@ -77,7 +77,7 @@ class FinetuneNetwork(nn.Module):
       eprint={1909.02729},
       archivePrefix={arXiv},
     }"""
-    CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 6, "first_cycle": 3, "batch_size": 32, "tune_epochs": 2}
+    CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 6, "first_cycle": 3, "batch_size": 32, "tune_epochs": 1}
     _SMALL: ClassVar[dict[str, Any]] = {"epochs": 20, "first_cycle": 8, "batch_size": 64, "mixup": 0.0}
     DEFAULTS: ClassVar[dict[str, dict[str, Any]]] = {
         **dict.fromkeys(("glyphs", "glyphs-digits", "omniglot-small"), _SMALL),

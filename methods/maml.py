@@ -77,14 +77,14 @@ class Maml(nn.Module):
       eprint={1703.03400},
       archivePrefix={arXiv},
     }"""
-    CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 1, "steps_per_epoch": 40, "episodes_per_step": 1, "steps": 2}  # fmt: skip
+    CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 1, "steps_per_epoch": 40, "episodes_per_step": 1, "steps": 1}  # fmt: skip
     _DRAWINGS: ClassVar[dict[str, Any]] = {
-        "inner_lr": 0.1, "train_query": 5, "epochs": 10, "steps_per_epoch": 50, "episodes_per_step": 2,
+        "inner_lr": 0.1, "train_query": 5, "epochs": 4, "steps_per_epoch": 250, "episodes_per_step": 2,
     }  # fmt: skip
     _FIVE: ClassVar[dict[str, Any]] = {"train_shot": 5, "episodes_per_step": 2, "validation_shot": 5}
     DEFAULTS: ClassVar[dict[str, dict[str, Any]]] = {
         **dict.fromkeys(("glyphs", "glyphs-digits", "omniglot-small"), _DRAWINGS),
-        "cifar10": {**_DRAWINGS, "epochs": 30},
+        "cifar10": {**_DRAWINGS, "epochs": 12},
         **dict.fromkeys(("mini-5w5s", "tiered-5w5s"), _FIVE),
     }
 

@@ -76,7 +76,7 @@ class MetaBaseline(nn.Module):
       archivePrefix={arXiv},
     }"""
     CONTRACT: ClassVar[dict[str, Any]] = {"epochs": 1, "steps_per_epoch": 4}
-    _SMALL: ClassVar[dict[str, Any]] = {"epochs": 5, "steps_per_epoch": 50, "lr": 1e-2}
+    _SMALL: ClassVar[dict[str, Any]] = {"epochs": 3, "steps_per_epoch": 50}
     _FIVE: ClassVar[dict[str, Any]] = {"train_shot": 5, "validation_shot": 5}
     DEFAULTS: ClassVar[dict[str, dict[str, Any]]] = {
         **dict.fromkeys(("glyphs", "glyphs-digits", "omniglot-small", "cifar10"), _SMALL),
