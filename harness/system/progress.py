@@ -29,24 +29,27 @@ class TimeLeft:
     """
 
     def __init__(self, total: int, done: int, now: float) -> None:
-        self._total, self._done, self._now = total, done, now
+        self._total, self._done, self._now = total, float(done), now
+        self._whole = done
         self._pace: float | None = None  # seconds a unit
         self.seconds: float | None = None
 
-    def advance(self, n: int, now: float) -> None:
-        """Come ``n`` units forward; ``seconds`` is None before the first."""
-        if n <= 0:
+    def advance(self, n: int, now: float, part: float = 0.0) -> None:
+        """Come ``n`` units forward, and so far into the next (in [0, 1)); ``seconds`` is None before that."""
+        self._whole += n
+        n_units = self._whole + part - self._done
+        if n_units <= 0:
             return
-        self._done += n
-        pace = max(0.0, now - self._now) / n
-        weight = 1.0 if self._pace is None else min(1.0, _WINDOWS * n / self._total)
+        self._done += n_units
+        pace = max(0.0, now - self._now) / n_units
+        weight = 1.0 if self._pace is None else min(1.0, _WINDOWS * n_units / self._total)
         self._pace = pace if self._pace is None else self._pace + weight * (pace - self._pace)
         self._now = now
         left = self._pace * max(0, self._total - self._done)
         self.seconds = left if self.seconds is None else min(self.seconds, left)
 
     def __str__(self) -> str:
-        """As h:mm:ss or m:ss; unknown before the first unit."""
+        """As h:mm:ss or m:ss; unknown before anything is done."""
         return "–:––" if self.seconds is None else clock(self.seconds)
 
 
@@ -67,8 +70,11 @@ class Progress(Protocol):
     def begin(self, stage: str, total: int, unit: str, done: int = 0) -> None:
         """Start a stage of ``total`` units, ``done`` of which are there already."""
 
-    def advance(self, n: int, note: str = "") -> None:
-        """Come ``n`` units forward; ``note`` is shown beside (loss, accuracy, speed)."""
+    def advance(self, n: int, note: str = "", part: float = 0.0) -> None:
+        """Come ``n`` units forward; ``note`` is shown beside (loss, accuracy, speed).
+
+        ``part`` of the next unit is done, in [0, 1): time left is told of long units, too.
+        """
 
     def end(self) -> None:
         """Close the stage."""
@@ -80,7 +86,7 @@ class Silent:
     def begin(self, stage: str, total: int, unit: str, done: int = 0) -> None:
         """Ignore."""
 
-    def advance(self, n: int, note: str = "") -> None:
+    def advance(self, n: int, note: str = "", part: float = 0.0) -> None:
         """Ignore."""
 
     def end(self) -> None:
@@ -99,10 +105,10 @@ class Lines:
         self.started, self.said, self.note = time.monotonic(), time.monotonic(), ""
         self.left = TimeLeft(total, done, self.started)
 
-    def advance(self, n: int, note: str = "") -> None:
+    def advance(self, n: int, note: str = "", part: float = 0.0) -> None:
         """Come forward."""
         self.done, self.note = self.done + n, note or self.note
-        self.left.advance(n, time.monotonic())
+        self.left.advance(n, time.monotonic(), part)
         if time.monotonic() - self.said >= self.every and self.done < self.total:
             self.said = time.monotonic()
             log.info("%s %d/%d %s%s, %s left", *self._where(), self.left)
@@ -148,9 +154,9 @@ class Live:
         self._task = self._bars.add_task(stage, total=total, completed=done, note="", left=self._left)
         self._bars.start()
 
-    def advance(self, n: int, note: str = "") -> None:
+    def advance(self, n: int, note: str = "", part: float = 0.0) -> None:
         """Redraw."""
-        self._left.advance(n, time.monotonic())
+        self._left.advance(n, time.monotonic(), part)
         if note:
             self._bars.update(self._task, advance=n, note=note)
         else:
@@ -182,13 +188,13 @@ class Recorded:
         self._inner.begin(stage, total, unit, done)
         self._write()
 
-    def advance(self, n: int, note: str = "") -> None:
+    def advance(self, n: int, note: str = "", part: float = 0.0) -> None:
         """Come forward."""
         self._stage["done"] += n
         self._stage["note"] = note or self._stage["note"]
-        self._left.advance(n, time.monotonic())
+        self._left.advance(n, time.monotonic(), part)
         self._stage["seconds_left"] = self._left.seconds
-        self._inner.advance(n, note)
+        self._inner.advance(n, note, part)
         if time.monotonic() - self._written >= 1.0:
             self._write()
 

@@ -362,7 +362,7 @@ class _Deadline(Silent):
     def __init__(self) -> None:
         self._watch = _Stopwatch()
 
-    def advance(self, n: int, note: str = "") -> None:
+    def advance(self, n: int, note: str = "", part: float = 0.0) -> None:
         """Look at the clock."""
         if self._watch.seconds > SECONDS:
             raise TimeoutError(f"stopped after {SECONDS:.0f} s")

@@ -81,6 +81,7 @@ class FitContext:
         self._best: dict[str, Any] = {}
         self._began, self._earlier_seconds = time.monotonic(), 0.0
         self._note, self._n_images, self._speed_since = "", 0, time.monotonic()
+        self._in_epoch, self._epoch_images = 0, 0  # images seen of it, and as many as it should have
         self._epoch, self._n_steps, self._losses = 0, 0, list[tuple[int, torch.Tensor]]()
 
     def require(self, method: str, **config: Any) -> Any:
@@ -187,8 +188,9 @@ class FitContext:
                     break
                 if patience and self._best and epoch - self._best.get("epoch", epoch) > patience:
                     break
-                self._epoch, self._n_steps = epoch, 0
+                self._epoch, self._n_steps, self._in_epoch = epoch, 0, 0
                 yield epoch
+                self._epoch_images = self._in_epoch
                 self._effort.pause()
                 self._look_at_losses()
                 self._world.settle(state, self.rng)
@@ -207,14 +209,20 @@ class FitContext:
         """Whether the images that this training is given have been seen."""
         return 0 < self._budget <= self._effort.images
 
+    def expect(self, epoch_images: int) -> None:
+        """Say how many images an epoch should have, so that time left is told in the first one; it is corrected there."""
+        self._epoch_images = epoch_images
+
     def tick(self, n_images: int) -> None:
         """Count trained images, for the record and to show how fast it goes."""
         self._effort.images += n_images
         self._n_images += n_images
+        self._in_epoch += n_images
         elapsed = time.monotonic() - self._speed_since
         if elapsed > 1.0:
             speed = f"{self._n_images / elapsed:,.0f} img/s"
-            self._progress.advance(0, ", ".join(filter(None, (self._note, speed))))
+            part = min(self._in_epoch / self._epoch_images, 0.99) if self._epoch_images else 0.0
+            self._progress.advance(0, ", ".join(filter(None, (self._note, speed))), part)
             self._n_images, self._speed_since = 0, time.monotonic()
 
     @property

@@ -12,7 +12,8 @@ from harness import benchmarks
 from harness.images.augmentations import ORIGINALS
 from harness.images.full import FullPictures
 from harness.images.stores import ImageStore, WholePictures
-from harness.method import Learns
+from harness.method import Learns, hyper
+from harness.method.length import epoch_images
 from harness.runs import badges
 from harness.runs.spec import FitSpec
 from harness.runs.starts import starts_from
@@ -73,6 +74,8 @@ def train(
             )
         ) as base:
             if isinstance(method, Learns):
+                settled = hyper.from_json(type(method).Config, fit.values())
+                ctx.expect(epoch_images(type(method), settled, base.n_images, base.n_classes))
                 method.fit_base(base, ctx)
     ctx.check_budget()
     record = ctx.record()

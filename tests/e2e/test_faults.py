@@ -156,7 +156,7 @@ class Fatal:
     def begin(self, stage: str, total: int, unit: str, done: int = 0) -> None:
         self._stage = stage
 
-    def advance(self, n: int, note: str = "") -> None:
+    def advance(self, n: int, note: str = "", part: float = 0.0) -> None:
         if n and self._stage == self._fatal:
             _die_after(self._delay)
 

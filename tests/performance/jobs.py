@@ -111,7 +111,7 @@ class Watch:
     def begin(self, stage: str, total: int, unit: str, done: int = 0) -> None:
         self._stage, self._done = stage, 0
 
-    def advance(self, n: int, note: str = "") -> None:
+    def advance(self, n: int, note: str = "", part: float = 0.0) -> None:
         self._done += n
         if self._stage == "evaluate":
             pages = int(Path("/proc/self/statm").read_text().split()[1])

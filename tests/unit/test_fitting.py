@@ -15,7 +15,7 @@ from torch import nn
 from harness.errors import ConfigError, PluginError, StoreError
 from harness.seeding import torch_generator
 from harness.system import trackers
-from harness.system.progress import Silent
+from harness.system.progress import Silent, TimeLeft
 from harness.training.checkpoints import Fit, load_tensors, save_tensors
 from harness.training.fit_context import FitContext
 from harness.training.selection import select
@@ -304,3 +304,31 @@ def test_curves_reach_the_trackers_that_are_asked_for(
     ctx.log(2, loss=0.25)
     ctx.close()
     assert told == [(Path("there/noted"), tmp_path.name), (2, {"loss": 0.25}), "closed"]
+
+
+def test_time_left_is_told_within_the_first_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    told: list[tuple[int, float, float | None]] = []
+
+    class Told(Silent):
+        def begin(self, stage: str, total: int, unit: str, done: int = 0) -> None:
+            self.left = TimeLeft(total, done, now[0])
+
+        def advance(self, n: int, note: str = "", part: float = 0.0) -> None:
+            self.left.advance(n, now[0], part)
+            told.append((n, part, self.left.seconds))
+
+    ctx = context(tmp_path)
+    ctx._progress = Told()
+    ctx.expect(50)  # there will be 40
+    for _ in ctx.epochs(2, model=nn.Linear(1, 1)):
+        for _ in range(4):
+            now[0] += 2
+            ctx.tick(10)
+    first, second = told[:5], told[5:]
+    assert [part for _, part, _ in first] == [0.2, 0.4, 0.6, 0.8, 0.0] and first[-1][0] == 1
+    assert first[0][2] == pytest.approx(2 / 0.2 * 1.8)  # of two epochs of 50
+    assert [part for _, part, _ in second[:4]] == [0.25, 0.5, 0.75, 0.99]
+    left = [seconds for *_, seconds in told]
+    assert left == sorted(left, reverse=True) and left[-1] == 0
