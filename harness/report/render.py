@@ -131,7 +131,7 @@ def _write_all(
     bibtex = exports.as_bibtex(methods)
     found = site.found_digest(store)
     for page in pages:
-        _write_setting(made, page, found)
+        _write_setting(store, made, page, found)
     _write_index(folder, pages, len(runs), bibtex, changed)
     for method in methods:
         print_page(folder / method_file(method.name), "method.html.j2", root="../", page=method)
@@ -179,7 +179,7 @@ def _write_family(folder: Path, family: Family) -> None:
         _text(folder / f"blocks-{slug(family.name)}.{form}", write_as(family))
 
 
-def _write_setting(made: Made, page: SettingPage, found: str) -> None:
+def _write_setting(store: Store, made: Made, page: SettingPage, found: str) -> None:
     """The page of a setting, its exports, and the scripts that bring its counts and its picture."""
     from harness.report.pages import figures
 
@@ -200,6 +200,7 @@ def _write_setting(made: Made, page: SettingPage, found: str) -> None:
     ]
     if not made.needs(files, said):
         return
+    page = setting_page.complete(store, page)
     images = figures.images(page)
     pictures = {
         "images": images,

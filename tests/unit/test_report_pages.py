@@ -32,7 +32,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 @pytest.fixture(scope="module")
 def pages(store: Store) -> list[setting.SettingPage]:
-    return [setting.build(store, table) for table in tables(store)]
+    return [setting.complete(store, setting.build(store, table)) for table in tables(store)]
 
 
 def _page(pages: list[setting.SettingPage], name: str) -> setting.SettingPage:
@@ -154,7 +154,7 @@ def test_class_counts_equal_those_of_the_statistics_package(
 def test_a_run_without_predictions_has_no_classes_and_says_so(tmp_path: Path) -> None:
     with Store.open(tmp_path / "results.db", create=True) as store:
         store.ingest(made.result(keep_predictions=False))
-        (page,) = (setting.build(store, table) for table in tables(store))
+        (page,) = (setting.complete(store, setting.build(store, table)) for table in tables(store))
         assert page.entries[0].classes is None and figures.classes(page) is None
         with pytest.raises(StoreError, match="kept no predictions"):
             by_class.by_class(store, page.entries[0].row.runs[0].id)

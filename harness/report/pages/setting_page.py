@@ -114,7 +114,7 @@ class Entry:
         worst: the bad end of its episodes.
         cost: time and memory.
         published: the same method in the literature.
-        classes: counts per class, of the first ``MAX_CLASSES_OF`` rows that kept their predictions; else None.
+        classes: counts per class, of the first ``MAX_CLASSES_OF`` rows that kept their predictions; else, or not asked yet, None.
     """
 
     row: Row
@@ -184,7 +184,6 @@ class SettingPage:
         title, about: of the benchmark; empty when it no longer exists.
         family: name of the benchmark.
         entries: one per row, ranked rows first.
-        first_pair: the two best methods compared; None where there are no two, or one episode.
         matrix: upper triangle over the ranked rows: ``matrix[i][j - i - 1]`` is row i minus row j.
         variants: of each method that has some.
         episodes: the stored list; None when no run brought it.
@@ -192,6 +191,7 @@ class SettingPage:
         hardness: accuracy against the hardness of episodes; None where it was not measured.
         sweeps: hyper-parameters that were varied among the ranked rows.
         is_same_list: whether the stored list is the locked one; None when none is locked.
+        first_pair: the two best methods compared; None where there are no two, or one episode, or it was not asked yet.
     """
 
     table: Table
@@ -199,7 +199,6 @@ class SettingPage:
     about: str
     family: str
     entries: tuple[Entry, ...]
-    first_pair: Pair | None
     matrix: Matrix
     variants: tuple[Variants, ...]
     episodes: EpisodeTable | None
@@ -207,6 +206,7 @@ class SettingPage:
     hardness: hardness.HardnessPart | None
     sweeps: tuple[Sweep, ...]
     is_same_list: bool | None
+    first_pair: Pair | None = None
 
     @property
     def methods(self) -> tuple[Entry, ...]:
@@ -250,7 +250,7 @@ class SettingPage:
 
 
 def build(store: Store, table: Table) -> SettingPage:
-    """Compute the page of one table."""
+    """Compute the page of one table, without what only the page itself shows (``complete``)."""
     episodes = _episodes(store, table)
     benchmark = _benchmark(table.setting)
     rows = table.rows
@@ -262,12 +262,7 @@ def build(store: Store, table: Table) -> SettingPage:
         title=benchmark.title if benchmark else "",
         about=benchmark.about if benchmark else "",
         family=benchmark.key if benchmark else (first.benchmark if first else ""),
-        entries=_with_classes(
-            store,
-            episodes,
-            [_entry(table, row, text, episodes) for row, text in zip(rows, apart, strict=True)],
-        ),
-        first_pair=_first_pair(store, table),
+        entries=tuple(_entry(table, row, text, episodes) for row, text in zip(rows, apart, strict=True)),
         matrix=_matrix(table.judged.ranked),
         variants=tuple(Variants(one.rows, _matrix(one)) for one in table.judged.variants),
         episodes=episodes,
@@ -276,6 +271,12 @@ def build(store: Store, table: Table) -> SettingPage:
         sweeps=sweeps([row for row in table.rows if row.n_episodes == table.n_ranked]),
         is_same_list=None if locked is None or not table.list_digest else locked == table.list_digest,
     )
+
+
+def complete(store: Store, page: SettingPage) -> SettingPage:
+    """Add what takes long and what neither other pages nor exports need: classes, and the first pair with its advice."""
+    entries = _with_classes(store, page.episodes, page.entries)
+    return replace(page, entries=entries, first_pair=_first_pair(store, page.table))
 
 
 def _first_pair(store: Store, table: Table) -> Pair | None:
