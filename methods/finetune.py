@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from harness.api import (
@@ -29,6 +30,7 @@ from harness.api import (
     labelled,
 )
 from harness.ops.information import Likeness, LossWeights, class_logits, fit_class_weights
+from harness.ops.parts import cached_parts
 
 
 class Finetune(nn.Module):
@@ -49,7 +51,7 @@ class Finetune(nn.Module):
             check_ranges(self, {"≥ 0": "steps", "> 0": "lr temperature"})
 
     name: ClassVar[str] = "finetune"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     takes: ClassVar[str] = "vectors"
     equivariant: ClassVar[bool] = True
     loss: ClassVar[LossWeights] = LossWeights(1.0, 0.0, 0.0)
@@ -85,6 +87,9 @@ class Finetune(nn.Module):
         return self._scores(batch.support, batch.query)
 
     def _scores(self, support: Tensor, query: Tensor) -> Tensor:
+        return torch.cat([self._logits(*part) for part in cached_parts(support, query)])
+
+    def _logits(self, support: Tensor, query: Tensor) -> Tensor:
         c, query = self.config, self.normalise(query)
         x, label = labelled(self.normalise(support))
         weight = fit_class_weights(

@@ -24,12 +24,10 @@ from harness.api import (
     Normaliser,
     OnFeatures,
     Support,
-    class_means,
     hyper,
 )
 from harness.ops.parts import cached_parts
-from harness.ops.prototypes import squared_distances
-from harness.ops.rectification import neighbours, rectify, smooth_assignments
+from harness.ops.rectification import FromProducts, from_products, smooth_assignments
 
 
 class LaplacianShot(nn.Module):
@@ -52,7 +50,7 @@ class LaplacianShot(nn.Module):
                 raise ValueError("knn must be ≥ 1 and strength ≥ 0")
 
     name: ClassVar[str] = "laplacianshot"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     takes: ClassVar[str] = "vectors"
     transductive: ClassVar[bool] = True
     equivariant: ClassVar[bool] = True
@@ -92,10 +90,8 @@ class LaplacianShot(nn.Module):
         strength = usual if self.config.strength is None else self.config.strength
         return smooth_assignments(unary, near, strength).assignment
 
-    def _seen(self, support: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+    def _seen(self, support: Tensor, query: Tensor) -> FromProducts:
         """Squared distances of queries to the prototypes, and which queries are near."""
-        support, query = self.normalise(support), self.normalise(query)
-        prototypes, moved = (
-            rectify(support, query) if self.config.rectified else (class_means(support), query)
-        )
-        return squared_distances(moved, prototypes), neighbours(query, self.config.knn)
+        n_way, shot = support.shape[1:3]
+        gram = self.normalise.products(torch.cat([support.flatten(1, 2), query], dim=1))  # (E, n, n)
+        return from_products(gram, n_way, shot, self.config.knn, rectified=self.config.rectified)

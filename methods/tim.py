@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from harness.api import (
@@ -38,6 +39,7 @@ from harness.ops.information import (
     class_logits,
     fit_class_weights,
 )
+from harness.ops.parts import cached_parts
 
 
 class Tim(nn.Module):
@@ -63,7 +65,7 @@ class Tim(nn.Module):
 
     name: ClassVar[str] = "tim"
     CONTRACT: ClassVar[dict[str, Any]] = {"steps": 20}
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     takes: ClassVar[str] = "vectors"
     transductive: ClassVar[bool] = True
     assumes_balance: ClassVar[bool] = True
@@ -101,6 +103,9 @@ class Tim(nn.Module):
         return self._scores(batch.support, batch.query)
 
     def _scores(self, support: Tensor, query: Tensor) -> Tensor:
+        return torch.cat([self._logits(*part) for part in cached_parts(support, query)])
+
+    def _logits(self, support: Tensor, query: Tensor) -> Tensor:
         c, query = self.config, self.normalise(query)
         x, label = labelled(self.normalise(support))
         weight = self._weights(x, label, query, support.shape[2])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.method.hyper import hyper
-from harness.ops.normalise import centre_and_normalise, l2_normalise
+from harness.ops.normalise import centre_and_normalise, l2_normalise, unit_products
 
 Normalisation = Literal["un", "l2n", "cl2n"]
 _CHUNK = 4096  # base features averaged at once
@@ -68,6 +68,12 @@ class Normaliser(nn.Module):
         if self.rule == "un":
             return x
         return l2_normalise(x) if self.rule == "l2n" else centre_and_normalise(x, self.mean)
+
+    def products(self, x: Tensor) -> Tensor:
+        """Inner products of normalised features, without writing these: (..., n, D) → (..., n, n)."""
+        x = x - self.mean if self.rule == "cl2n" else x
+        gram = x @ x.mT
+        return gram if self.rule == "un" else unit_products(gram)
 
     def _load_from_state_dict(self, state: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         """Take the mean at the width that it was kept with."""

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from harness.ops.normalise import l2_normalise
-from harness.ops.parts import cached_parts
 from harness.ops.prototypes import squared_distances
 
 Likeness = Literal["squared", "distance", "cosine"]
@@ -59,7 +58,9 @@ def fit_class_weights(
     likeness: Likeness = "squared",
     alpha: float = 1.0,
 ) -> Tensor:
-    """Move class weights from the class means by Adam (torch's defaults).
+    """Move class weights from the class means by Adam (torch's defaults); inside, axes are (E, W, n).
+
+    Rows are read in every step: give as many episodes as stay in the processor's cache (``cached_parts``).
 
     Args:
         support: (E, n, D) float.
@@ -76,29 +77,19 @@ def fit_class_weights(
         (E, W, D).
     """
     looks_at_queries = bool(loss.marginal or loss.conditional)
-    rows = torch.cat([support, query], dim=1) if looks_at_queries else support  # (E, n + Q, D)
-    return torch.cat([
-        _descend(x, y, loss, temperature, steps, lr, likeness, alpha)
-        for x, y in cached_parts(rows, label)
-    ])  # fmt: skip
-
-
-def _descend(
-    x: Tensor, label: Tensor, loss: LossWeights, temperature: float, steps: int, lr: float, likeness: Likeness, alpha: float
-) -> Tensor:  # fmt: skip
-    """As ``fit_class_weights`` for a few episodes, whose rows stay in the processor's cache; axes are (E, W, n)."""
+    x = torch.cat([support, query], dim=1) if looks_at_queries else support  # (E, n + Q, D)
     one_hot = torch.nn.functional.one_hot(label).mT.to(x)  # (E, W, n)
     weight = one_hot @ x[:, : label.shape[1]] / one_hot.sum(2, keepdim=True)  # (E, W, D)
     x = l2_normalise(x) if likeness == "cosine" else x
     length = x.square().sum(-1).unsqueeze(1) if likeness == "distance" else None  # (E, 1, n + Q), squared
     slope = partial(_slope, one_hot=one_hot, loss=loss, alpha=alpha, factor=temperature)
-    optimiser = torch.optim.Adam([weight], lr=lr, fused=True)
+    adam = _Adam(weight, lr)
     for _ in range(steps):
         if likeness == "cosine":
             size = weight.norm(dim=-1, keepdim=True).clamp(min=1e-12)  # (E, W, 1)
             cosine = (weight @ x.mT) / size  # (E, W, n + Q)
             pull = slope((temperature * cosine).softmax(1)) / size
-            weight.grad = torch.baddbmm((pull * cosine).sum(2, keepdim=True) / -size * weight, pull, x)
+            grad = torch.baddbmm((pull * cosine).sum(2, keepdim=True) / -size * weight, pull, x)
         else:
             half = weight.square().sum(-1, keepdim=True) / -2  # (E, W, 1)
             logits = torch.baddbmm(half, weight, x.mT)  # −|x − w|²/2, but for the |x|² that all classes share
@@ -108,9 +99,29 @@ def _descend(
                 far = (length - 2 * logits).clamp(min=0).sqrt()
                 pull = slope((-temperature * far).softmax(1))
                 pull = torch.where(far > 0, pull / far.clamp(min=1e-12), 0.0)
-            weight.grad = torch.baddbmm(pull.sum(2, keepdim=True) * weight, pull, x, beta=-1)
-        optimiser.step()
+            grad = torch.baddbmm(pull.sum(2, keepdim=True) * weight, pull, x, beta=-1)
+        adam.step(grad)
     return weight
+
+
+class _Adam:
+    """Adam with torch's defaults on one tensor, in place; ``torch.optim`` takes longer to call than to compute here."""
+
+    def __init__(
+        self, weight: Tensor, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+    ) -> None:
+        self._weight, self._lr, self._betas, self._eps, self._n = weight, lr, betas, eps, 0
+        self._mean, self._square, self._root = (torch.zeros_like(weight) for _ in range(3))
+
+    def step(self, grad: Tensor) -> None:
+        """Step along a gradient."""
+        self._n += 1
+        first, second = self._betas
+        self._mean.lerp_(grad, 1 - first)
+        self._square.mul_(second).addcmul_(grad, grad, value=1 - second)
+        unbias = (1 - second**self._n) ** 0.5
+        torch.sqrt(self._square, out=self._root).add_(self._eps * unbias)
+        self._weight.addcdiv_(self._mean, self._root, value=-self._lr * unbias / (1 - first**self._n))
 
 
 def _slope(p: Tensor, one_hot: Tensor, loss: LossWeights, alpha: float, factor: float) -> Tensor:
@@ -144,6 +155,8 @@ def alternate_class_weights(
 ) -> Tensor:
     """Minimise the same loss by alternating directions, without gradients (Boudiaf et al. 2020, §3.3, step 1).
 
+    As there, episodes are best given a few at a time.
+
     Args:
         support, label, query, loss, temperature: as in ``fit_class_weights``; logits are squared distances.
         steps: rounds, ≥ 0.
@@ -151,15 +164,7 @@ def alternate_class_weights(
     Returns:
         (E, W, D).
     """
-    rows = torch.cat([support, query], dim=1)  # (E, n + Q, D)
-    return torch.cat([
-        _alternate(x, y, loss, temperature, steps)
-        for x, y in cached_parts(rows, label)
-    ])  # fmt: skip
-
-
-def _alternate(x: Tensor, label: Tensor, loss: LossWeights, temperature: float, steps: int) -> Tensor:
-    """As ``alternate_class_weights`` for a few episodes; axes are (E, W, n)."""
+    x = torch.cat([support, query], dim=1)  # (E, n + Q, D)
     one_hot = torch.nn.functional.one_hot(label).mT.to(x)  # (E, W, n)
     n, n_query = label.shape[1], x.shape[1] - label.shape[1]
     weight = one_hot @ x[:, :n] / one_hot.sum(2, keepdim=True)  # (E, W, D)

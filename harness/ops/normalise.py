@@ -33,3 +33,14 @@ def centre_and_normalise(x: Tensor, mean: Tensor) -> Tensor:
         (..., D) of unit length.
     """
     return l2_normalise(x - mean)
+
+
+def unit_products(gram: Tensor, *, eps: float = 1e-12) -> Tensor:
+    """Inner products of the rows brought to unit length, from those of the rows: (..., n, n) → (..., n, n).
+
+    >>> unit_products(torch.tensor([[4.0, 2.0], [2.0, 4.0]]))
+    tensor([[1.0000, 0.5000],
+            [0.5000, 1.0000]])
+    """
+    scale = 1 / gram.diagonal(dim1=-2, dim2=-1).clamp(min=eps**2).sqrt()  # (..., n)
+    return gram * scale.unsqueeze(-1) * scale.unsqueeze(-2)

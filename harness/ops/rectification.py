@@ -50,6 +50,56 @@ def rectify(support: Tensor, query: Tensor) -> Rectified:
     return Rectified(torch.where(count > 0, moved / count.clamp(min=1), means), query)
 
 
+class FromProducts(NamedTuple):
+    """What LaplacianShot asks of an episode, from the inner products of its rows alone: one matrix product an episode.
+
+    Attributes:
+        unary: (..., Q, W) squared distances of the (shifted) queries to the prototypes.
+        near: (..., Q, Q) as ``neighbours``.
+    """
+
+    unary: Tensor
+    near: Tensor
+
+
+def from_products(gram: Tensor, n_way: int, shot: int, k: int, *, rectified: bool) -> FromProducts:
+    """Distances to class means or to prototypes as ``rectify`` corrects them, and near queries.
+
+    All of them are weighted sums of rows, so that no vector is touched again.
+
+    Args:
+        gram: (..., n, n) float, inner products of the normalised rows: support, class after class, then Q ≥ 1 queries.
+        n_way, shot: of the support.
+        k: nearest queries, the query itself among them, ≥ 1.
+        rectified: whether queries correct the class means, and are shifted.
+    """
+    n_support = n_way * shot
+    is_query = (torch.arange(gram.shape[-1], device=gram.device) >= n_support).to(gram)  # (n,)
+    weight = torch.eye(n_way).to(gram).repeat_interleave(shot, 1) / shot  # (W, W·S), of the class means
+    weight = torch.nn.functional.pad(weight, (0, gram.shape[-1] - n_support))  # (W, n)
+    near = _nearest(gram[..., n_support:, n_support:], k)
+    if rectified:
+        shift = (1 - is_query) / n_support - is_query / is_query.sum()  # of every query, as a sum of rows
+        along = gram @ shift  # (..., n)
+        moved = is_query * along.unsqueeze(-1)  # (..., n, n)
+        gram = gram + moved + moved.mT + (along @ shift)[..., None, None] * (is_query * is_query[:, None])
+    length = gram.diagonal(dim1=-2, dim2=-1)  # (..., n), squared
+    product = gram @ weight.mT  # (..., n, W)
+    if rectified:
+        size = (weight @ product).diagonal(dim1=-2, dim2=-1)  # (..., W), squared, of the class means
+        cosine = product / (
+            length.clamp(min=1e-24).sqrt().unsqueeze(-1) * size.clamp(min=1e-24).sqrt().unsqueeze(-2)
+        )
+        nearest = torch.nn.functional.one_hot(cosine.argmax(-1), n_way).to(gram)  # (..., n, W)
+        count = nearest.sum(-2).unsqueeze(-1)  # (..., W, 1)
+        moved = (nearest * (_SHARPNESS * cosine).softmax(-1)).mT / count.clamp(min=1)  # (..., W, n)
+        weight = torch.where(count > 0, moved, weight)
+        product = gram @ weight.mT
+    size = (weight * product.mT).sum(-1)  # (..., W), squared, of the prototypes
+    unary = length.unsqueeze(-1) - 2 * product + size.unsqueeze(-2)
+    return FromProducts(unary[..., n_support:, :], near)
+
+
 def neighbours(query: Tensor, k: int) -> Tensor:
     """Mark the nearest other queries of each; of equally near ones some.
 
@@ -60,13 +110,17 @@ def neighbours(query: Tensor, k: int) -> Tensor:
     Returns:
         (..., Q, Q) of 0 and 1, k − 1 ones a row; not symmetric.
     """
-    gram = query @ query.mT  # (..., Q, Q)
+    return _nearest(query @ query.mT, k)
+
+
+def _nearest(gram: Tensor, k: int) -> Tensor:
+    """As ``neighbours``, from inner products (..., Q, Q)."""
     near = 2 * gram - gram.diagonal(dim1=-2, dim2=-1).unsqueeze(
         -2
     )  # minus the squared distance, but for the row's own
     near.diagonal(dim1=-2, dim2=-1).fill_(-torch.inf)
     marked = torch.zeros_like(near)
-    for _ in range(min(k, query.shape[-2]) - 1):
+    for _ in range(min(k, gram.shape[-1]) - 1):
         nearest = near.max(-1, keepdim=True).indices
         near.scatter_(-1, nearest, -torch.inf)
         marked.scatter_(-1, nearest, 1.0)

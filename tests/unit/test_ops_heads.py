@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 from torch import Tensor, nn
 
-from harness.api import EpisodeBatch, Support, l2_normalise
+from harness.api import EpisodeBatch, Normaliser, Support, l2_normalise
 from harness.method import registry, traits
 from harness.ops import closed_form, dense_heads, information, logistic, rectification, sinkhorn
 
@@ -338,3 +338,47 @@ def test_negative_features_are_refused_where_a_root_is_taken(head: str) -> None:
 def test_of_equally_near_images_that_of_the_smaller_label_counts() -> None:
     support = torch.ones(1, 3, 2, 4)
     assert scores("knn", support, torch.ones(1, 2, 4)).argmax(-1).tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize(("way", "shot", "k"), [(2, 1, 3), (4, 3, 2), (3, 1, 1)])
+@pytest.mark.parametrize("rectified", [True, False])
+def test_inner_products_say_what_the_vectors_say(way: int, shot: int, k: int, rectified: bool) -> None:
+    support, query = (l2_normalise(x) for x in episode(way, shot, 9, 7, seed=way))
+    rows = torch.cat([support.flatten(1, 2), query], dim=1)
+    found = rectification.from_products(rows @ rows.mT, way, shot, k, rectified=rectified)
+    prototypes, seen = rectification.rectify(support, query) if rectified else (support.mean(2), query)
+    expected = ((seen.unsqueeze(2) - prototypes.unsqueeze(1)) ** 2).sum(-1)
+    torch.testing.assert_close(found.unary, expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(found.near, rectification.neighbours(query, k))
+
+
+def test_from_inner_products_too_a_class_to_which_nothing_goes_keeps_its_mean() -> None:
+    support = torch.tensor(
+        [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]], dtype=torch.float64
+    )  # the third copies the second
+    query = torch.tensor([[1.0, 0.1], [0.1, 1.0]], dtype=torch.float64)
+    rows = torch.cat([support, query])
+    found = rectification.from_products(rows @ rows.mT, 3, 1, 2, rectified=True)
+    prototypes, seen = rectification.rectify(support[:, None], query)
+    torch.testing.assert_close(found.unary, torch.cdist(seen, prototypes) ** 2)
+
+
+@pytest.mark.parametrize("rule", ["un", "l2n", "cl2n"])
+def test_inner_products_of_normalised_features_need_no_normalised_features(rule: Any) -> None:
+    x = episode(3, 2, 4, 6)[1]
+    x[0, 0] = 0  # a row without length stays without
+    normalise = Normaliser(rule)
+    normalise.mean = x.mean((0, 1))
+    y = normalise(x)
+    torch.testing.assert_close(normalise.products(x), y @ y.mT)
+
+
+def test_adam_is_torchs() -> None:
+    rng = torch.Generator().manual_seed(0)
+    own, theirs = (torch.ones(3, 2, 4, dtype=torch.float64) for _ in range(2))
+    adam, optimiser = information._Adam(own, 0.01), torch.optim.Adam([theirs], lr=0.01)
+    for _ in range(30):
+        theirs.grad = torch.randn(3, 2, 4, generator=rng, dtype=torch.float64)
+        adam.step(theirs.grad)
+        optimiser.step()
+    torch.testing.assert_close(own, theirs, rtol=1e-12, atol=1e-14)
