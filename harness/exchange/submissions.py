@@ -59,7 +59,7 @@ class Verdict:
 
     Attributes:
         name: of its folder.
-        problem: why it was refused; empty when it was taken in.
+        problem: why it was refused, or what is wrong with its checkpoint; empty when there is nothing.
         check: what counting it again gave; None where it was not done, which ``why_not`` explains.
         badges: of the run as it is stored now.
     """
@@ -256,7 +256,12 @@ def _accept(store: Store, places: Places, folder: Path, device: str, progress: P
     except (StoreError, OSError, UnicodeDecodeError) as error:
         return Verdict(folder.name, problem=visible(str(error)))
     run = store.run(result.spec.id, result.digest)
-    check, why_not = _rechecked(store, places, run, device, progress, n)
+    try:
+        check, why_not = _rechecked(store, places, run, device, progress, n)
+    except StoreError as error:  # a checkpoint of something else, which whoever sent it has to answer for
+        return Verdict(
+            folder.name, problem=f"taken in as self-reported, but {visible(str(error))}", badges=run.badges
+        )
     return Verdict(folder.name, "", check, why_not, store.run(run.id, run.replicate).badges)
 
 
@@ -328,7 +333,7 @@ def told(verdicts: Sequence[Verdict]) -> Iterator[str]:
     """A sentence for each."""
     for one in verdicts:
         if one.problem:
-            yield f"{one.name}: refused: {one.problem}"
+            yield f"{one.name}: {'' if one.badges else 'refused: '}{one.problem}"
             continue
         counted = f"{one.check.sentence}" if one.check else f"not counted again: {one.why_not}"
         yield f"{one.name}: taken in ({', '.join(one.badges)}); {counted}"

@@ -18,7 +18,7 @@ from made_up_results import failure, result
 from typer.testing import CliRunner
 
 import fsbench
-from harness.errors import ConfigError, FsbenchError
+from harness.errors import ConfigError, FsbenchError, StoreError
 from harness.exchange import every_eval_ever, submissions
 from harness.runs import Counts, RunResult
 from harness.runs.signature import read
@@ -114,6 +114,17 @@ def test_what_cannot_be_counted_again_is_taken_in_as_self_reported_with_the_reas
     assert json.loads(theirs.type("accept", str(offered.parent), "--json"))[0][
         "accepted"
     ]  # again, and by the whole folder
+
+
+def test_a_checkpoint_that_is_none_is_told_and_the_others_are_checked_all_the_same(
+    offered: Path, labs: Callable[[str], Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise StoreError("fit.pt is not a checkpoint of this method")
+
+    monkeypatch.setattr("harness.jobs.rechecks.recheck", broken)
+    [found] = json.loads(labs("theirs").type("accept", str(offered), "--json", code=1))
+    assert "fit.pt is not a checkpoint" in found["problem"] and "self-reported" in found["badges"]
 
 
 def _resealed(folder: Path) -> None:
