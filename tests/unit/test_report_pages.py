@@ -239,6 +239,7 @@ def test_what_moved_since_the_last_build_comes_first(pages: list[setting.Setting
     moved, gone = list(before["rows"])[:2]
     before["rows"][moved][3] += 0.01
     before["rows"]["other"] = ["old-5w1s", "old-5w1s.html", "lost", 0.5, "1", 3]
+    before["rows"][list(before["rows"])[2]][4] = "77"  # its rank moved because of others
     del before["rows"][gone]
     told = changes.since({"state": before, "changes": None}, new)
     assert told is not None and (told.n_before, told.n_after, told.n_rows) == (30, 31, 3)

@@ -87,12 +87,18 @@ class Changes:
 def _changes(old: State, new: State) -> Iterator[Change]:
     for key in {**old.rows, **new.rows}:
         was, now = old.rows.get(key), new.rows.get(key)
-        if was == now:
+        if was and now and _said(was) == _said(now):
             continue
         setting, href, label, _, rank, _ = now or was or ()
         word = "new" if was is None else "gone" if now is None else "changed"
         before, after = (None if side is None else float(side[3]) for side in (was, now))
         yield Change(setting, href if now else "", label, word, before, after, rank)
+
+
+def _said(row: Sequence[Any]) -> tuple[Any, ...]:
+    """What a row says by itself: ranks move with what others say."""
+    *_, mean, _, n_runs = row
+    return mean, n_runs
 
 
 def _order(change: Change) -> tuple[int, float, str, str]:

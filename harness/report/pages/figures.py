@@ -365,7 +365,7 @@ def _ticks_of_images(
     axes: Any, entries: Sequence[Entry], before: float, behind: float, known: Sequence[float]
 ) -> None:
     """Round numbers along the axis, and words for the places before and behind it where something stands there."""
-    inside = _ticks(10 ** min(known) / 1.5, 10 ** max(known) * 1.5) if known else []
+    inside = _ticks(10 ** min(known) / 1.5, 10 ** max(known) * 1.15) if known else []
     at = {log10(tick): f"{tick:,.0f}" for tick in inside}
     if any(not e.row.is_trained for e in entries):
         at[before] = "none"
@@ -391,21 +391,11 @@ def _spread(places: Sequence[float], step: float) -> list[float]:
     return spread
 
 
-# Where a name may stand beside its mark, in points, the first that is free: right, left, above, below, then further.
+# Where a name may stand beside its mark, in points, the first that is free: left, where no line of the front leaves, then right,
+# above, below, then further.
 _BESIDE = (
-    (7, 0),
-    (-7, 0),
-    (7, 9),
-    (7, -9),
-    (-7, 9),
-    (-7, -9),
-    (7, 18),
-    (7, -18),
-    (-7, 18),
-    (-7, -18),
-    (7, 27),
-    (7, -27),
-)
+    (-7, 0), (7, 0), (-7, 9), (-7, -9), (7, 9), (7, -9), (-7, 18), (-7, -18), (7, 18), (7, -18), (7, 27), (7, -27),
+)  # fmt: skip
 
 
 def _name(
