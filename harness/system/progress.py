@@ -15,6 +15,7 @@ from harness.system.files import save_text
 
 log = logging.getLogger("fsbench.progress")
 _WINDOWS = 10  # how many times the stretch that tells the pace goes into a stage
+_LEAST = 5.0  # seconds before a part of the first unit tells anything: what is told too low stands still
 
 
 class TimeLeft:
@@ -38,7 +39,8 @@ class TimeLeft:
         """Come ``n`` units forward, and so far into the next (in [0, 1)); ``seconds`` is None before that."""
         self._whole += n
         n_units = self._whole + part - self._done
-        if n_units <= 0:
+        is_early = self._pace is None and n == 0 and now - self._now < _LEAST
+        if n_units <= 0 or is_early:
             return
         self._done += n_units
         pace = max(0.0, now - self._now) / n_units

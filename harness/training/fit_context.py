@@ -189,6 +189,7 @@ class FitContext:
                 if patience and self._best and epoch - self._best.get("epoch", epoch) > patience:
                     break
                 self._epoch, self._n_steps, self._in_epoch = epoch, 0, 0
+                self._n_images, self._speed_since = 0, time.monotonic()
                 yield epoch
                 self._epoch_images = self._in_epoch
                 self._effort.pause()
@@ -217,11 +218,14 @@ class FitContext:
         """Count trained images, for the record and to show how fast it goes."""
         self._effort.images += n_images
         self._n_images += n_images
-        self._in_epoch += n_images
+        n_before, self._in_epoch = (
+            self._in_epoch,
+            self._in_epoch + n_images,
+        )  # these are given, not yet trained on
         elapsed = time.monotonic() - self._speed_since
         if elapsed > 1.0:
             speed = f"{self._n_images / elapsed:,.0f} img/s"
-            part = min(self._in_epoch / self._epoch_images, 0.99) if self._epoch_images else 0.0
+            part = min(n_before / self._epoch_images, 0.99) if self._epoch_images else 0.0
             self._progress.advance(0, ", ".join(filter(None, (self._note, speed))), part)
             self._n_images, self._speed_since = 0, time.monotonic()
 

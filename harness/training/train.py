@@ -55,6 +55,7 @@ def train(
     )  # fmt: skip
     if isinstance(method, torch.nn.Module):
         method.train()
+    cls: type[Any] = type(method)
     with benchmarks.novel_closed(), closing(ctx):
         store = open_role(fit, "base", at)
         whole = _whole(store, fit, at.progress) if fit.cut_from else None
@@ -74,8 +75,8 @@ def train(
             )
         ) as base:
             if isinstance(method, Learns):
-                settled = hyper.from_json(type(method).Config, fit.values())
-                ctx.expect(epoch_images(type(method), settled, base.n_images, base.n_classes))
+                settled = hyper.from_json(cls.Config, fit.values())
+                ctx.expect(epoch_images(cls, settled, base.n_images, base.n_classes))
                 method.fit_base(base, ctx)
     ctx.check_budget()
     record = ctx.record()
