@@ -10,6 +10,9 @@ What differs from public code: the loss is a log-sum-exp without the constants t
 over twice the variance, as eq. 5 has it (``scale=squared`` is the other reading); a loss of 0 counts as measured, and
 a cluster that no batch has met is as likely a seed as an average one, where they hardly ever meet it; the variance of
 the vote is an exponential average of that in training, without its untrained beginning.
+
+The DEFAULTS of small sets were chosen on validation classes of omniglot-small: with a margin of 7 in place of 1 nearly
+every image goes on to be pulled. Those classes are one hard alphabet, on which protonet has 70% (5-way, one shot), too.
 """
 
 from __future__ import annotations
