@@ -4,7 +4,7 @@ A network is trained to classify the base classes, and its logits of them are ke
 they are the input of a linear classifier of the episode, which begins at the mean of each class. Then all weights, the
 network's too, are fine-tuned: in each of 25 epochs one step of Adam on the cross-entropy of the support, and a second one
 on the mean entropy of the queries' predictions (§3.2). ``finetune-network`` leaves the second step out, so that it is not
-transductive. The price is stated: each image passes through the network in every epoch.
+transductive; one training serves both. The price is stated: each image passes through the network in every epoch.
 
 What differs from the authors' code: in an episode images are not mirrored, cropped and recoloured anew before each step,
 since what an image is would then depend on its place among the queries. They train on base and validation classes for
@@ -28,6 +28,8 @@ from harness.api import (
     check_ranges,
     full_precision,
     hyper,
+    needs,
+    training_values,
 )
 from harness.backbones.embedding import Embedding
 from harness.ops.fine_tuning import OnLogits, fine_tune
@@ -144,6 +146,16 @@ class TransductiveFinetuneNetwork(FinetuneNetwork):
 
     name: ClassVar[str] = "transductive-finetune-network"
     transductive: ClassVar[bool] = True
+
+    @staticmethod
+    def requires(config: FinetuneNetwork.Config) -> list[Any]:
+        """The training, which both have in common."""
+        return [needs("finetune-network", **training_values(config))]
+
+    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
+        """Take the network over."""
+        [need] = self.requires(self.config)
+        self.load_state_dict(ctx.require(need.method, **need.config).state_dict())
 
     def adapt(self, support: Support) -> Any:
         """The support and the state of its generator: the work is done when the queries are known."""

@@ -64,6 +64,14 @@ def test_what_a_run_is_built_on_has_the_same_budget_and_a_head_has_no_epochs(dat
     assert [fit.fit_key for fit in head.required.values()] == [own.fit_key]
 
 
+def test_fine_tuning_with_and_without_queries_has_one_training(data: Path) -> None:
+    for request in (Request(), Request(recipe="budget"), Request({"lr": "0.05"})):
+        both = planning.plan(
+            ["finetune-network", "transductive-finetune-network"], ["glyphs-5w1s"], [0], request, data
+        )
+        assert [fit.fit_key for fit in both[1].required.values()] == [both[0].fit_key]
+
+
 def test_a_number_of_images_may_be_typed_and_is_in_the_printed_command(data: Path) -> None:
     [spec] = planning.plan(["softmax"], ["glyphs-5w1s"], [0], Request(n_images=19_200), data)
     assert spec.config["epochs"].value == 10 and spec.fit.budget == 19_200
