@@ -74,13 +74,13 @@ def is_importable(cls: type[Any]) -> bool:
 
 
 def is_of_head(cls: type[Any], path: Path) -> bool:
-    """Whether a file of weights is a head's own; else it is that of its features.
+    """Whether a file of weights, or one on the hub, is a head's own; else it is that of its features.
 
     Raises:
         ConfigError: when it is no checkpoint.
     """
     wanted = getattr(cls, "official_own", ())
-    found = checkpoint_files.names(checkpoint_files.read_all(path)) if wanted else set()
+    found = checkpoint_files.names(checkpoint_files.read_all(_here(path))) if wanted else set()
     return bool(wanted) and all(any(name.endswith(one) for name in found) for one in wanted)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from harness.backbones import build
 from harness.errors import ConfigError
-from harness.method import hyper
+from harness.method import hub, hyper
 from harness.method.official_weights import import_weights, is_of_head
 from harness.method.support import BaseSupport, Support
 from harness.ops.auxiliary_losses import AUXILIARY_LOSSES
@@ -337,6 +337,12 @@ def test_other_generators_are_refused(
     torch.save(golden_generator(**changes), tmp_path / "generator.tar")
     with pytest.raises(ConfigError, match=said):
         import_weights(hallucination(**config), tmp_path / "generator.tar")
+
+
+def test_a_generator_on_the_hub_is_that_of_the_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(golden_generator(), tmp_path / "generator.tar")
+    monkeypatch.setattr(hub, "fetch", lambda name: tmp_path / "generator.tar")
+    assert is_of_head(LowshotHallucination, Path("hub:somebody/generator@1"))
 
 
 def test_a_checkpoint_of_the_features_is_not_one_of_a_head(tmp_path: Path) -> None:
