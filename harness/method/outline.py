@@ -7,9 +7,11 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+ASKED = ("fit_base", "embed")  # functions whose presence says what a method is (``protocol.traits``)
+
 
 def read(target: str) -> type[Any]:
-    """Make a bare class with the docstring and the literal class attributes of a method, inherited ones too.
+    """Make a bare class with the docstring and the literal class attributes of a method, inherited ones too, and which functions it has.
 
     Classes of other packages (``nn.Module``) are passed over, and so is every value that only running would tell.
 
@@ -40,6 +42,8 @@ def _said(module: str, name: str) -> dict[str, Any]:
 def _literals(node: ast.ClassDef) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for line in node.body:
+        if isinstance(line, ast.FunctionDef) and line.name in ASKED:
+            found[line.name] = True
         targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
         for target in targets:
             if isinstance(target, ast.Name) and isinstance(line, ast.Assign | ast.AnnAssign) and line.value:
