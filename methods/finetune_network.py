@@ -116,7 +116,7 @@ class FinetuneNetwork(nn.Module):
                     group["lr"] = cosine_cycles(epoch + step / n_steps, cycles=cycles)
                 mix = draw_mix(len(x), c.mixup, ctx.rng) if c.mixup else Mix(torch.arange(len(x)), 1.0)
                 with ctx.autocast():
-                    scores = full_precision(self.network(mix(x)))
+                    scores = full_precision(self.network(mix.of(x)))
                 loss = mix.loss(scores, y, c.smoothing)
                 ctx.backward(loss)
                 ctx.step(optimiser)

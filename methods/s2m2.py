@@ -60,14 +60,17 @@ class S2m2(nn.Module):
 
         def __post_init__(self) -> None:
             """Check ranges."""
-            ranges = {
-                "≥ 0": "rotation_epochs",
-                "≥ 1": "passes validate_every",
-                "≥ 2": "batch_size",
-                "> 0": "lr alpha scale",
-            }
             mixes = {f"rotation_epochs must be < epochs = {self.epochs}": self.rotation_epochs < self.epochs}
-            check_ranges(self, ranges, mixes)
+            check_ranges(
+                self,
+                {
+                    "≥ 0": "rotation_epochs",
+                    "≥ 1": "passes validate_every",
+                    "≥ 2": "batch_size",
+                    "> 0": "lr alpha scale",
+                },
+                mixes,
+            )
 
     name: ClassVar[str] = "s2m2"
     version: ClassVar[str] = "1"
@@ -120,7 +123,7 @@ class S2m2(nn.Module):
                     mix = draw_mix(len(x), c.alpha, ctx.rng)
                     part = int(torch.randint(len(self.backbone.parts), (), generator=ctx.rng))
                     with ctx.autocast():
-                        features = self.backbone.pooled(self.backbone.changed(x, part, mix))
+                        features = self.backbone.pooled(self.backbone.changed(x, part, mix.of))
                     loss = mix.loss(told(features), y)
                     ctx.backward(loss)
                     few = torch.randperm(len(x), generator=ctx.rng)[: max(1, len(x) // 4)].to(x.device)

@@ -72,7 +72,7 @@ class ResNet(Backbone):
     @property
     def parts(self) -> tuple[nn.Module, ...]:
         """The stem with the first stage, then the other stages."""
-        return self.stages[:2], *self.stages[2:]
+        return self.stages[:2], *tuple(self.stages)[2:]
 
 
 class DropOptions(NamedTuple):

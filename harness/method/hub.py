@@ -42,13 +42,15 @@ def fetch(name: Path) -> Path:
         raise ConfigError(
             f"--weights {name} needs huggingface_hub: pip install 'fsbench[encoders]'. A file of your own needs nothing."
         ) from error
-    files, of = [said["file"]] if said["file"] else list(_USUAL), {"revision": said["revision"]}
+    files = [said["file"]] if said["file"] else list(_USUAL)
     for file in files:
         with suppress(LocalEntryNotFoundError):
-            return Path(hf_hub_download(said["repository"], file, **of, local_files_only=True))
+            return Path(
+                hf_hub_download(said["repository"], file, revision=said["revision"], local_files_only=True)
+            )
     for file in files:
         try:
-            return Path(hf_hub_download(said["repository"], file, **of))
+            return Path(hf_hub_download(said["repository"], file, revision=said["revision"]))
         except LocalEntryNotFoundError as error:
             raise DataError(
                 f"--weights {name}: the hub could not be reached, and revision {said['revision']} of {said['repository']} was "

@@ -21,10 +21,10 @@ class Mix(NamedTuple):
     partner: Tensor
     share: float
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """(b, ...) → (b, ...).
+    def of(self, x: Tensor) -> Tensor:
+        """Mix the items of a batch: (b, ...) → (b, ...).
 
-        >>> Mix(torch.tensor([1, 0]), 0.75)(torch.tensor([[0.0], [4.0]])).flatten().tolist()
+        >>> Mix(torch.tensor([1, 0]), 0.75).of(torch.tensor([[0.0], [4.0]])).flatten().tolist()
         [1.0, 3.0]
         """
         return self.share * x + (1 - self.share) * x[self.partner]

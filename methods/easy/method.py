@@ -53,7 +53,9 @@ class Easy(nn.Module):
     def __init__(self, config: EasyConfig, backbone: Backbone) -> None:
         super().__init__()
         self.config = config
-        self.networks = nn.ModuleList([backbone, *(deepcopy(backbone) for _ in range(config.networks - 1))])
+        self.networks: Any = nn.ModuleList(
+            [backbone, *(deepcopy(backbone) for _ in range(config.networks - 1))]
+        )
         self.width = backbone.width
         self.mean: Tensor
         self.register_buffer("mean", torch.zeros(config.networks * self.width))
@@ -81,7 +83,7 @@ class Easy(nn.Module):
             network.draw_weights(network.stages)
             torch.randperm(base.n_images, generator=ctx.rng)
         classes, turns = (nn.Linear(self.width, n).to(ctx.device) for n in (base.n_classes, 4))
-        parts = {"model": self, "classes": classes, "turns": turns}
+        parts: dict[str, Any] = {"model": self, "classes": classes, "turns": turns}
         optimiser = torch.optim.SGD(
             [p for part in parts.values() for p in part.parameters()],
             lr=c.lr, momentum=0.9, nesterov=True, weight_decay=c.weight_decay,
@@ -94,7 +96,7 @@ class Easy(nn.Module):
                 mix = draw_mix(len(x), c.alpha, ctx.rng)
                 part = int(torch.randint(len(network.parts), (), generator=ctx.rng))
                 with ctx.autocast():
-                    mixed = network.pooled(network.changed(x, part, mix))
+                    mixed = network.pooled(network.changed(x, part, mix.of))
                 loss = mix.loss(classes(full_precision(mixed)), y)
                 ctx.backward(loss)
                 turned = quarterly(x)

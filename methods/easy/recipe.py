@@ -31,14 +31,17 @@ class EasyConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        ranges = {
-            "≥ 0": "member weight_decay crops",
-            "≥ 1": "networks epochs restart_every validate_every validation_shot",
-            "≥ 2": "batch_size",
-            "> 0": "restart_factor lr alpha",
-        }
         single = {"member is of a single network, set networks=1": self.networks == 1 or not self.member}
-        check_ranges(self, ranges, single)
+        check_ranges(
+            self,
+            {
+                "≥ 0": "member weight_decay crops",
+                "≥ 1": "networks epochs restart_every validate_every validation_shot",
+                "≥ 2": "batch_size",
+                "> 0": "restart_factor lr alpha",
+            },
+            single,
+        )
 
 
 _CROPS = {"crops": 30}

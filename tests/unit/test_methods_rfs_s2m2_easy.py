@@ -60,7 +60,7 @@ def test_mixed_labels_are_cross_entropy_against_soft_ones() -> None:
     mix = Mix(torch.tensor([2, 0, 1, 5, 3, 4]), 0.3)
     soft = 0.3 * functional.one_hot(label, 4) + 0.7 * functional.one_hot(label[mix.partner], 4)
     torch.testing.assert_close(mix.loss(scores, label), functional.cross_entropy(scores, soft))
-    assert torch.equal(mix(torch.eye(6)), 0.3 * torch.eye(6) + 0.7 * torch.eye(6)[mix.partner])
+    assert torch.equal(mix.of(torch.eye(6)), 0.3 * torch.eye(6) + 0.7 * torch.eye(6)[mix.partner])
 
 
 def test_shares_are_of_the_beta_distribution_and_partners_permutations() -> None:
