@@ -1,1 +1,1 @@
-fsbench.counts({"drawn":5,"episodes":5,"unit":"experiments","rows":[{"name":"nearest-mean, conv4","steps":490,"counts":"ǽǽǺǾǽ"},{"name":"pixels, none","steps":490,"counts":"fhrvo"}],"bound":[[8327],[]],"words":[["better"],[]]});
+fsbench.counts({"drawn":5,"episodes":5,"unit":"experiments","rows":[{"name":"nearest-mean","run":"02f0afe42ba9","mean":9135,"steps":490,"counts":"ǽǽǺǾǽ"},{"name":"pixels","run":"0fcc0c70a3ca","mean":996,"steps":490,"counts":"fhrvo"}],"pairs":[[[8139,243,8325,"p \u003c 0.0001","better"]],[]],"compare":"fsbench compare A B --bench glyphs-lowshot-n1"});

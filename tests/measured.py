@@ -24,6 +24,7 @@ GROUPS = (
     ("omniglot-small-5w1s", "omniglot-small-5w5s"),
     ("cifar10-5w1s", "cifar10-5w5s"),
     ("glyphs-5w1s", "glyphs-5w5s", "glyphs-digits-5w1s"),
+    ("omniglot-lake-20w1s-small1", "omniglot-lake-20w1s-small2"),
 )
 METHODS = (
     "softmax", "cosine", "neg-softmax", "neg-cosine", "bml", "bml-global", "bml-local", "protonet", "nearest-mean", "centroid",
@@ -64,25 +65,25 @@ def section(home: Path) -> str:
 
 
 def _table(group: Sequence[Table]) -> str:
-    """A line a row of the recipe `budget`, and of what is untrained; the best of the first setting on top."""
+    """A line a row of the recipe `budget`, before that has run of `clean`, and of what is untrained; the best of the first
+    setting on top."""
+    found = [row for table in group for row in table.rows if row.method.partition("[")[0] in METHODS]
+    recipe = "budget" if any(row.recipe == "budget" for row in found) else "clean"
     by_name: dict[str, dict[str, Row]] = {}
-    for table in group:
-        for row in table.rows:
-            is_equal = row.recipe == "budget" or not row.is_trained
-            if is_equal and row.method.partition("[")[0] in METHODS:
-                by_name.setdefault(_without_recipe(row.label), {})[table.setting] = row
-    if not any(row.recipe == "budget" for cells in by_name.values() for row in cells.values()):
+    for row in found:
+        if not row.config and (row.recipe == recipe or not row.is_trained):
+            by_name.setdefault(_without_recipe(row.label), {})[row.setting] = row
+    if not by_name:
         return ""
     names = [table.setting for table in group]
-    head = ["", *names, "seeds", "images", "minutes"]
+    head = [f"recipe `{recipe}`", *names, "seeds", "images"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name, cells in by_name.items():
         told = [_cell(cells.get(setting)) for setting in names]
         row = next(iter(cells.values()))
         warns = " (its training warns)" if "its training warns" in row.marks else ""
-        minutes = "–" if not row.seconds["fit"] else f"{row.seconds['fit'] / 60:.1f}"
         seeds = ", ".join(map(str, row.seeds))
-        lines.append(f"| {' | '.join([name + warns, *told, seeds, images_text(row.budget), minutes])} |")
+        lines.append(f"| {' | '.join([name + warns, *told, seeds, images_text(row.budget)])} |")
     return "\n".join([*lines, ""])
 
 

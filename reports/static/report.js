@@ -29,11 +29,11 @@ function drawn(name, attributes, title) {
   return made;
 }
 
-// --- sorting
+// --- sorting: the bodies of a table are its groups; what is folded moves with its first row
 
 function sortValue(cell) {
   const text = cell ? cell.dataset.value ?? cell.textContent.trim() : "";
-  const number = Number(text.replace(/,/g, "").replace("−", "-"));
+  const number = cell && cell.classList.contains("n") && !cell.dataset.value ? parseFloat(text.replace(/,/g, "").replace("−", "-")) : Number(text.replace(/,/g, ""));
   return text === "" || Number.isNaN(number) ? text.toLowerCase() : number;
 }
 
@@ -44,129 +44,143 @@ function compareValues(a, b) {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
+const heads = (table) => [...table.tHead.rows[table.tHead.rows.length - 1].cells];
+
 function sortTable(table, column, descending) {
-  const body = table.tBodies[0];
-  const keyed = [...body.rows].map((row) => ({ row, value: sortValue(row.cells[column]) }));
+  const isGrouped = table.tBodies.length > 1;
+  const parts = isGrouped ? [...table.tBodies] : [...table.tBodies[0].rows];
+  const keyed = parts.map((part) => ({ part, value: sortValue((isGrouped ? part.rows[0] : part).cells[column]) }));
   const isHole = (value) => typeof value === "string" && /^(·|–|failed|unknown|)$/.test(value);
   keyed.sort((a, b) => {
     if (isHole(a.value) !== isHole(b.value)) return isHole(a.value) ? 1 : -1;
     return descending ? compareValues(b.value, a.value) : compareValues(a.value, b.value);
   });
-  body.append(...keyed.map((item) => item.row));
-  [...table.tHead.rows[0].cells].forEach((head, i) => {
+  (isGrouped ? table : table.tBodies[0]).append(...keyed.map((item) => item.part));
+  heads(table).forEach((head, i) => {
     if (i === column) head.setAttribute("aria-sort", descending ? "descending" : "ascending");
     else head.removeAttribute("aria-sort");
   });
 }
 
 function makeSortable(table, number) {
-  [...table.tHead.rows[0].cells].forEach((head, column) => {
+  heads(table).forEach((head, column) => {
     const button = element("button", { type: "button" });
     const link = head.querySelector("a");
     if (link) {
-      button.textContent = "⇅";
       button.setAttribute("aria-label", "Sort by " + link.textContent);
-      head.append(" ", button);
+      button.classList.add("sort");
+      head.prepend(button);
     } else {
       button.append(...head.childNodes);
       head.append(button);
     }
     button.addEventListener("click", () => {
       const now = head.getAttribute("aria-sort");
-      const descending = now ? now === "ascending" : head.classList.contains("n") && head.textContent !== "Rank";
+      const descending = now ? now === "ascending" : head.classList.contains("n") && !head.dataset.upwards;
       sortTable(table, column, descending);
       remember("sort" + number, (descending ? "-" : "") + column);
     });
   });
   const kept = state.get("sort" + number);
   const column = Math.abs(parseInt(kept, 10));
-  if (kept && column < table.tHead.rows[0].cells.length) sortTable(table, column, kept.startsWith("-"));
+  if (kept && column < heads(table).length) sortTable(table, column, kept.startsWith("-"));
 }
 
-// --- filters and columns
+// --- the overview: which rows and columns pass the filters, and which variants are unfolded
 
-function matches(row, family, wanted) {
-  const text = (row.textContent + " " + family).toLowerCase();
-  return (
-    wanted.q.every((word) => text.includes(word)) &&
-    (!wanted.backbone || row.dataset.backbone === wanted.backbone) &&
-    (!wanted.size || row.dataset.size === wanted.size) &&
-    (!wanted.family || family === wanted.family) &&
-    (!wanted.inductive || "inductive" in row.dataset)
-  );
-}
+function makeOverview(form) {
+  const table = document.querySelector("[data-kinds]");
+  const kinds = JSON.parse(table.dataset.kinds); // backbone, input, trained, inductive, seeds
+  const columns = heads(table).map((head, i) => ({ i, ...head.dataset })).filter((column) => column.family);
+  const groups = [...table.tBodies].map((body) => ({
+    body,
+    fold: body.querySelector(".fold"),
+    rows: [...body.rows].map((row) => ({ row, isVariant: row.classList.contains("variant"), text: row.textContent.toLowerCase(), cells: [...row.cells] })),
+  }));
+  const all = form.querySelector("[data-unfold]");
+  const unfolded = new Set();
 
-function applyFilters(form) {
-  const data = new FormData(form);
-  const get = (name) => (data.get(name) || "").trim();
-  const wanted = { q: get("q").toLowerCase().split(/\s+/).filter(Boolean) };
-  for (const name of ["backbone", "size", "family", "inductive"]) wanted[name] = get(name);
-  let shown = 0;
-  let all = 0;
-  for (const section of document.querySelectorAll("section[data-family]")) {
-    let here = 0;
-    for (const row of section.querySelectorAll("tbody tr")) {
-      row.hidden = !matches(row, section.dataset.family, wanted);
-      here += !row.hidden;
-      all += 1;
+  function passes(wanted) {
+    return kinds.map(([backbone, size, trained, inductive, seeds]) =>
+      (!wanted.backbone || backbone === wanted.backbone) && (!wanted.size || String(size) === wanted.size) &&
+      (!wanted.trained || trained === wanted.trained) && (!wanted.inductive || inductive) && (!wanted.seeds || seeds));
+  }
+
+  function apply() {
+    const wanted = {};
+    for (const field of form.elements) {
+      if (field.name) wanted[field.name] = field.type === "checkbox" ? (field.checked ? "1" : "") : field.value.trim();
     }
-    section.hidden = here === 0;
-    shown += here;
+    const words = wanted.q.toLowerCase().split(/\s+/).filter(Boolean);
+    const kindPasses = passes(wanted);
+    const asksCells = ["backbone", "size", "trained", "inductive", "seeds"].some((name) => wanted[name]);
+    const narrows = asksCells || wanted.family || wanted.shot || words.length > 0;
+    const shownColumns = new Set();
+    for (const column of columns) {
+      const shown = (!wanted.family || column.family === wanted.family) && (!wanted.shot || column.shot === wanted.shot);
+      if (shown) shownColumns.add(column.i);
+      heads(table)[column.i].hidden = !shown;
+    }
+    const everything = all.getAttribute("aria-pressed") === "true";
+    let [shown, total] = [0, 0];
+    for (const group of groups) {
+      let isAny = false;
+      for (const item of group.rows) {
+        let isMeant = !narrows;
+        for (const { i } of columns) {
+          const cell = item.cells[i];
+          cell.hidden = !shownColumns.has(i);
+          const isOut = cell.dataset.k !== undefined && !kindPasses[cell.dataset.k];
+          cell.classList.toggle("out", isOut);
+          const isResult = cell.dataset.k !== undefined;
+          isMeant ||= !cell.hidden && !isOut && (isResult || (!asksCells && cell.textContent !== "·")); // a failure has no kind
+        }
+        item.isMeant = isMeant && words.every((word) => item.text.includes(word));
+        isAny ||= item.isMeant;
+      }
+      const head = group.rows[0];
+      const isOpen = everything || unfolded.has(group.body) || (isAny && !head.isMeant);
+      for (const item of group.rows) item.row.hidden = !(item.isMeant && (!item.isVariant || isOpen));
+      if (group.fold) group.fold.setAttribute("aria-expanded", String(isOpen));
+      group.body.hidden = !isAny;
+      shown += isAny;
+      total += 1;
+    }
+    form.querySelector("[data-shown]").textContent = shown === total ? `${total} methods` : `${shown} of ${total} methods`;
+    for (const [name, value] of Object.entries(wanted)) remember(name, value);
+    remember("variants", everything ? "1" : "");
   }
-  document.body.classList.toggle("show-published", Boolean(get("published")));
-  form.querySelector("[data-shown]").textContent = shown === all ? `${all} rows` : `${shown} of ${all} rows`;
-  for (const field of form.elements) {
-    if (field.name) remember(field.name, field.type === "checkbox" ? (field.checked ? "1" : "") : field.value.trim());
-  }
-}
 
-function hideColumn(name, hidden) {
-  for (const table of document.querySelectorAll("section[data-family] table")) {
-    [...table.tHead.rows[0].cells].forEach((head, column) => {
-      if (head.dataset.name !== name) return;
-      for (const row of table.rows) if (row.cells[column]) row.cells[column].hidden = hidden;
+  for (const group of groups) {
+    group.fold?.addEventListener("click", () => {
+      unfolded.has(group.body) ? unfolded.delete(group.body) : unfolded.add(group.body);
+      apply();
     });
   }
-}
-
-function makeChooser(place) {
-  const names = new Set();
-  for (const head of document.querySelectorAll("section[data-family] thead th")) {
-    head.dataset.name = head.textContent.trim();
-    if (head.dataset.name !== "Method") names.add(head.dataset.name);
-  }
-  const hidden = new Set((state.get("hide") || "").split("|").filter(Boolean));
-  for (const name of names) {
-    const box = element("input", { type: "checkbox" });
-    box.checked = !hidden.has(name);
-    if (hidden.has(name)) hideColumn(name, true);
-    box.addEventListener("change", () => {
-      if (box.checked) hidden.delete(name);
-      else hidden.add(name);
-      hideColumn(name, !box.checked);
-      remember("hide", [...hidden].join("|"));
-    });
-    place.append(element("label", {}, box, " " + name));
-  }
-  return () => {
-    hidden.clear();
-    for (const name of names) hideColumn(name, false);
-    for (const box of place.querySelectorAll("input")) box.checked = true;
-    remember("hide", "");
-  };
+  all.addEventListener("click", () => {
+    const isOn = all.getAttribute("aria-pressed") !== "true";
+    all.setAttribute("aria-pressed", String(isOn));
+    unfolded.clear();
+    apply();
+  });
+  return apply;
 }
 
 function makeControls(form) {
-  const showAll = makeChooser(form.querySelector("[data-chooser]"));
+  const apply = makeOverview(form);
   for (const field of form.elements) {
     if (!field.name || !state.has(field.name)) continue;
     if (field.type === "checkbox") field.checked = true;
     else field.value = state.get(field.name);
   }
-  form.addEventListener("input", () => applyFilters(form));
+  if (state.has("variants")) form.querySelector("[data-unfold]").setAttribute("aria-pressed", "true");
+  form.addEventListener("input", apply);
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("reset", () => setTimeout(() => { showAll(); applyFilters(form); }));
-  applyFilters(form);
+  form.addEventListener("reset", () => setTimeout(() => {
+    form.querySelector("[data-unfold]").setAttribute("aria-pressed", "false");
+    apply();
+  }));
+  apply();
   document.addEventListener("keydown", (event) => {
     const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
     if (event.key === "/" && !typing) {
@@ -174,9 +188,33 @@ function makeControls(form) {
       form.elements.q.focus();
     } else if (event.key === "Escape" && event.target === form.elements.q) {
       form.elements.q.value = "";
-      applyFilters(form);
+      apply();
     }
   });
+}
+
+// --- pictures of other benchmarks come as scripts, since a page on disk may not fetch
+
+const pictures = {};
+
+function makePicture(choice) {
+  const place = document.querySelector("[data-picture-place]");
+  const link = document.querySelector("[data-picture-link]");
+  const first = choice.value;
+  pictures[first] = place.innerHTML;
+  const show = () => {
+    const name = choice.value;
+    link.href = name + ".html";
+    link.textContent = choice.selectedOptions[0].textContent;
+    remember("picture", name === first ? "" : name);
+    if (name in pictures) place.innerHTML = pictures[name];
+    else document.head.append(element("script", { src: `picture-${name}.js` }));
+  };
+  choice.addEventListener("change", show);
+  if (state.has("picture") && [...choice.options].some((option) => option.value === state.get("picture"))) {
+    choice.value = state.get("picture");
+    show();
+  }
 }
 
 // --- pairs: the counts of a setting come as a script, since a page on disk may not fetch
@@ -185,6 +223,11 @@ let counts = null;
 const waiting = [];
 
 globalThis.fsbench = {
+  picture([name, drawing]) {
+    pictures[name] = drawing;
+    const choice = document.querySelector("[data-picture]");
+    if (choice.value === name) document.querySelector("[data-picture-place]").innerHTML = drawing;
+  },
   counts(data) {
     counts = data;
     while (waiting.length) waiting.pop()();
@@ -259,45 +302,105 @@ function histogram(difference, step) {
   return svg;
 }
 
-function showPair(panel, i, j, cell) {
+// The pair of the choosers: what is said of it, and its episodes. The page itself says it of the first pair.
+
+const OTHER_WAY = { better: "worse", worse: "better" };
+
+function found(i, j) {
+  const [difference, half, bound, p, word, reason] = i < j ? counts.pairs[i][j - i - 1] : counts.pairs[j][i - j - 1];
+  const sign = i < j ? 1 : -1;
+  return { difference: (sign * difference) / 100, half: half / 100, bound: bound / 100, p, word: sign > 0 ? word : OTHER_WAY[word] || word, reason };
+}
+
+const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
+
+function sayPair(place, i, j) {
+  const { difference, half, bound, p, word, reason } = found(i, j);
+  const [a, b] = [counts.rows[i], counts.rows[j]];
+  const command = counts.compare.replace(" A B ", ` ${a.run} ${b.run} `);
+  place.replaceChildren(
+    element("p", { class: "verdict" }, element("b", { class: "word " + word }, word), ` ${a.name} − ${b.name} = `, element("b", {}, signed(difference)), ` points, 95% ${signed(difference - half)} to ${signed(difference + half)}`),
+    element("p", {}, `Among all pairs of this page ${p}${reason ? "; " + reason : ""}. The difference is surely below ${bound.toFixed(1)} points.`),
+    element("p", {}, "What would decide it, seeds or episodes, and whether both fail on the same queries: ", element("code", {}, command)),
+  );
+}
+
+function drawPair(place, i, j) {
   const names = [counts.rows[i].name, counts.rows[j].name];
   const [a, b] = [accuracies(i), accuracies(j)];
   const difference = a.map((value, k) => value - b[k]);
-  const [effect, p] = [cell.firstChild.textContent, cell.lastChild.textContent];
   const wins = difference.filter((d) => d > 1e-9).length;
   const losses = difference.filter((d) => d < -1e-9).length;
-  const bound = (counts.bound[i][j - i - 1] / 100).toFixed(1);
-  const some = counts.drawn < counts.episodes ? `the first ${counts.drawn} of ${counts.episodes} ${counts.unit}` : `all ${counts.drawn} ${counts.unit}`;
-  panel.replaceChildren(
-    element("h3", {}, `${names[0]} minus ${names[1]}`),
-    element("p", {}, `${effect} points, ${p} among all pairs: ${counts.words[i][j - i - 1]}. The difference is surely below ${bound} points. ` +
-      `Of ${some}: ${wins} won, ${losses} lost, ${difference.length - wins - losses} equal.`),
-    element("div", {}, scatter(a, b, names), histogram(difference, 1 / Math.max(counts.rows[i].steps, counts.rows[j].steps))),
+  const some = counts.drawn < counts.episodes ? `The first ${counts.drawn} of ${counts.episodes} ${counts.unit}` : `All ${counts.drawn} ${counts.unit}`;
+  place.replaceChildren(
+    element("p", { class: "quiet" }, `${some}: ${wins} won, ${losses} lost, ${difference.length - wins - losses} equal.`),
+    scatter(a, b, names),
+    histogram(difference, 1 / Math.max(counts.rows[i].steps, counts.rows[j].steps)),
   );
-  panel.hidden = false;
 }
 
-function makePairs(table) {
-  const panel = document.querySelector("[data-pair]");
-  const cells = [...table.tBodies[0].rows].map((row) =>
-    [...row.querySelectorAll("td[class]")].map((place) => {
-      const button = element("button", { type: "button" }, ...place.childNodes);
-      place.append(button);
-      return button;
-    }),
-  );
-  const choose = (i, k) => {
-    const cell = cells[i][k];
-    for (const other of cells.flat()) other.setAttribute("aria-pressed", String(other === cell));
-    remember("pair", `${i + 1}-${i + k + 2}`);
-    withCounts(() => showPair(panel, i, i + k + 1, cell));
-  };
-  cells.forEach((row, i) => row.forEach((cell, k) => cell.addEventListener("click", () => choose(i, k))));
+function makeCompare(form) {
+  const [verdict, place] = [document.querySelector("[data-verdict]"), document.querySelector("[data-drawn]")];
+  const [a, b] = [form.elements.a, form.elements.b];
+  const table = document.querySelector("[data-pairs]");
+  const nearest = document.querySelector("[data-nearest]");
+  const said = [...verdict.childNodes];
+  const isFirst = () => a.value === "0" && b.value === "1";
+
+  function mark() {
+    if (!table) return;
+    const chosen = [Number(a.value), Number(b.value)];
+    const near = new Set(counts.rows.map((row, k) => k));
+    if (nearest?.checked) {
+      const mean = counts.rows[chosen[0]].mean;
+      const order = [...near].sort((x, y) => Math.abs(counts.rows[x].mean - mean) - Math.abs(counts.rows[y].mean - mean));
+      for (const k of order.slice(11)) near.delete(k);
+    }
+    const shows = (k) => near.has(k);
+    [...table.rows].forEach((row, r) => {
+      row.hidden = r > 0 && !shows(r - 1);
+      [...row.cells].forEach((cell, c) => {
+        cell.hidden = c > 0 && !shows(c - 1);
+        cell.classList.toggle("chosen", r === chosen[0] + 1 && c === chosen[1] + 1);
+      });
+    });
+  }
+
+  function show() {
+    const [i, j] = [Number(a.value), Number(b.value)];
+    remember("pair", isFirst() ? "" : `${i + 1}-${j + 1}`);
+    remember("nearest", nearest?.checked ? "1" : "");
+    withCounts(() => {
+      mark();
+      if (i === j) return verdict.replaceChildren(element("p", {}, "Choose two methods.")), place.replaceChildren();
+      if (isFirst()) verdict.replaceChildren(...said);
+      else sayPair(verdict, i, j);
+      drawPair(place, i, j);
+    });
+  }
+
   const kept = /^(\d+)-(\d+)$/.exec(state.get("pair") || "");
-  if (kept && cells[kept[1] - 1]?.[kept[2] - kept[1] - 1]) choose(kept[1] - 1, kept[2] - kept[1] - 1);
+  if (kept && kept[1] <= a.length && kept[2] <= a.length) [a.value, b.value] = [kept[1] - 1, kept[2] - 1];
+  if (nearest && state.has("nearest")) nearest.checked = true;
+  form.addEventListener("input", show);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.querySelector("[data-swap]").addEventListener("click", () => {
+    [a.value, b.value] = [b.value, a.value];
+    show();
+  });
+  nearest?.addEventListener("input", show);
+  table?.addEventListener("click", (event) => {
+    const cell = event.target.closest("td[class]");
+    if (!cell) return;
+    [a.value, b.value] = [cell.parentNode.rowIndex - 1, cell.cellIndex - 1];
+    show();
+    form.scrollIntoView({ block: "start" });
+  });
+  show();
 }
 
 document.documentElement.classList.add("scripted");
 for (const form of document.querySelectorAll("[data-controls]")) makeControls(form);
 document.querySelectorAll("[data-sortable]").forEach(makeSortable);
-for (const table of document.querySelectorAll("[data-pairs]")) makePairs(table);
+document.querySelectorAll("[data-picture]").forEach(makePicture);
+document.querySelectorAll("[data-compare]").forEach(makeCompare);
