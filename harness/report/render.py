@@ -53,7 +53,8 @@ def write(
     runs = stored_runs(store, settings)
     every = runs if settings is None else stored_runs(store)  # tables borrow from the whole database
     if not with_host:
-        runs, every = [published_run(run) for run in runs], [published_run(run) for run in every]
+        published = {run.pk: published_run(run) for run in every}
+        runs, every = [published[run.pk] for run in runs], list(published.values())
     of_run = {run.pk: site.run_digest(run) for run in every}
     digest = site.fingerprint(store, of_run.values(), settings)
     if not site.is_current(target, digest):

@@ -7,6 +7,7 @@ import logging
 import platform
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 # user:password@ (a password may hold what a URL should escape), or token@, after scheme://; bounded, so that no text is slow
@@ -42,8 +43,13 @@ def without_machine(text: str, host: str = "") -> str:
     >>> without_machine('File "/home/anna/work/mine.py", line 3')
     'File "…/mine.py", line 3'
     """
+    return _without_names(text, ((host, "HOST"), (platform.node(), "HOST"), (_user(), "USER")))
+
+
+@lru_cache(maxsize=1024)  # thousands of runs say the same
+def _without_names(text: str, names: tuple[tuple[str, str], ...]) -> str:
     text = _PATH.sub(lambda found: f"…/{found[1]}", without_credentials(text).replace("file://", ""))
-    for name, shown in ((host, "HOST"), (platform.node(), "HOST"), (_user(), "USER")):
+    for name, shown in names:
         if len(name) >= _SHORTEST_NAME and name not in ("root", "localhost"):
             text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", shown, text)
     return text
