@@ -155,8 +155,11 @@ def test_a_method_from_the_template_runs_and_keeps_the_contract(home: Home) -> N
 def test_a_failing_method_is_a_hole_in_the_table(home: Home) -> None:
     source = home.run("new-method", "broken") and (home.folder / "broken.py").read_text()
     (home.folder / "broken.py").write_text(
-        source.replace("return distance_scores(query, state)", "return distance_scores(query, state)[:, :3]")
+        source.replace(
+            "return -squared_distances(query, state)", "return -squared_distances(query, state)[:, :3]"
+        )
     )
+    assert (home.folder / "broken.py").read_text() != source
     result = home.run(
         "run",
         "-m",

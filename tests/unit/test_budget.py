@@ -133,7 +133,7 @@ def test_a_row_tells_its_own_images_and_those_below_it_apart(page: setting_page.
 
 
 def test_accuracy_is_drawn_against_images_on_a_logarithmic_axis(page: setting_page.SettingPage) -> None:
-    drawn = figures.costs(page)
+    drawn = figures.images(page)
     assert drawn is not None and "51,200 images" in drawn and "training images seen" in drawn
 
 

@@ -173,13 +173,13 @@ def test_a_run_that_starts_from_what_it_asks_is_refused_unless_allowed(
 def test_a_training_starts_from_it_and_a_finished_fit_needs_no_file(name: str, tmp_path: Path) -> None:
     from stored_results import spec_of
 
-    from harness.method.registry import MethodReference
+    from harness.runs import planning
     from harness.system.folders import Places
     from harness.system.progress import Silent
     from harness.training.build import Workplace
     from harness.training.build import build as build_method
 
-    reference = MethodReference("repmet", "repmet", "1")
+    reference = planning.registry.load("repmet").reference
     spec = spec_of(
         method=reference, backbone=name, image_size=64, channels=3, pipeline="stored", config=IMAGENET
     )

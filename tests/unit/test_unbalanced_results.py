@@ -168,8 +168,9 @@ def test_pairs_of_rows_overlap_in_the_queries_there_are(store: Store) -> None:
     assert sum(parts) == 20 * N
 
 
-def test_the_front_page_puts_both_side_by_side(store: Store, tmp_path: Path) -> None:
-    text = render.write(store, tmp_path / "reports").read_text()
+def test_the_page_of_the_benchmark_puts_both_side_by_side(store: Store, tmp_path: Path) -> None:
+    [page] = render.write(store, tmp_path / "reports").parent.glob("family-*.html")
+    text = page.read_text()
     part = text[text.index("Equal and unequal numbers of queries") :]
     found = {
         row.method: row.mean for table in tables(store) if table.setting == SETTINGS[1] for row in table.rows
@@ -178,7 +179,8 @@ def test_the_front_page_puts_both_side_by_side(store: Store, tmp_path: Path) -> 
         row.method: row.mean for table in tables(store) if table.setting == SETTINGS[0] for row in table.rows
     }
     for method, mean in found.items():
-        assert f">{100 * mean:.2f}<" in part and f">{100 * (mean - before[method]):+.2f}<" in part
+        change = f"{100 * (mean - before[method]):+.2f}".replace("-", "−")
+        assert f">{100 * mean:.2f}<" in part and f">{change}<" in part
     assert part.index(">steady<") < part.index(">balancer<")  # the order under unequal numbers
 
 

@@ -65,10 +65,8 @@ def class_table(store: Store, run: StoredRun) -> dict[str, FloatArray] | None:
     labels = {k: kept_predictions(store, run, f"top{k}/all") for k in TOPS}
     if any(given is None for given in labels.values()):
         return None
-    try:
-        episodes = store.episode_list(run.spec.episode_digest)
-    except StoreError as error:
-        log.warning("left out: classes of run %s: %s", run.id, visible(str(error)))
+    episodes = kept_list(store, run.spec.episode_digest)
+    if episodes is None:
         return None
     found = {}
     for k, given in labels.items():
@@ -90,6 +88,16 @@ def predictions_of(store: Store, run: StoredRun, metric: str) -> npt.NDArray[np.
     """Labels predicted for all queries of an element, as a metric of any group counts them: (E, n_query)."""
     top, _, _ = metric.partition("/")
     return kept_predictions(store, run, f"{top}/all" if metric in JOINT.metrics else metric)
+
+
+def kept_list(store: Store, digest: str, *, is_told: bool = True) -> EpisodeTable | None:
+    """A stored list; None, with a warning if told, where it is damaged or was never brought: one bad list is a hole."""
+    try:
+        return store.episode_list(digest)
+    except StoreError as error:
+        if is_told:
+            log.warning("left out: what needs the episode list %s: %s", digest[:12], visible(str(error)))
+        return None
 
 
 def kept_predictions(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 from harness import stats
-from harness.report.board.joint import predictions_of
+from harness.report.board.joint import kept_list, predictions_of
 from harness.report.board.power import advice
 from harness.report.board.rivals import Judged, judged, rows_in_common
 from harness.report.board.rows import Row
@@ -37,7 +37,7 @@ class Pair:
         models: the same over episodes alone, about these models: companions, and the verdict of the scope "checkpoints".
         p_shared: t over the trainings that both rows share; None below three.
         advice: what would decide it; empty where it is decided.
-        overlap: whether they fail on the same queries, first seeds of each; None where one kept no predictions.
+        overlap: whether they fail on the same queries, first seeds of each; None where one kept no predictions, or the list cannot be read.
     """
 
     setting: str
@@ -203,7 +203,10 @@ def _overlap(store: Store, a: Row, b: Row) -> stats.ErrorOverlap | None:
     if first is None or second is None:
         return None
     n = min(len(first), len(second))
-    truth = store.episode_list(a.spec.episode_digest).query_label
+    episodes = kept_list(store, a.spec.episode_digest)
+    if episodes is None:
+        return None
+    truth = episodes.query_label
     return stats.error_overlap(first[:n], second[:n], truth[:n])
 
 

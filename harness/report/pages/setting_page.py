@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from harness import benchmarks, stats
-from harness.errors import FsbenchError, StoreError, visible
+from harness.errors import FsbenchError
 from harness.report.board import hardness, published
 from harness.report.board.families import RowFamily
-from harness.report.board.joint import members, predictions_of
+from harness.report.board.joint import kept_list, members, predictions_of
 from harness.report.board.labels import told_apart
 from harness.report.board.pairs import Pair, pair_of
 from harness.report.board.rivals import judged
@@ -25,7 +24,6 @@ from harness.runs import EpisodeTable
 from harness.seeding import numpy_generator
 from harness.store import Store
 
-log = logging.getLogger("fsbench.report")
 Counts = npt.NDArray[np.int64]
 MAX_CLASSES_OF = 5  # rows told apart in the picture of classes
 
@@ -306,14 +304,13 @@ def ours(row: Row) -> published.Ours:
 
 
 def _episodes(store: Store, table: Table) -> EpisodeTable | None:
-    """The stored list; None also where it is damaged, so that the page goes without classes."""
-    try:
-        return store.episode_list(table.list_digest) if table.list_digest else None
-    except StoreError as error:
-        if any("external list" in row.badges for row in table.rows):
-            return None  # answers to a list that nobody brought
-        log.warning("left out: classes of %s: %s", table.name, visible(str(error)))
+    """The stored list; None also where it is damaged, so that the page goes without classes, or nobody brought it."""
+    if not table.list_digest:
         return None
+    is_external = any(
+        "external list" in row.badges for row in table.rows
+    )  # answers to what nobody need bring
+    return kept_list(store, table.list_digest, is_told=not is_external)
 
 
 def _benchmark(setting: str) -> benchmarks.Benchmark | None:
