@@ -245,7 +245,7 @@ function accuracies(i) {
   return Array.from(text, (character) => (character.charCodeAt(0) - 61) / steps); // "=" is none
 }
 
-function axes(svg, name, low, high, ends) {
+function axes(svg, names, low, high, ends) {
   svg.append(drawn("line", { x1: 30, y1: 200, x2: 230, y2: 200 }), drawn("line", { x1: 30, y1: 0, x2: 30, y2: 200 }));
   const write = (x, y, anchor, text) => {
     const made = drawn("text", { x, y, "text-anchor": anchor });
@@ -254,7 +254,7 @@ function axes(svg, name, low, high, ends) {
   };
   write(30, 211, "start", low);
   write(230, 211, "end", high);
-  write(130, 222, "middle", name);
+  names.forEach((name, i) => write(130, 222 + 11 * i, "middle", name));
   if (ends) {
     write(27, 200, "end", ends[0]);
     write(27, 8, "end", ends[1]);
@@ -270,7 +270,7 @@ function scatter(a, b, names) {
   const low = Math.floor(10 * Math.min(...a, ...b)) / 10;
   const high = Math.ceil(10 * Math.max(...a, ...b)) / 10;
   const place = (value) => (200 * (value - low)) / (high - low || 1);
-  const svg = drawn("svg", { viewBox: "-4 -4 240 230", role: "img", "aria-label": "Accuracy of both on each episode" });
+  const svg = drawn("svg", { viewBox: "-4 -4 240 242", role: "img", "aria-label": "Accuracy of both on each episode" });
   svg.append(drawn("line", { x1: 30, y1: 200, x2: 230, y2: 0, "stroke-dasharray": 3 }));
   const most = Math.max(...groups.values());
   for (const [key, n] of groups) {
@@ -279,7 +279,7 @@ function scatter(a, b, names) {
     svg.append(drawn("circle", mark, `${(100 * x).toFixed(1)}% and ${(100 * y).toFixed(1)}%: ${n} ${counts.unit}`));
   }
   const text = (value) => Math.round(100 * value) + "%";
-  axes(svg, "→ " + names[0] + ", ↑ " + names[1], text(low), text(high), [text(low), text(high)]);
+  axes(svg, ["→ " + names[0], "↑ " + names[1]], text(low), text(high), [text(low), text(high)]);
   return svg;
 }
 
@@ -290,7 +290,7 @@ function histogram(difference, step) {
   const bins = new Array(2 * reach + 1).fill(0);
   for (const d of difference) bins[Math.min(2 * reach, Math.max(0, Math.round(d / width) + reach))] += 1;
   const top = Math.max(...bins);
-  const svg = drawn("svg", { viewBox: "-4 -4 240 230", role: "img", "aria-label": "Histogram of the differences" });
+  const svg = drawn("svg", { viewBox: "-4 -4 240 242", role: "img", "aria-label": "Histogram of the differences" });
   bins.forEach((n, i) => {
     const centre = (100 * width * (i - reach)).toFixed(1);
     const box = { x: (30 + (200 * i) / bins.length).toFixed(1), y: (200 - (190 * n) / top).toFixed(1), width: (180 / bins.length).toFixed(1), height: ((190 * n) / top).toFixed(1) };
@@ -298,7 +298,7 @@ function histogram(difference, step) {
   });
   svg.append(drawn("line", { x1: 130, y1: 0, x2: 130, y2: 200, "stroke-dasharray": 3 }));
   const end = (100 * width * reach).toFixed(0);
-  axes(svg, "difference, points", "−" + end, "+" + end, null);
+  axes(svg, ["difference, points"], "−" + end, "+" + end, null);
   return svg;
 }
 
