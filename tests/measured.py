@@ -30,7 +30,10 @@ METHODS = (
     "softmax", "cosine", "neg-softmax", "neg-cosine", "bml", "bml-global", "bml-local", "protonet", "nearest-mean", "centroid",
     "pixels", "magnet", "repmet",
 )  # fmt: skip
-AS_MANY = ("magnet", "repmet")  # of Omniglot's small set, whose recipe `clean` is as long as `budget`: the README says so
+AS_MANY = (
+    "magnet",
+    "repmet",
+)  # of Omniglot's small set, whose recipe `clean` is as long as `budget`: the README says so
 PAIRS = (
     ("neg-softmax", "softmax"),
     ("neg-cosine", "cosine"),
