@@ -94,12 +94,12 @@ def run(
         ),
     ] = None,
     with_pictures: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--with-pictures",
-            help="Store thumbnails of extreme episodes of any images; those whose terms allow it have them anyway.",
+            "--with-pictures/--no-pictures",
+            help="Store thumbnails of extreme episodes (up to 24 kB a run; without either, where the images' terms allow it).",
         ),
-    ] = False,
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -27,8 +27,9 @@ GREYS, COLOURS = 4, 32
 
 
 def are_allowed(dataset: str) -> bool:
-    """Whether pictures of a data set may be stored with results: its terms say so, or the user does."""
-    return dataset in FREE or bool(os.environ.get(PICTURES))
+    """Whether pictures of a data set are stored with results: what the user says, else whether its terms allow it."""
+    asked = os.environ.get(PICTURES)
+    return asked != "0" if asked else dataset in FREE
 
 
 def extremes(n_correct: npt.ArrayLike, n_query: npt.ArrayLike) -> npt.NDArray[np.int64]:

@@ -4,7 +4,7 @@ None of it changes what a run is; switches travel in the environment.
 
 ``--deterministic`` allows only kernels that give the same bits each time, and one thread, since how many there are decides
 how sums are rounded; ``--with-pictures`` stores small pictures of extreme episodes also where the terms of a data set do not
-allow to pass them on; ``--tracker`` is in ``trackers``.
+allow to pass them on, ``--no-pictures`` none at all; ``--tracker`` is in ``trackers``.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ DETERMINISTIC, PICTURES = "FSBENCH_DETERMINISTIC", "FSBENCH_PICTURES"
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def ask(*, is_deterministic: bool, with_pictures: bool = False) -> None:
+def ask(*, is_deterministic: bool, with_pictures: bool | None = None) -> None:
     """Set the environment, which jobs inherit."""
-    if with_pictures:
-        os.environ[PICTURES] = "1"
+    if with_pictures is not None:
+        os.environ[PICTURES] = "1" if with_pictures else "0"
     if is_deterministic:
         os.environ[DETERMINISTIC] = "1"
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts

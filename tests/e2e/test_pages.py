@@ -52,6 +52,8 @@ def test_own_pictures_are_kept_only_when_asked(home: Home, tmp_path: Path) -> No
     assert "data:image/png" not in _page(home, page)
     home.run(*PIXELS, "-b", "birds-5w1s", "--with-pictures", "--force")
     assert "data:image/png" in _page(home, page)
+    (row,) = home.json("run", "-m", "pixels", "-b", "glyphs-5w5s", "--episodes", "50", "--no-pictures")
+    assert "data:image/png" not in _page(home, f"run/{row['runs'][0]}.html")
 
 
 def test_hardness_is_measured_once_and_shown(home: Home) -> None:

@@ -92,3 +92,5 @@ def test_pictures_are_kept_where_terms_allow_it_or_the_user_asks(monkeypatch: py
     assert not any(thumbnails.are_allowed(name) for name in ("mini", "tiered", "cub", "cifar100", "my-birds"))
     monkeypatch.setenv(PICTURES, "1")
     assert thumbnails.are_allowed("my-birds")
+    monkeypatch.setenv(PICTURES, "0")
+    assert not thumbnails.are_allowed("glyphs")
