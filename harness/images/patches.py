@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from harness.images.crops import resized_boxes
 from harness.images.pipelines import Geometry, Pixels, decode
 from harness.images.stores import ImageStore, Rows
 from harness.seeding import torch_generator
+from harness.system.process import n_processors
 
 PLAIN = Geometry("plain", "squash")  # the whole patch, resized bilinearly
 _TURNED = {  # quarters counter-clockwise
@@ -127,7 +127,7 @@ class Crops:
     def __init__(self, store: ImageStore, view: Cuts, size: int, seed: int = 0) -> None:
         self._store, self._view, self._size, self._seed = store, view, size, seed
         self._originals = store.prepared.originals() if store.prepared else None
-        self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+        self._pool = ThreadPoolExecutor(n_processors())
 
     def __enter__(self) -> Crops:
         return self

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -100,19 +101,19 @@ class Pairs:
     margin: float
     largest: FloatArray
 
-    @property
+    @cached_property
     def is_better(self) -> BoolArray:
         """(M, M) bool: the row is better than the column."""
         return (self.p_adjusted <= self.alpha) & (self.difference > 0) & (self.held == "")
 
-    @property
+    @cached_property
     def words(self) -> StrArray:
         """(M, M) words on the row; a row is tied with itself."""
         better, tied = self.is_better, (self.p_equivalence <= self.alpha) & (self.held == "")
         np.fill_diagonal(tied, True)
         return np.select([better, better.T, tied], ["better", "worse", "tied"], "undecided")
 
-    @property
+    @cached_property
     def ranks(self) -> Ranks:
         """Ranks that hold together with 95%, for the whole column: [1 + better, M - worse]."""
         better = self.is_better
@@ -124,7 +125,11 @@ class Pairs:
 
     def reordered(self, order: IntArray) -> Pairs:
         """Put the rows of all matrices into another order."""
-        matrices = {name: v[np.ix_(order, order)] for name, v in vars(self).items() if np.ndim(v) == 2}
+        matrices = {
+            name: v[np.ix_(order, order)]
+            for name in self.__dataclass_fields__
+            if np.ndim(v := getattr(self, name)) == 2
+        }
         return replace(self, **matrices)
 
 

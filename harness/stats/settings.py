@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import NamedTuple
 
@@ -63,38 +64,38 @@ class AddedDraws:
     parts: tuple[Draws, ...]
     weight: FloatArray
 
-    @property
+    @cached_property
     def mean(self) -> FloatArray:
         """(M,) weighted means."""
         return self._sum([part.mean for part in self.parts], 1)
 
-    @property
+    @cached_property
     def n_episodes(self) -> int:
         """Of the longest list."""
         return max(part.n_episodes for part in self.parts)
 
-    @property
+    @cached_property
     def variance(self) -> FloatArray:
         """(M, M) squared standard errors of the differences."""
         return self._sum([part.variance for part in self.parts], 2)
 
-    @property
+    @cached_property
     def episode_variance(self) -> FloatArray:
         """(M, M) their part that other episodes explain."""
         return self._sum([part.episode_variance for part in self.parts], 2)
 
-    @property
+    @cached_property
     def df(self) -> FloatArray:
         """(M, M) Satterthwaite degrees of freedom of the sum, at least 1."""
         parts = self._sum([part.variance**2 / part.df for part in self.parts], 4)
         return np.asarray(np.maximum(1, self.variance**2 / np.maximum(parts, 1e-40)))
 
-    @property
+    @cached_property
     def error(self) -> FloatArray:
         """(M, B) drawn errors of the means."""
         return self._sum([part.error for part in self.parts], 1)
 
-    @property
+    @cached_property
     def training_sd(self) -> FloatArray:
         """(M, B) drawn standard deviations of one training on every piece."""
         return np.asarray(np.sqrt(self._sum([part.training_sd**2 for part in self.parts], 2)))

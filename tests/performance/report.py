@@ -46,7 +46,7 @@ def fill(location: Path, options: argparse.Namespace) -> None:
                 for setting in range(options.settings):
                     if n == options.runs:
                         return
-                    name = f"set{setting // 2}-5w{1 + 4 * (setting % 2)}s"
+                    name = f"glyphs-5w{1 + 4 * (setting % 2)}s-e{setting // 2}"
                     skill = 0.4 + 0.01 * method + 0.005 * (setting % 7)
                     spent = {"images": 1e4 * (1 + method % 7), "steps": 1e3, "seconds": 60.0, "flop": 1e12}
                     told = {"budget": {"own": spent, "below": dict.fromkeys(spent, 0.0)}}
@@ -128,7 +128,7 @@ def main() -> None:
             if what == "one run more":
                 with Store.open(location) as store:
                     table = episode_table(options.episodes)
-                    store.ingest(result("newcomer", "set0-5w1s", 0.5, 0, options.episodes, table=table))
+                    store.ingest(result("newcomer", "glyphs-5w1s-e0", 0.5, 0, options.episodes, table=table))
             seconds, processor, peak = build(folder)
             print(f"  {what:<48} {seconds:8.1f} s   {processor:6.1f} s of processor   {peak / 1e6:6.0f} MB")
         front = [site / "index.html", *(site / "static").iterdir()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -16,6 +17,9 @@ from harness.report.board.prior import learn
 from harness.report.board.rows import Pooled, Row, by_row, pooled, standard_episodes
 from harness.runs import RunSpec
 from harness.store import Store, StoredRun
+from harness.system.process import n_processors
+
+MOST_AT_ONCE = 4  # tables judged at a time, arithmetic that needs no GIL, in up to 100 MB each
 
 
 @dataclass(frozen=True)
@@ -115,11 +119,17 @@ def each_table(
     read = list(_each_list(store, runs))
     prior = learn(store, {row.key: row.evidence for one in read for row in one.rows}, every)
     far = moved(store, runs if every is None else every)
-    for one in read:
+
+    def table(one: _List) -> Table:
         n_standard = standard_episodes(one.setting)
         n_ranked = episodes_to_rank([row.n_episodes for row in one.rows], n_standard)
         judged = judge(one.rows, n_ranked, prior)
-        yield Table(one.setting, one.note, judged, one.failed, n_standard, n_ranked, one.episodes, prior, far)
+        return Table(
+            one.setting, one.note, judged, one.failed, n_standard, n_ranked, one.episodes, prior, far
+        )
+
+    with ThreadPoolExecutor(min(MOST_AT_ONCE, n_processors())) as pool:
+        yield from pool.map(table, read)
 
 
 class _List(NamedTuple):
