@@ -12,10 +12,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.errors import ConfigError, StoreError
+from harness.report import exports
 from harness.report.board.pairs import compare_among
 from harness.report.board.rows import Row
 from harness.report.board.tables import Table, tables
 from harness.report.formats import images_text, percent, span
+from harness.report.pages import family_page, setting_page
 from harness.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +28,8 @@ GROUPS = (
     ("glyphs-5w1s", "glyphs-5w5s", "glyphs-digits-5w1s"),
     ("omniglot-lake-20w1s-small1", "omniglot-lake-20w1s-small2"),
 )
+JOINT = ("omniglot-small-lowshot", "glyphs-lowshot")
+BLOCKS = ("top1/novel", "top5/novel", "top5/all")  # of the six
 METHODS = (
     "softmax", "cosine", "neg-softmax", "neg-cosine", "bml", "bml-global", "bml-local", "protonet", "nearest-mean", "centroid",
     "pixels", "magnet", "repmet",
@@ -53,6 +57,12 @@ PAIRS = (
     ("laplacianshot[softmax]", "bd-cspn[softmax]"),
     ("bd-cspn[softmax]", "centroid[softmax]"),
     ("logistic[softmax]", "centroid[softmax]"),
+    ("lowshot-logistic[sgm]", "lowshot-logistic[none]"),
+    ("lowshot-logistic[batchsgm]", "lowshot-logistic[none]"),
+    ("lowshot-logistic[l2]", "lowshot-logistic[none]"),
+    ("lowshot-hallucination[none]", "lowshot-logistic[none]"),
+    ("lowshot-hallucination[batchsgm]", "lowshot-logistic[batchsgm]"),
+    ("matching-network[none]", "lowshot-logistic[none]"),
 )
 VERDICT = re.compile(  # rows with equal results are one entry of the page, so that a pair may not be on it
     r"\S+: .*?\(p [=<] [\d.e-]+, [\d,]+ paired \w+(; on the page, among all its pairs, p [=<] [\d.e-]+)?\)\."
@@ -64,10 +74,12 @@ def section(home: Path) -> str:
     with Store.open(home / "results.db") as store:
         every = tables(store)
         verdicts = list(_verdicts(store, every))
+        joint = list(_joint(store, [table for table in every if "lowshot" in table.setting]))
     named = [name for group in GROUPS for name in group]
     found = {table.setting: table for table in every if table.setting in named}
     parts = [_table([found[name] for name in group if name in found]) for group in GROUPS]
     parts.append(_heads([table for name, table in found.items() if "glyphs" not in name]))
+    parts += joint
     return "\n".join([*filter(None, parts), "```", *verdicts, "```", ""])
 
 
@@ -118,6 +130,14 @@ def _head(name: str, cells: dict[str, Row], names: Sequence[str]) -> str:
     cost = "/".join(_milliseconds(cells.get(setting)) for setting in names)
     seeds = ", ".join(map(str, row.seeds))
     return f"| {' | '.join([told, *(_cell(cells.get(setting)) for setting in names), cost, seeds])} |"
+
+
+def _joint(store: Store, found: Sequence[Table]) -> Iterator[str]:
+    """Of the low-shot benchmarks three of the six blocks that papers print."""
+    for family in family_page.build([setting_page.build(store, table) for table in found]):
+        for block in family.blocks if family.name in JOINT else ():
+            if block.metric in BLOCKS:
+                yield f"{family.name}, {exports.block_as_markdown(block)}"
 
 
 def _milliseconds(row: Row | None) -> str:

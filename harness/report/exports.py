@@ -204,12 +204,14 @@ def family_as_latex(family: Family) -> str:
 
 def blocks_as_markdown(family: Family) -> str:
     """The six blocks of low-shot papers as pipe tables, our best of each column in bold; empty for other families."""
-    parts = []
-    for block in family.blocks:
-        head, rows = six_blocks.head(block), six_blocks.as_rows(block)
-        cells = [[*map(markdown, row[:3]), *row[3:]] for row in rows]
-        parts.append(f"**{block.title}**\n\n{_pipes(head, 'lll' + 'r' * (len(head) - 3), cells)}")
-    return "\n".join(parts)
+    return "\n".join(map(block_as_markdown, family.blocks))
+
+
+def block_as_markdown(block: six_blocks.Block) -> str:
+    """One of the six, under its title."""
+    head, rows = six_blocks.head(block), six_blocks.as_rows(block)
+    cells = [[*map(markdown, row[:3]), *row[3:]] for row in rows]
+    return f"**{block.title}**\n\n{_pipes(head, 'lll' + 'r' * (len(head) - 3), cells)}"
 
 
 def blocks_as_latex(family: Family) -> str:

@@ -13,6 +13,7 @@ from matplotlib.ticker import NullLocator
 
 from harness import stats
 from harness.report.board.across import Across
+from harness.report.board.rows import Row
 from harness.report.board.sweeps import Sweep
 from harness.report.formats import duration, percent
 from harness.report.pages.setting_page import Cost, Entry, SettingPage, mean_accuracy
@@ -103,12 +104,12 @@ def costs(page: SettingPage) -> Markup | None:
     ]
     found = []
     for name, value, write in kinds:
-        known = [(i, e, v) for i, e in enumerate(page.entries) if (v := value(e.cost))]
+        known = [(e, v) for e in page.entries if (v := value(e.cost))]
         if len(known) > 1:
             found.append((name, known, write))
     if not found:
         return None
-    tips: dict[str, str] = {}
+    tips: dict[str, list[str]] = {}
     with style():
         made = figure(WIDTH, 2.5 * -(-len(found) // 2))
         grid = made.subplots(-(-len(found) // 2), 2, squeeze=False, sharey=True)
@@ -292,29 +293,37 @@ def _ends(interval: stats.Interval | None) -> str:
 def _cost_panel(
     axes: Any,
     name: str,
-    known: Sequence[tuple[int, Entry, float]],
+    known: Sequence[tuple[Entry, float]],
     write: Callable[[float], str],
-    tips: dict[str, str],
+    tips: dict[str, list[str]],
 ) -> None:
-    cost, gain = [v for _, _, v in known], [100 * e.row.mean for _, e, _ in known]
+    cost, gain = [v for _, v in known], [100 * e.row.mean for e, _ in known]
     front = pareto(cost, gain)
     axes.plot(
         [cost[i] for i in front], [gain[i] for i in front], "-", color=MUTED, lw=1, drawstyle="steps-post"
     )
-    for k, (i, entry, value) in enumerate(known):
-        colour = SERIES[0] if k in front else MUTED
-        gid = re.sub(r"[^a-z]", "", name.lower()) + str(i)
-        axes.plot([value], [gain[k]], "o", ms=6, color=colour, mfc=colour if k in front else "none", gid=gid)
-        tips[gid] = f"{entry.row.label}, {entry.row.backbone}: {percent(entry.row.mean)}%, {write(value)}"
+    behind = [k for k in range(len(known)) if k not in front]
+    for kind, of_kind, colour, face in (
+        ("behind", behind, MUTED, "none"),
+        ("front", front, SERIES[0], SERIES[0]),
+    ):
+        gid = re.sub(r"[^a-z]", "", name.lower()) + kind
+        x, y = [cost[k] for k in of_kind], [gain[k] for k in of_kind]
+        axes.plot(x, y, "o", ms=6, color=colour, mfc=face, gid=gid)
+        tips[gid] = [_told(known[k][0].row, write(known[k][1])) for k in of_kind]
     axes.margins(x=0.15, y=0.12)
     _perhaps_logarithmic(axes, cost, always=name in LOGARITHMIC)
     axes.set_xlabel(name)
     best_first = sorted(front, key=lambda i: -gain[i])
     _name(
         axes,
-        [(cost[i], gain[i], _short(known[i][1].row.label, 24)) for i in best_first],
+        [(cost[i], gain[i], _short(known[i][0].row.label, 24)) for i in best_first],
         zip(cost, gain, strict=True),
     )
+
+
+def _told(row: Row, cost: str) -> str:
+    return f"{row.label}, {row.backbone}: {percent(row.mean)}%, {cost}"
 
 
 def _perhaps_logarithmic(axes: Any, values: Sequence[float], always: bool = False) -> None:

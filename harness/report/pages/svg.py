@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
@@ -48,6 +48,9 @@ STYLE: Mapping[str, Any] = {
 }
 
 
+Tooltips = Mapping[str, str | Sequence[str]]
+
+
 def figure(width: float, height: float) -> Figure:
     """Make an empty figure, sizes in inches; call it, and what draws on it, inside ``style()``."""
     made = Figure(figsize=(width, height))
@@ -60,14 +63,14 @@ def style() -> Any:
     return matplotlib.rc_context(dict(STYLE))
 
 
-def draw(made: Figure, name: str, alt: str, tooltips: Mapping[str, str]) -> Markup:
+def draw(made: Figure, name: str, alt: str, tooltips: Tooltips) -> Markup:
     """Write a figure as inline SVG.
 
     Args:
         made: the figure; artists with a tooltip have their key of ``tooltips`` as gid.
         name: letters, unique on its page; ids begin with it.
         alt: what it shows, for those who do not see it.
-        tooltips: text by gid.
+        tooltips: text by gid, or a text for each mark of a line that is all marks.
     """
     file = io.StringIO()
     made.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
@@ -90,7 +93,7 @@ def _short_ids(root: ElementTree.Element, name: str) -> Mapping[str, str]:
     return {old: f"{name[:2]}-{i}" for i, old in enumerate(dict.fromkeys(used))}
 
 
-def _simplify(node: ElementTree.Element, ids: Mapping[str, str], tooltips: Mapping[str, str]) -> None:
+def _simplify(node: ElementTree.Element, ids: Mapping[str, str], tooltips: Tooltips) -> None:
     """Drop what nobody sees or refers to, put tooltips in, and use the page's colours, below one element."""
     kept: list[ElementTree.Element] = []
     for child in node:
@@ -99,10 +102,11 @@ def _simplify(node: ElementTree.Element, ids: Mapping[str, str], tooltips: Mappi
         child.tag = child.tag.removeprefix(_SVG)
         child.attrib = {k.replace(_HREF, "href"): v for k, v in _attributes(child, ids)}
         child.text, child.tail = child.text and (child.text.strip() or None), None
-        if tip:
-            title = ElementTree.Element("title")
-            title.text = visible(tip, lines=True)
-            (child[0] if len(child) == 1 and not len(child[0]) else child).insert(0, title)
+        if isinstance(tip, str):
+            _tell(child[0] if len(child) == 1 and not len(child[0]) else child, tip)
+        elif tip:
+            for mark, text in zip(child.iter("use"), tip, strict=True):
+                _tell(mark, text)
         is_bare = child.tag == "g" and not child.attrib and child.find("title") is None
         is_unseen = child.tag in _UNSEEN or (
             child.tag == "path" and child.attrib.get("style") == "fill: none"
@@ -114,6 +118,12 @@ def _simplify(node: ElementTree.Element, ids: Mapping[str, str], tooltips: Mappi
             kept.append(child)
     node[:] = kept
     node.tag = node.tag.removeprefix(_SVG)
+
+
+def _tell(mark: ElementTree.Element, text: str) -> None:
+    title = ElementTree.Element("title")
+    title.text = visible(text, lines=True)
+    mark.insert(0, title)
 
 
 def _share_styles(root: ElementTree.Element, name: str) -> None:
