@@ -115,7 +115,7 @@ def costs(page: SettingPage) -> Markup | None:
         grid = made.subplots(-(-len(found) // 2), 2, squeeze=False, sharey=True)
         made.subplots_adjust(left=0.08, right=0.98, top=0.97, bottom=0.2 / len(grid), hspace=0.45, wspace=0.1)
         for axes, (name, known, write) in zip(grid.flat, found, strict=False):
-            _cost_panel(axes, name, known, write, tips)
+            _cost_panel(axes, name, known, write, tips, _floor(page.methods))
         for axes in grid.flat[len(found) :]:
             axes.set_visible(False)
         for row in grid:
@@ -296,28 +296,44 @@ def _cost_panel(
     known: Sequence[tuple[Entry, float]],
     write: Callable[[float], str],
     tips: dict[str, list[str]],
+    floor: float,
 ) -> None:
-    cost, gain = [v for _, v in known], [100 * e.row.mean for e, _ in known]
-    front = pareto(cost, gain)
+    """Mark each row, those far below the others at the floor; the front, which nothing cheaper reaches, by name."""
+    cost, mean = [v for _, v in known], [e.row.mean for e, _ in known]
+    gain = [100 * max(m, floor) for m in mean]
+    below = [k for k, m in enumerate(mean) if m < floor]
+    front = [k for k in pareto(cost, mean) if k not in below]
+    behind = [k for k in range(len(known)) if k not in front and k not in below]
     axes.plot(
-        [cost[i] for i in front], [gain[i] for i in front], "-", color=MUTED, lw=1, drawstyle="steps-post"
+        [cost[k] for k in front], [gain[k] for k in front], "-", color=MUTED, lw=1, drawstyle="steps-post"
     )
-    behind = [k for k in range(len(known)) if k not in front]
-    for kind, of_kind, colour, face in (
-        ("behind", behind, MUTED, "none"),
-        ("front", front, SERIES[0], SERIES[0]),
+    for kind, of_kind, mark, colour, face in (
+        ("below", below, "v", MUTED, PAPER),
+        ("behind", behind, "o", MUTED, "none"),
+        ("front", front, "o", SERIES[0], SERIES[0]),
     ):
         gid = re.sub(r"[^a-z]", "", name.lower()) + kind
-        x, y = [cost[k] for k in of_kind], [gain[k] for k in of_kind]
-        axes.plot(x, y, "o", ms=6, color=colour, mfc=face, gid=gid)
+        axes.plot(
+            [cost[k] for k in of_kind],
+            [gain[k] for k in of_kind],
+            mark,
+            ms=6,
+            color=colour,
+            mfc=face,
+            gid=gid,
+        )
         tips[gid] = [_told(known[k][0].row, write(known[k][1])) for k in of_kind]
     axes.margins(x=0.15, y=0.12)
     _perhaps_logarithmic(axes, cost, always=name in LOGARITHMIC)
     axes.set_xlabel(name)
-    best_first = sorted(front, key=lambda i: -gain[i])
+    named = [*sorted(front, key=lambda k: -mean[k]), *below]
+    texts = {k: percent(mean[k]) for k in below}
     _name(
         axes,
-        [(cost[i], gain[i], _short(known[i][0].row.label, 24)) for i in best_first],
+        [
+            (cost[k], gain[k], _short(known[k][0].row.called, 24) + (f", {texts[k]}" if k in texts else ""))
+            for k in named
+        ],
         zip(cost, gain, strict=True),
     )
 
