@@ -57,6 +57,10 @@ PAIRS = (
     ("laplacianshot[softmax]", "bd-cspn[softmax]"),
     ("bd-cspn[softmax]", "centroid[softmax]"),
     ("logistic[softmax]", "centroid[softmax]"),
+    ("deepemd (grad=full)", "deepemd (grad=flow-only)"),
+    ("deepemd (grad=full)", "deepemd-pretrain (classifier=mean)"),
+    ("deepemd-pretrain", "deepemd-pretrain (classifier=mean)"),
+    ("deepemd (sfc_update_step=100)", "deepemd (sfc_update_step=0)"),
     ("lowshot-logistic[sgm]", "lowshot-logistic[none]"),
     ("lowshot-logistic[batchsgm]", "lowshot-logistic[none]"),
     ("lowshot-logistic[l2]", "lowshot-logistic[none]"),
@@ -78,6 +82,7 @@ def section(home: Path) -> str:
     named = [name for group in GROUPS for name in group]
     found = {table.setting: table for table in every if table.setting in named}
     parts = [_table([found[name] for name in group if name in found]) for group in GROUPS]
+    parts.append(_transport([found[name] for group in GROUPS[:2] for name in group if name in found]))
     parts.append(_heads([table for name, table in found.items() if "glyphs" not in name]))
     parts += joint
     return "\n".join([*filter(None, parts), "```", *verdicts, "```", ""])
@@ -104,6 +109,26 @@ def _table(group: Sequence[Table]) -> str:
         warns = " (its training warns)" if "its training warns" in row.marks else ""
         seeds = ", ".join(map(str, row.seeds))
         lines.append(f"| {' | '.join([name + warns, *told, seeds, images_text(row.budget)])} |")
+    return "\n".join([*lines, ""])
+
+
+def _transport(found: Sequence[Table]) -> str:
+    """A line a configuration of DeepEMD and of the plain rules on its first stage, the best of the first setting on top."""
+    by_name: dict[str, dict[str, Row]] = {}
+    for table in found:
+        for row in table.rows:
+            if row.method.startswith("deepemd"):
+                by_name.setdefault(row.label, {})[table.setting] = row
+    if not by_name:
+        return ""
+    names = [table.setting for table in found]
+    head = ["DeepEMD", *names, "seeds", "images"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for name, cells in by_name.items():
+        row = next(iter(cells.values()))
+        seeds = ", ".join(map(str, row.seeds))
+        told = [_cell(cells.get(setting)) for setting in names]
+        lines.append(f"| {' | '.join([name, *told, seeds, images_text(row.budget)])} |")
     return "\n".join([*lines, ""])
 
 

@@ -152,6 +152,17 @@ def test_a_name_that_means_several_rows_or_none_is_refused(tmp_path: Path) -> No
     assert pair.a.backbone == "resnet12"
 
 
+def test_variants_are_named_by_their_labels(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        for lr, skill in ((0.5, 0.7), (0.1, 0.6)):
+            store.ingest(made.result("a", skill=skill, changes={"config": {"lr": ConfigValue(lr, "--set")}}))
+        with pytest.raises(ConfigError, match=r"by its label in quotes: \w+ \('a \(lr=0.[15]\)', conv4\)"):
+            pairs.compare(store, "a (lr=0.5)", "a", None)
+        (pair,) = pairs.compare(store, "a (lr=0.5)", "a (lr=0.1)", None)
+    assert (pair.a.label, pair.b.label) == ("a (lr=0.5)", "a (lr=0.1)")
+    assert pair.difference == pytest.approx(0.1, abs=0.02)
+
+
 def test_a_row_is_not_compared_with_itself(store: Store) -> None:
     with pytest.raises(ConfigError, match="are the same row"):
         pairs.compare(store, "method-0", "method-0", None, 0.005)

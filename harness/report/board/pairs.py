@@ -117,7 +117,7 @@ def compare(
 
     Args:
         store: the database.
-        a, b: method names, or the beginning of run ids.
+        a, b: method names, labels of rows, or the beginning of run ids.
         settings: only these; None for all.
         margin: differences within ± margin are tied, a fraction.
         scope: what the verdict is about.

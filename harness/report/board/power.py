@@ -77,7 +77,7 @@ def power(store: Store, a: str, b: str, delta: float, settings: Sequence[str] | 
 
     Args:
         store: the database.
-        a, b: method names, or the beginning of run ids.
+        a, b: method names, labels of rows, or the beginning of run ids.
         delta: the true difference to be found with 80% power, a fraction > 0.
         settings: only these; None for all.
 

@@ -104,15 +104,16 @@ def _rows(found: Sequence[Table], name: str) -> dict[tuple[str, str], Row]:
     """The row of each (setting, images) that a name means."""
     chosen: dict[tuple[str, str], Row] = {}
     for table in found:
-        rows = [row for row in table.rows if name in (row.called, row.spec.whole_name)]
+        rows = [row for row in table.rows if row.label == name]
+        rows = rows or [row for row in table.rows if name in (row.called, row.spec.whole_name)]
         rows = rows or [row for row in table.rows if row.method == name]
         rows = rows or _of_file(table, name)
         rows = rows or [row for row in table.rows if any(run.id.startswith(name) for run in row.runs)]
         plain = [row for row in rows if not row.config] if len(rows) > 1 else rows
         if len(rows) > 1 and len(plain) != 1:
-            ids = ", ".join(f"{row.runs[0].id} ({row.label}, {row.backbone})" for row in rows)
+            ids = ", ".join(f"{row.runs[0].id} ('{row.label}', {row.backbone})" for row in rows)
             raise ConfigError(
-                f"`{name}` means {len(rows)} rows on {table.setting}; name one by its run: {ids}."
+                f"`{name}` means {len(rows)} rows on {table.setting}; name one by its run or by its label in quotes: {ids}."
             )
         if rows:
             chosen[table.setting, table.note] = plain[0]
