@@ -126,7 +126,9 @@ def _leaderboard(bench: list[str] | None, wanted: Wanted) -> dict[str, Any]:
 
 @app.command()
 def compare(
-    a: Annotated[str, typer.Argument(help="Method, label of a row as tables print it, or the beginning of a run id.")],
+    a: Annotated[
+        str, typer.Argument(help="Method, label of a row as tables print it, or the beginning of a run id.")
+    ],
     b: Annotated[str, typer.Argument(help="What it is compared with.")],
     bench: SomeBenches = None,
     margin: Annotated[
@@ -240,7 +242,9 @@ def hardness(
 
 @app.command()
 def power(
-    a: Annotated[str, typer.Argument(help="Method, label of a row as tables print it, or the beginning of a run id.")],
+    a: Annotated[
+        str, typer.Argument(help="Method, label of a row as tables print it, or the beginning of a run id.")
+    ],
     b: Annotated[str, typer.Argument(help="What it is compared with.")],
     delta: Annotated[float, typer.Option(help="The true difference to be found, in points.", min=0.0)] = 0.5,
     bench: SomeBenches = None,
