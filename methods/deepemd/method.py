@@ -49,7 +49,14 @@ class DeepEmd(nn.Module):
         "sfc_update_step": 5,
     }
     DEFAULTS: ClassVar[Table] = defaults(
-        {"epochs": 6, "episodes_per_epoch": 25, "validate_every": 3, "train_query": 5, "lr": 5e-3}
+        {
+            "epochs": 6,
+            "episodes_per_epoch": 25,
+            "validate_every": 3,
+            "train_query": 5,
+            "lr": 5e-3,
+            "sfc_lr": 10.0,  # on validation images of cifar10: 65.8%; 62.3 by 100, 65.3 by 1, 65.0 by 0.1
+        }
     )
     RECIPES: ClassVar[dict[str, Table]] = AS_PUBLISHED
 
