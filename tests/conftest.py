@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,7 @@ from absent import absent
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, one processor each
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, as would all its children
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

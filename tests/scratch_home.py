@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -35,7 +34,6 @@ class Home:
         return subprocess.Popen(
             [sys.executable, "-m", "fsbench", *words], env=self.environment, text=True, cwd=self.folder,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell ignores it
         )  # fmt: skip
 
     def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
