@@ -28,7 +28,6 @@ GROUPS = (
     ("glyphs-5w1s", "glyphs-5w5s", "glyphs-digits-5w1s"),
     ("omniglot-lake-20w1s-small1", "omniglot-lake-20w1s-small2"),
 )
-JOINT = ("omniglot-small-lowshot", "glyphs-lowshot")
 BLOCKS = ("top1/novel", "top5/novel", "top5/all")  # of the six
 METHODS = (
     "softmax", "cosine", "neg-softmax", "neg-cosine", "bml", "bml-global", "bml-local", "protonet", "nearest-mean", "centroid",
@@ -160,8 +159,8 @@ def _head(name: str, cells: dict[str, Row], names: Sequence[str]) -> str:
 def _joint(store: Store, found: Sequence[Table]) -> Iterator[str]:
     """Of the low-shot benchmarks three of the six blocks that papers print."""
     for family in family_page.build([setting_page.build(store, table) for table in found]):
-        for block in family.blocks if family.name in JOINT else ():
-            if block.metric in BLOCKS:
+        for block in family.blocks:
+            if block.metric in BLOCKS and any(row.phase.startswith("lowshot") for row in block.rows):
                 yield f"{family.name}, {exports.block_as_markdown(block)}"
 
 
