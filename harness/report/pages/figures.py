@@ -391,6 +391,7 @@ def _ticks_of_images(
 ) -> None:
     """Round numbers along the axis, and words for the places before and behind it where something stands there."""
     inside = _ticks(10 ** min(known) / 1.5, 10 ** max(known) * 1.15) if known else []
+    inside = inside or sorted({10**one for one in known})[:1]
     at = {log10(tick): f"{tick:,.0f}" for tick in inside}
     if any(not e.row.is_trained for e in entries):
         at[before] = "none"
