@@ -124,10 +124,15 @@ def _transport(found: Sequence[Table]) -> str:
     head = ["DeepEMD", *names, "seeds", "images"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name, cells in by_name.items():
-        row = next(iter(cells.values()))
-        seeds = ", ".join(map(str, row.seeds))
         told = [_cell(cells.get(setting)) for setting in names]
-        lines.append(f"| {' | '.join([name, *told, seeds, images_text(row.budget)])} |")
+        seeds, images = (
+            "; ".join(dict.fromkeys(texts))
+            for texts in (
+                [", ".join(map(str, row.seeds)) for row in cells.values()],
+                [images_text(row.budget) for row in cells.values()],
+            )
+        )
+        lines.append(f"| {' | '.join([name, *told, seeds, images])} |")
     return "\n".join([*lines, ""])
 
 
