@@ -87,6 +87,7 @@ def test_an_array_of_jobs_gives_the_rows_of_the_inline_run(home: Home, reference
     assert home.states() == ["collected"] * 4
 
 
+@pytest.mark.nightly
 def test_more_jobs_than_max_array_size_are_several_arrays(home: Home, reference: Home) -> None:
     """The cluster of cluster.sh takes arrays of four."""
     words = ["run", "-m", "pixels", *BENCH, "--seeds", "0-5"]

@@ -423,7 +423,7 @@ def test_nothing_is_compiled_or_imported_before_a_solver_is_asked() -> None:
     assert _run(code).strip() == "set()"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_compilation_is_kept_on_disk(tmp_path: Any) -> None:
     code = (
         "import torch; from harness.ops.transport import simplex, transport;"
