@@ -13,9 +13,8 @@ from absent import absent
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, one processor each
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-signal.signal(
-    signal.SIGINT, signal.default_int_handler
-)  # a shell's background job ignores it, as would all its children
+# a shell's background job ignores Ctrl-C, and so would all that the tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

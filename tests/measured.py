@@ -57,6 +57,7 @@ PAIRS = (
     ("bd-cspn[softmax]", "centroid[softmax]"),
     ("logistic[softmax]", "centroid[softmax]"),
     ("deepemd (grad=full)", "deepemd (grad=flow-only)"),
+    ("deepemd (grad=full)", "deepemd-pretrain"),
     ("deepemd (grad=full)", "deepemd-pretrain (classifier=mean)"),
     ("deepemd-pretrain", "deepemd-pretrain (classifier=mean)"),
     ("deepemd (sfc_update_step=100)", "deepemd (sfc_update_step=0)"),
@@ -100,15 +101,12 @@ def _table(group: Sequence[Table]) -> str:
     if not by_name:
         return ""
     names = [table.setting for table in group]
-    head = [f"recipe `{recipe}`", *names, "seeds", "images"]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines = []
     for name, cells in by_name.items():
-        told = [_cell(cells.get(setting)) for setting in names]
         row = next(iter(cells.values()))
         warns = " (its training warns)" if "its training warns" in row.marks else ""
-        seeds = ", ".join(map(str, row.seeds))
-        lines.append(f"| {' | '.join([name + warns, *told, seeds, images_text(row.budget)])} |")
-    return "\n".join([*lines, ""])
+        lines.append([name + warns, *_cells(cells, names), _seeds(row), images_text(row.budget)])
+    return _pipes([f"recipe `{recipe}`", *names, "seeds", "images"], lines)
 
 
 def _transport(found: Sequence[Table]) -> str:
@@ -121,19 +119,12 @@ def _transport(found: Sequence[Table]) -> str:
     if not by_name:
         return ""
     names = [table.setting for table in found]
-    head = ["DeepEMD", *names, "seeds", "images"]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    lines = []
     for name, cells in by_name.items():
-        told = [_cell(cells.get(setting)) for setting in names]
-        seeds, images = (
-            "; ".join(dict.fromkeys(texts))
-            for texts in (
-                [", ".join(map(str, row.seeds)) for row in cells.values()],
-                [images_text(row.budget) for row in cells.values()],
-            )
-        )
-        lines.append(f"| {' | '.join([name, *told, seeds, images])} |")
-    return "\n".join([*lines, ""])
+        seeds = "; ".join(dict.fromkeys(map(_seeds, cells.values())))
+        images = "; ".join(dict.fromkeys(images_text(row.budget) for row in cells.values()))
+        lines.append([name, *_cells(cells, names), seeds, images])
+    return _pipes(["DeepEMD", *names, "seeds", "images"], lines)
 
 
 def _heads(found: Sequence[Table]) -> str:
@@ -143,22 +134,36 @@ def _heads(found: Sequence[Table]) -> str:
         for row in table.rows:
             if row.spec.encoder and row.recipe == "budget" and not row.spec.changed:
                 by_pair.setdefault((row.spec.encoder, row.method), {})[table.setting] = row
-    names, lines = [table.setting for table in found], list[str]()
-    for encoder in sorted({encoder for encoder, head in by_pair if head != "centroid"}, reverse=True):
-        head = [f"on {encoder}", *names, "ms an episode", "seeds"]
-        lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-        lines += [_head(name, cells, names) for (on, name), cells in by_pair.items() if on == encoder]
-        lines.append("")
-    return "\n".join(lines)
+    names = [table.setting for table in found]
+    encoders = sorted({encoder for encoder, head in by_pair if head != "centroid"}, reverse=True)
+    return "\n".join(
+        _pipes(
+            [f"on {encoder}", *names, "ms an episode", "seeds"],
+            [_head(name, cells, names) for (on, name), cells in by_pair.items() if on == encoder],
+        )
+        for encoder in encoders
+    )
 
 
-def _head(name: str, cells: dict[str, Row], names: Sequence[str]) -> str:
+def _head(name: str, cells: dict[str, Row], names: Sequence[str]) -> list[str]:
     row = next(iter(cells.values()))
     marks = [mark for mark in ("transductive", "assumes balance") if mark in row.badges]
     told = f"{name} ({', '.join(marks)})" if marks else name
     cost = "/".join(_milliseconds(cells.get(setting)) for setting in names)
-    seeds = ", ".join(map(str, row.seeds))
-    return f"| {' | '.join([told, *(_cell(cells.get(setting)) for setting in names), cost, seeds])} |"
+    return [told, *_cells(cells, names), cost, _seeds(row)]
+
+
+def _pipes(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = "|---" * len(head) + "|"
+    return "\n".join([f"| {' | '.join(head)} |", rule, *(f"| {' | '.join(line)} |" for line in lines), ""])
+
+
+def _cells(cells: dict[str, Row], names: Sequence[str]) -> list[str]:
+    return [_cell(cells.get(setting)) for setting in names]
+
+
+def _seeds(row: Row) -> str:
+    return ", ".join(map(str, row.seeds))
 
 
 def _joint(store: Store, found: Sequence[Table]) -> Iterator[str]:

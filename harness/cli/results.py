@@ -14,6 +14,7 @@ import typer
 
 from harness.cli.words import (
     AsJson,
+    RowName,
     SomeBackbones,
     SomeBadges,
     SomeBenches,
@@ -126,9 +127,7 @@ def _leaderboard(bench: list[str] | None, wanted: Wanted) -> dict[str, Any]:
 
 @app.command()
 def compare(
-    a: Annotated[
-        str, typer.Argument(help="Method, label of a row as tables print it, or the beginning of a run id.")
-    ],
+    a: RowName,
     b: Annotated[str, typer.Argument(help="What it is compared with.")],
     bench: SomeBenches = None,
     margin: Annotated[
@@ -242,9 +241,7 @@ def hardness(
 
 @app.command()
 def power(
-    a: Annotated[
-        str, typer.Argument(help="Method, label of a row as tables print it, or the beginning of a run id.")
-    ],
+    a: RowName,
     b: Annotated[str, typer.Argument(help="What it is compared with.")],
     delta: Annotated[float, typer.Option(help="The true difference to be found, in points.", min=0.0)] = 0.5,
     bench: SomeBenches = None,

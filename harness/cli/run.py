@@ -97,7 +97,7 @@ def run(
         bool | None,
         typer.Option(
             "--with-pictures/--no-pictures",
-            help="Store thumbnails of extreme episodes (up to 24 kB a run; without either, where the images' terms allow it).",
+            help="Store thumbnails of extreme episodes (up to 24 kB a run, in colour 120 kB; without either, where the images' terms allow it).",
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,

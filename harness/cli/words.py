@@ -63,6 +63,9 @@ SomeMethods = Annotated[
         autocompletion=methods_beginning,
     ),
 ]
+RowName = Annotated[
+    str, typer.Argument(help="Method, label of a row as tables print it, or the beginning of a run id.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 WithHost = Annotated[
     bool, typer.Option("--with-host", help="Also the machine's name, its user's, and paths on it.")

@@ -26,7 +26,7 @@ MAX_BYTES = {
 GREYS, COLOURS = 4, 32
 
 
-def are_allowed(dataset: str) -> bool:
+def are_kept(dataset: str) -> bool:
     """Whether pictures of a data set are stored with results: what the user says, else whether its terms allow it."""
     asked = os.environ.get(PICTURES)
     return asked != "0" if asked else dataset in FREE

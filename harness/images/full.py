@@ -26,7 +26,7 @@ from harness.images.originals import Originals
 from harness.images.pipelines import Pixels, decode
 from harness.system.files import save_text
 from harness.system.locks import held
-from harness.system.process import n_processors
+from harness.system.process import n_cpus
 
 FILE = "full.raw"
 MOST_BYTES = 16 << 30  # of a file of decoded pictures
@@ -64,7 +64,7 @@ class FullPictures:
         self.extents[quarters % 2 == 1] = self.extents[quarters % 2 == 1, ::-1]
         n_bytes = self._shapes.prod(axis=1) * manifest.n_channels
         self._start = np.cumsum(n_bytes) - n_bytes
-        self._pool = ThreadPoolExecutor(n_processors())
+        self._pool = ThreadPoolExecutor(n_cpus())
         self._coming: dict[int, Future[Pixels]] = {}
         self._raw: npt.NDArray[np.uint8] | None = None
         if _may_take(folder, int(n_bytes.sum())):

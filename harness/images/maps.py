@@ -22,7 +22,7 @@ from harness.images.originals import Originals, cards
 from harness.images.pipelines import STRAIGHT, Geometry, Pixels, decode
 from harness.system.files import save_text
 from harness.system.locks import held
-from harness.system.process import n_processors
+from harness.system.process import n_cpus
 
 FOLDER = "maps"
 _CHUNK = 512
@@ -230,7 +230,7 @@ def _decoded(
         except DataError as error:
             return str(error)
 
-    with ThreadPoolExecutor(n_processors()) as pool:
+    with ThreadPoolExecutor(n_cpus()) as pool:
         for start in range(first, manifest.n_images, _CHUNK):
             rows = range(start, min(start + _CHUNK, manifest.n_images))
             found = list(pool.map(pixels, rows))

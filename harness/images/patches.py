@@ -16,7 +16,7 @@ from harness.images.crops import resized_boxes
 from harness.images.pipelines import Geometry, Pixels, decode
 from harness.images.stores import ImageStore, Rows
 from harness.seeding import torch_generator
-from harness.system.process import n_processors
+from harness.system.process import n_cpus
 
 PLAIN = Geometry("plain", "squash")  # the whole patch, resized bilinearly
 _TURNED = {  # quarters counter-clockwise
@@ -127,7 +127,7 @@ class Crops:
     def __init__(self, store: ImageStore, view: Cuts, size: int, seed: int = 0) -> None:
         self._store, self._view, self._size, self._seed = store, view, size, seed
         self._originals = store.prepared.originals() if store.prepared else None
-        self._pool = ThreadPoolExecutor(n_processors())
+        self._pool = ThreadPoolExecutor(n_cpus())
 
     def __enter__(self) -> Crops:
         return self

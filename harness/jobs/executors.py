@@ -20,7 +20,7 @@ from harness.errors import DispatchError
 from harness.jobs.batches import Batch, JobState
 from harness.jobs.entry import GroupJob
 from harness.jobs.slurm_options import submitit_parameters
-from harness.system.process import n_processors
+from harness.system.process import n_cpus
 
 log = logging.getLogger("fsbench.executors")
 MAX_REQUEUES = 50  # after time limits; each one goes on from the last epoch or piece
@@ -107,7 +107,7 @@ class LocalProcesses:
         executor.update_parameters(
             timeout_min=_FOREVER_MINUTES, gpus_per_node=len(gpus), visible_gpus=tuple(gpus)
         )
-        threads = str(max(1, n_processors() // self.jobs))
+        threads = str(max(1, n_cpus() // self.jobs))
         with _environment(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads):
             job = executor.submit(GroupJob(), str(batch.group_path(number)))
         self._started[number] = job

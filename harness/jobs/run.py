@@ -199,7 +199,7 @@ def _result(spec: RunSpec, ready: Ready, at: Workplace, predictions: Predictions
     counts = protocol.counts(ready.episodes, predictions)
     table = protocol.table(ready.episodes, tuple(ready.novel.class_names), tuple(ready.novel.groups))
     facts = {**_facts(spec, ready, at), **badges.origin(spec, benchmark, ready.fit.record)}
-    if protocol.is_episodic and thumbnails.are_allowed(benchmark.roles["novel"].dataset):
+    if protocol.is_episodic and thumbnails.are_kept(benchmark.roles["novel"].dataset):
         facts["thumbnails"] = thumbnails.of_run(ready.novel, table, counts["top1"])
     return RunResult(spec, "done", counts, table, facts, tuple(ready.fit.record["curves"]))
 

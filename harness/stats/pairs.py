@@ -6,7 +6,7 @@ The question of every number here: would it hold if everything were trained agai
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Final, Literal, NamedTuple, Protocol
 
@@ -126,9 +126,9 @@ class Pairs:
     def reordered(self, order: IntArray) -> Pairs:
         """Put the rows of all matrices into another order."""
         matrices = {
-            name: v[np.ix_(order, order)]
-            for name in self.__dataclass_fields__
-            if np.ndim(v := getattr(self, name)) == 2
+            field.name: v[np.ix_(order, order)]
+            for field in fields(self)
+            if np.ndim(v := getattr(self, field.name)) == 2
         }
         return replace(self, **matrices)
 

@@ -56,12 +56,12 @@ def settle_threads() -> None:
     Threads that spin while they wait take the processor from whoever else works on it: on two cores shared by
     four jobs, training runs at a quarter of the speed. What the user has set stays.
     """
-    n = str(n_processors())
+    n = str(n_cpus())
     for name, value in (("OMP_NUM_THREADS", n), ("MKL_NUM_THREADS", n), ("OMP_WAIT_POLICY", "PASSIVE")):
         os.environ.setdefault(name, value)
 
 
-def n_processors() -> int:
+def n_cpus() -> int:
     """How many processors this process may use, where the system says; else how many there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

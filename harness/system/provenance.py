@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import resource
@@ -12,6 +11,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from harness.system.process import n_cpus
 
 if TYPE_CHECKING:
     import torch
@@ -88,11 +89,6 @@ def _libraries(told: str) -> dict[str, str]:
     }
     found = {name: re.search(pattern, told) for name, pattern in patterns.items()}
     return {name: match[1] for name, match in found.items() if match}
-
-
-def n_cpus() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache

@@ -53,7 +53,7 @@ def _trained(threads: int, is_deterministic: bool) -> list[str]:
 def test_deterministic_trainings_have_the_same_bits_at_any_number_of_threads() -> None:
     one, two = _trained(1, is_deterministic=True), _trained(2, is_deterministic=True)
     assert one == two and one[0] == "1"
-    assert _trained(2, is_deterministic=False)[0] == str(min(2, provenance.n_cpus()))
+    assert _trained(2, is_deterministic=False)[0] == str(min(2, process.n_cpus()))
 
 
 def test_what_rounds_sums_is_recorded_and_may_be_stored() -> None:

@@ -88,9 +88,9 @@ def test_extremes_alternate_between_worst_and_best() -> None:
 
 def test_pictures_are_kept_where_terms_allow_it_or_the_user_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(PICTURES, raising=False)
-    assert thumbnails.are_allowed("glyphs") and thumbnails.are_allowed("omniglot")
-    assert not any(thumbnails.are_allowed(name) for name in ("mini", "tiered", "cub", "cifar100", "my-birds"))
+    assert thumbnails.are_kept("glyphs") and thumbnails.are_kept("omniglot")
+    assert not any(thumbnails.are_kept(name) for name in ("mini", "tiered", "cub", "cifar100", "my-birds"))
     monkeypatch.setenv(PICTURES, "1")
-    assert thumbnails.are_allowed("my-birds")
+    assert thumbnails.are_kept("my-birds")
     monkeypatch.setenv(PICTURES, "0")
-    assert not thumbnails.are_allowed("glyphs")
+    assert not thumbnails.are_kept("glyphs")

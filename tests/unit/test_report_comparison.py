@@ -143,7 +143,7 @@ def test_a_name_that_means_several_rows_or_none_is_refused(tmp_path: Path) -> No
         store.ingest(made.result("method-a"))
         store.ingest(made.result("method-a", changes={"backbone": "resnet12"}))
         store.ingest(made.result("other"))
-        with pytest.raises(ConfigError, match="means 2 rows"):
+        with pytest.raises(ConfigError, match="means 2 rows on glyphs-5w1s; name one by its run: "):
             pairs.compare(store, "method-a", "other", None, 0.005)
         with pytest.raises(ConfigError, match="Did you mean `method-a`"):
             pairs.compare(store, "methd-a", "other", None, 0.005)
@@ -156,7 +156,9 @@ def test_variants_are_named_by_their_labels(tmp_path: Path) -> None:
     with Store.open(tmp_path / "results.db", create=True) as store:
         for lr, skill in ((0.5, 0.7), (0.1, 0.6)):
             store.ingest(made.result("a", skill=skill, changes={"config": {"lr": ConfigValue(lr, "--set")}}))
-        with pytest.raises(ConfigError, match=r"by its label in quotes: \w+ \('a \(lr=0.[15]\)', conv4\)"):
+        with pytest.raises(
+            ConfigError, match=r"by its run, or its label in quotes: \w+ \('a \(lr=0.[15]\)', conv4\)"
+        ):
             pairs.compare(store, "a (lr=0.5)", "a", None)
         (pair,) = pairs.compare(store, "a (lr=0.5)", "a (lr=0.1)", None)
     assert (pair.a.label, pair.b.label) == ("a (lr=0.5)", "a (lr=0.1)")

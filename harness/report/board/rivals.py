@@ -111,9 +111,11 @@ def _rows(found: Sequence[Table], name: str) -> dict[tuple[str, str], Row]:
         rows = rows or [row for row in table.rows if any(run.id.startswith(name) for run in row.runs)]
         plain = [row for row in rows if not row.config] if len(rows) > 1 else rows
         if len(rows) > 1 and len(plain) != 1:
+            is_told_by_label = len({row.label for row in rows}) == len(rows)
+            how = "its run, or its label in quotes" if is_told_by_label else "its run"
             ids = ", ".join(f"{row.runs[0].id} ('{row.label}', {row.backbone})" for row in rows)
             raise ConfigError(
-                f"`{name}` means {len(rows)} rows on {table.setting}; name one by its run or by its label in quotes: {ids}."
+                f"`{name}` means {len(rows)} rows on {table.setting}; name one by {how}: {ids}."
             )
         if rows:
             chosen[table.setting, table.note] = plain[0]

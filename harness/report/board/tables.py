@@ -17,9 +17,9 @@ from harness.report.board.prior import learn
 from harness.report.board.rows import Pooled, Row, by_row, pooled, standard_episodes
 from harness.runs import RunSpec
 from harness.store import Store, StoredRun
-from harness.system.process import n_processors
+from harness.system.process import n_cpus
 
-MOST_AT_ONCE = 4  # tables judged at a time, arithmetic that needs no GIL, in up to 100 MB each
+MOST_AT_ONCE = 4  # tables judged at a time, arithmetic that needs no GIL; 42 rows take 90 MB
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def each_table(
             one.setting, one.note, judged, one.failed, n_standard, n_ranked, one.episodes, prior, far
         )
 
-    with ThreadPoolExecutor(min(MOST_AT_ONCE, n_processors())) as pool:
+    with ThreadPoolExecutor(min(MOST_AT_ONCE, n_cpus())) as pool:
         yield from pool.map(table, read)
 
 

@@ -60,20 +60,11 @@ def images(page: SettingPage) -> Markup | None:
                 axes.axvspan(min(beside) - 0.1 * room, max(beside) + 0.1 * room, color=LINE, alpha=0.35, lw=0)
         line = [100 * entries[i].row.mean for i in front]
         axes.plot([x[i] for i in front], line, "-", color=MUTED, lw=1, drawstyle="steps-post")
-        names = []
         for i, entry in enumerate(entries):
-            row, colour = entry.row, SERIES[0] if i in front else MUTED
-            y, is_below = 100 * max(row.mean, floor), row.mean < floor
-            if row.interval.low is not None and row.interval.high is not None and not is_below:
-                axes.plot(
-                    [x[i], x[i]], [100 * row.interval.low, 100 * row.interval.high], "-", lw=2, color=colour
-                )
-            face = colour if i in front else PAPER
-            axes.plot([x[i]], [y], "v" if is_below else "o", ms=6, color=colour, mfc=face, gid=f"m{i}")
-            tips[f"m{i}"] = (
-                f"{row.called}, {row.backbone}: {percent(row.mean)}% ({_ends(row.interval)}), {_seen(entry)}"
-            )
-            names.append((x[i], y, _short(row.called) + (f", {percent(row.mean)}" if is_below else "")))
+            _mark(axes, x[i], entry.row, floor, f"m{i}", is_front=i in front)
+            told = f"{percent(entry.row.mean)}% ({_ends(entry.row.interval)}), {_seen(entry)}"
+            tips[f"m{i}"] = f"{entry.row.called}, {entry.row.backbone}: {told}"
+        names = [(x[i], 100 * max(e.row.mean, floor), _called(e.row, floor)) for i, e in enumerate(entries)]
         axes.set_xlim(before - (2 * room if known else 0.5), behind + (3 * room if known else 0.5))
         _ticks_of_images(axes, entries, before, behind, known)
         axes.set_xlabel("training images seen")
@@ -82,6 +73,21 @@ def images(page: SettingPage) -> Markup | None:
         _name(axes, names)
         alt = f"Accuracy of {len(entries)} methods on {page.table.name} against the training images they saw"
         return draw(made, "images", alt, tips)
+
+
+def _mark(axes: Any, x: float, row: Row, floor: float, gid: str, *, is_front: bool) -> None:
+    """A mark with its interval; below the floor a triangle on it."""
+    low, high, is_below = row.interval.low, row.interval.high, row.mean < floor
+    colour = SERIES[0] if is_front else MUTED
+    if low is not None and high is not None and not is_below:
+        axes.plot([x, x], [100 * low, 100 * high], "-", lw=2, color=colour)
+    face, y = colour if is_front else PAPER, 100 * max(row.mean, floor)
+    axes.plot([x], [y], "v" if is_below else "o", ms=6, color=colour, mfc=face, gid=gid)
+
+
+def _called(row: Row, floor: float, most: int = MAX_LABEL) -> str:
+    """What stands beside a mark: the name, and the number where that is below the picture."""
+    return _short(row.called, most) + (f", {percent(row.mean)}" if row.mean < floor else "")
 
 
 def _floor(entries: Sequence[Entry]) -> float:
@@ -313,29 +319,15 @@ def _cost_panel(
         ("front", front, "o", SERIES[0], SERIES[0]),
     ):
         gid = re.sub(r"[^a-z]", "", name.lower()) + kind
-        axes.plot(
-            [cost[k] for k in of_kind],
-            [gain[k] for k in of_kind],
-            mark,
-            ms=6,
-            color=colour,
-            mfc=face,
-            gid=gid,
-        )
+        x, y = [cost[k] for k in of_kind], [gain[k] for k in of_kind]
+        axes.plot(x, y, mark, ms=6, color=colour, mfc=face, gid=gid)
         tips[gid] = [_told(known[k][0].row, write(known[k][1])) for k in of_kind]
     axes.margins(x=0.15, y=0.12)
     _perhaps_logarithmic(axes, cost, always=name in LOGARITHMIC)
     axes.set_xlabel(name)
     named = [*sorted(front, key=lambda k: -mean[k]), *below]
-    texts = {k: percent(mean[k]) for k in below}
-    _name(
-        axes,
-        [
-            (cost[k], gain[k], _short(known[k][0].row.called, 24) + (f", {texts[k]}" if k in texts else ""))
-            for k in named
-        ],
-        zip(cost, gain, strict=True),
-    )
+    names = [(cost[k], gain[k], _called(known[k][0].row, floor, 24)) for k in named]
+    _name(axes, names, zip(cost, gain, strict=True))
 
 
 def _told(row: Row, cost: str) -> str:
@@ -390,8 +382,7 @@ def _ticks_of_images(
     axes: Any, entries: Sequence[Entry], before: float, behind: float, known: Sequence[float]
 ) -> None:
     """Round numbers along the axis, and words for the places before and behind it where something stands there."""
-    inside = _ticks(10 ** min(known) / 1.5, 10 ** max(known) * 1.15) if known else []
-    inside = inside or sorted({10**one for one in known})[:1]
+    inside = _ticks(10 ** min(known) / 1.5, 10 ** max(known) * 1.15) or [10 ** min(known)] if known else []
     at = {log10(tick): f"{tick:,.0f}" for tick in inside}
     if any(not e.row.is_trained for e in entries):
         at[before] = "none"
