@@ -332,7 +332,7 @@ def _run_as_json(store: Store, run: StoredRun) -> dict[str, Any]:
     return {
         "id": run.id, "signature": str(signature([run], run.spec.n_episodes)), "status": run.status, "replicates": list(run.replicates), "created": run.created,
         "badges": list(run.badges), "rechecks": [check._asdict() for check in run.rechecks],
-        "spec": run.spec.to_json(), "provenance": {k: v for k, v in run.provenance.items() if k != "thumbnails"},
+        "spec": run.spec.to_json(), "provenance": dict(run.provenance),
         "curves": [dict(p) for p in run.curves], "traceback": run.traceback,
         "accuracy": {name: float((correct / asked).mean()) for name, (correct, asked) in counts.items()},
         "class_means": {name: float(values.mean()) for name, values in (by_class or {}).items()},

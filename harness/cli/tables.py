@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from harness.report.board.tables import Table
     from harness.runs.findings import StoredRun
 
-NOT_LISTED = ("badges", "about", "recipe", "thumbnails")  # of the provenance: shown elsewhere, or too long
+NOT_LISTED = ("badges", "about", "recipe")  # of the provenance: shown elsewhere, or too long
 
 
 def say(sentence: str) -> None:

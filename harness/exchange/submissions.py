@@ -23,7 +23,7 @@ from harness.errors import ConfigError, DataError, FsbenchError, RecordError, St
 from harness.exchange import bundles, every_eval_ever
 from harness.images import datasets
 from harness.report.formats import percent
-from harness.runs import RunResult
+from harness.runs import THUMBNAILS, RunResult
 from harness.runs.publishing import published_result
 from harness.runs.request import command, threads_told
 from harness.runs.schema import LARGEST_JSON
@@ -204,7 +204,7 @@ def _licence(result: RunResult) -> str:
     terms = [f"- {name}: {datasets.READERS[name].terms}" for name in sets if name in datasets.READERS]
     pictures = (
         "Small pictures of some episodes are in run.json."
-        if result.provenance.get("thumbnails")
+        if result.provenance.get(THUMBNAILS)
         else "It holds no picture."
     )
     return "\n".join([

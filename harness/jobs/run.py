@@ -24,7 +24,7 @@ from harness.evaluation.features import Images, Source, features_of
 from harness.evaluation.protocols import Predictions, protocol_of
 from harness.images.stores import ImageStore
 from harness.method import CLEAN, about, hyper, passes_of, traits
-from harness.runs import RunResult, RunSpec, badges, folders, planning
+from harness.runs import THUMBNAILS, RunResult, RunSpec, badges, folders, planning
 from harness.runs.against_clean import against_clean
 from harness.runs.budget import Budget, Spent
 from harness.system import process, provenance
@@ -200,7 +200,7 @@ def _result(spec: RunSpec, ready: Ready, at: Workplace, predictions: Predictions
     table = protocol.table(ready.episodes, tuple(ready.novel.class_names), tuple(ready.novel.groups))
     facts = {**_facts(spec, ready, at), **badges.origin(spec, benchmark, ready.fit.record)}
     if protocol.is_episodic and thumbnails.are_kept(benchmark.roles["novel"].dataset):
-        facts["thumbnails"] = thumbnails.of_run(ready.novel, table, counts["top1"])
+        facts[THUMBNAILS] = thumbnails.of_run(ready.novel, table, counts["top1"])
     return RunResult(spec, "done", counts, table, facts, tuple(ready.fit.record["curves"]))
 
 

@@ -35,6 +35,7 @@ def run_digest(run: StoredRun) -> str:
     said = [
         run.id, run.replicates, run.replicate, run.status, run.created, run.traceback, run.metrics,
         run.spec.to_json(), dict(run.provenance), [dict(point) for point in run.curves], run.self_reported, run.rechecks,
+        run.pictures,
     ]  # fmt: skip
     return digest_of(said)
 

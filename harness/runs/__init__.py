@@ -11,13 +11,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.method.hyper import ConfigValue
     from harness.method.registry import MethodReference
-    from harness.runs.result import FORMAT, REPORTED_BY, SELF_REPORTED, Counts, EpisodeTable, RunResult
+    from harness.runs.result import (
+        FORMAT,
+        REPORTED_BY,
+        SELF_REPORTED,
+        THUMBNAILS,
+        Counts,
+        EpisodeTable,
+        RunResult,
+    )
     from harness.runs.spec import FitSpec, Precision, RunSpec
 
 __all__ = [
     "FORMAT",
     "REPORTED_BY",
     "SELF_REPORTED",
+    "THUMBNAILS",
     "ConfigValue",
     "Counts",
     "EpisodeTable",

@@ -64,11 +64,12 @@ class StoredRun:
         id: 12 hex digits of the spec.
         replicate: digest of the counts; ``replicates`` lists those of all results of this id, this one included.
         status: "done" or "failed" with ``traceback``.
-        spec, provenance, curves: as the run wrote them.
+        spec, provenance, curves: as the run wrote them; of the provenance all but the thumbnails.
         metrics: names, sorted; empty when failed.
         created: UTC time at which a database first saw it.
         self_reported: whether it is known from an import or a score alone.
         rechecks: what became of counting some of it again, the newest last.
+        pictures: sha256 over the thumbnails that it has; empty without any.
     """
 
     pk: int
@@ -84,6 +85,7 @@ class StoredRun:
     created: str
     self_reported: bool = False
     rechecks: tuple[Recheck, ...] = ()
+    pictures: str = ""
 
     @property
     def trust(self) -> str:

@@ -8,12 +8,11 @@ from typing import Any, TypeVar
 
 from harness.method.registry import MethodReference
 from harness.runs.findings import StoredRun
-from harness.runs.result import RunResult
+from harness.runs.result import THUMBNAILS, RunResult
 from harness.runs.spec import FitSpec
 from harness.system.secrets import all_without_machine, without_machine
 
 _HOST = "host"  # of a provenance: the machine's name
-_AS_IT_IS = "thumbnails"  # pictures
 Spec = TypeVar("Spec", bound=FitSpec)
 
 
@@ -56,7 +55,7 @@ def _published_method(method: MethodReference) -> MethodReference:
 
 def _published_facts(provenance: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: value if name == _AS_IT_IS else all_without_machine(value, _host(provenance))
+        name: value if name == THUMBNAILS else all_without_machine(value, _host(provenance))
         for name, value in provenance.items()
         if name != _HOST
     }

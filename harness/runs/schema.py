@@ -58,6 +58,7 @@ _ABOUT = record(
     },
     lambda _: anything(),
 )
+_ROW = text(9, pattern="0|[1-9][0-9]*")
 _SPENT = mapping(either(nothing, number(0, 1e30)), 10)
 _NUMERICS: Mapping[str, Shape] = {
     "device": text(),
@@ -90,7 +91,7 @@ PROVENANCE = record(
         "warnings": listed(text(1_000), 100),
         "about": _ABOUT,
         "recipe": listed(record({"name": text(), "clean": text(10_000), "used": text(10_000)}, {}), 1_000),
-        "thumbnails": mapping(text(100_000, pattern="[A-Za-z0-9+/=]*"), 100_000),
+        "thumbnails": mapping(text(100_000, pattern="[A-Za-z0-9+/=]*"), 100_000, named=_ROW),
         "pictures": text(),
         "weights": mapping(anything()),
         "leak": mapping(anything()),

@@ -16,13 +16,15 @@ import numpy as np
 from sqlalchemy import Connection, delete, select, update
 
 from harness.errors import RecordError, visible
-from harness.runs import REPORTED_BY, SELF_REPORTED, RunResult
+from harness.runs import REPORTED_BY, SELF_REPORTED, THUMBNAILS, RunResult
 from harness.runs.agreement import find_problems
 from harness.store import models
 from harness.store.lists import keep_list
 from harness.store.models import IntArray, insert_columns, insert_row, spec_columns
+from harness.store.pictures import drop_pictures, keep_pictures
 from harness.system.secrets import all_without_credentials, without_credentials
 
+_APART = (SELF_REPORTED, THUMBNAILS)  # of a provenance: they have a column and tables of their own
 Outcome = Literal["new", "known", "replicate", "replaced"]
 
 
@@ -91,6 +93,8 @@ def _insert(connection: Connection, result: RunResult, created: str) -> None:
         cells = (range(n), counts.n_correct.tolist(), counts.n_query.tolist())
         insert_columns(connection, models.result, [pk] * n, [metric_pk] * n, *cells)
         _keep_predictions(connection, pk, metric_pk, result, name)
+    if result.status == "done":
+        keep_pictures(connection, pk, result.provenance.get(THUMBNAILS, {}))
 
 
 def _self_reported(result: RunResult) -> int:
@@ -102,7 +106,7 @@ def _beside_counts(result: RunResult) -> dict[str, str]:
     return {
         "finished": str(result.provenance.get("finished", "")),
         "provenance": _json(
-            all_without_credentials({k: v for k, v in result.provenance.items() if k != SELF_REPORTED})
+            all_without_credentials({k: v for k, v in result.provenance.items() if k not in _APART})
         ),
         "spec": _json(result.spec.to_json()),
         "curves": _json([dict(point) for point in result.curves]),
@@ -130,12 +134,15 @@ def _renew(connection: Connection, pk: int, result: RunResult, created: str) -> 
     if was_reported and not is_reported:  # somebody made it with this harness, after all
         connection.execute(change.values(self_reported=0, **mine))
         connection.execute(delete(models.prediction).where(models.prediction.c.run_pk == pk))
+        drop_pictures(connection, [pk])
     else:
         newest = max(kept, mine, key=_rank)
         if newest != kept:
             connection.execute(change.values(newest))
     for name in result.counts:
         _keep_predictions(connection, pk, _metric_pk(connection, name), result, name)
+    if result.status == "done":
+        keep_pictures(connection, pk, result.provenance.get(THUMBNAILS, {}))
 
 
 def _rank(row: dict[str, str]) -> tuple[str, ...]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, inspect, select, text, update
 
@@ -11,13 +14,14 @@ from harness.errors import StoreError, visible
 from harness.store.connection import engine_for, name_of, read_transaction, sqlite_path, write_transaction
 from harness.store.models import CREATE_EPISODE_ACCURACY, episode_accuracy, fsbench_schema, metadata, optional
 
-VERSION = 3
+VERSION = 4
 
 # STEPS[n] lifts a database of version n - 1 to n. A change of models.py raises VERSION and adds its step here; a
 # step says what it does in SQL of its own, since models.py will have moved on.
 STEPS: Mapping[int, Callable[[Connection], None]] = {
     2: lambda connection: _run_each(connection, _TRUST_AND_TRIALS),
     3: lambda connection: _run_each(connection, _HARDNESS[connection.dialect.name]),
+    4: lambda connection: _pictures_apart(connection),
 }
 _TRUST_AND_TRIALS = """
 ALTER TABLE run ADD COLUMN self_reported INTEGER DEFAULT 0 NOT NULL;
@@ -38,6 +42,18 @@ CREATE TABLE hardness (
     omega {binary} NOT NULL, PRIMARY KEY (episode_digest, novel_digest))
 """
     for dialect, binary in (("sqlite", "BLOB"), ("postgresql", "BYTEA"))
+}
+_PICTURES: Mapping[str, str] = {
+    dialect: f"""
+CREATE TABLE picture (pk {key}, sha256 TEXT NOT NULL, png TEXT NOT NULL, UNIQUE (sha256));
+CREATE TABLE run_picture (
+    run_pk INTEGER NOT NULL REFERENCES run (pk), image INTEGER NOT NULL,
+    picture_pk INTEGER NOT NULL REFERENCES picture (pk), PRIMARY KEY (run_pk, image)){clustered}
+"""
+    for dialect, key, clustered in (
+        ("sqlite", "INTEGER NOT NULL PRIMARY KEY", " WITHOUT ROWID"),
+        ("postgresql", "SERIAL PRIMARY KEY", ""),
+    )
 }
 
 
@@ -165,6 +181,51 @@ def _lift(connection: Connection) -> None:
 def _run_each(connection: Connection, statements: str) -> None:
     for statement in statements.split(";"):
         connection.execute(text(statement))
+
+
+def _pictures_apart(connection: Connection) -> None:
+    """Move thumbnails out of the provenance of each run, equal ones to one place."""
+    _run_each(connection, _PICTURES[connection.dialect.name])
+    known: dict[str, int] = {}
+    for run_pk in connection.scalars(text("SELECT pk FROM run ORDER BY pk")).all():
+        told = connection.scalar(text("SELECT provenance FROM run WHERE pk = :pk"), {"pk": run_pk})
+        provenance = _object(told)
+        pictures = provenance.pop("thumbnails", None)
+        if not isinstance(pictures, dict):
+            continue
+        shown = {image: png for image, png in pictures.items() if _is_row(image) and isinstance(png, str)}
+        for image, png in shown.items():
+            sha256 = hashlib.sha256(png.encode()).hexdigest()
+            row = {"pk": len(known) + 1, "sha256": sha256, "png": png}
+            if sha256 not in known:
+                connection.execute(
+                    text("INSERT INTO picture (pk, sha256, png) VALUES (:pk, :sha256, :png)"), row
+                )
+            link = {
+                "run_pk": run_pk,
+                "image": int(image),
+                "picture_pk": known.setdefault(sha256, len(known) + 1),
+            }
+            connection.execute(text("INSERT INTO run_picture VALUES (:run_pk, :image, :picture_pk)"), link)
+        left = {"pk": run_pk, "left": json.dumps(provenance, sort_keys=True)}
+        connection.execute(text("UPDATE run SET provenance = :left WHERE pk = :pk"), left)
+    if connection.dialect.name == "postgresql":
+        connection.execute(
+            text("SELECT setval('picture_pk_seq', (SELECT coalesce(max(pk), 0) + 1 FROM picture), false)")
+        )
+
+
+def _is_row(image: str) -> bool:
+    return image.isdecimal() and len(image) < 10 and image == str(int(image))
+
+
+def _object(told: Any) -> dict[str, Any]:
+    """What a text of JSON says; empty where it is no object."""
+    try:
+        found = json.loads(told)
+    except (TypeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _is_absent(engine: Engine) -> bool:

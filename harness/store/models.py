@@ -1,7 +1,8 @@
 """The tables of results.db, named so that anyone with SQL can read them; types that SQLite and PostgreSQL share.
 
 The words in order of reading: a `run` has one `result` row per (metric, episode); its `episode_digest` names the
-`episode_list` that says which classes and images each episode shows. The view `episode_accuracy` joins the names.
+`episode_list` that says which classes and images each episode shows. The view `episode_accuracy` joins the names. Each
+`picture` that runs show is stored once.
 """
 
 from __future__ import annotations
@@ -177,6 +178,23 @@ prediction = Table(
     Column("run_pk", ForeignKey("run.pk"), primary_key=True),
     Column("metric_pk", ForeignKey("metric.pk"), primary_key=True),
     Column("labels", PackedArray, nullable=False),  # (n_episodes, queries of an episode) uint8 or uint16
+)
+
+picture = Table(  # each once, however many runs show it
+    "picture",
+    metadata,
+    Column("pk", Integer, primary_key=True),
+    Column("sha256", Text, nullable=False, unique=True),  # of the next
+    Column("png", Text, nullable=False),  # base64
+)
+
+run_picture = Table(
+    "run_picture",
+    metadata,
+    Column("run_pk", ForeignKey("run.pk"), primary_key=True),
+    Column("image", Integer, primary_key=True, autoincrement=False),  # row of the novel images
+    Column("picture_pk", ForeignKey("picture.pk"), nullable=False),
+    sqlite_with_rowid=False,
 )
 
 recheck = Table(  # episodes of a run counted again from its checkpoint; rows are only ever added

@@ -26,11 +26,12 @@ from sqlalchemy import (
 )
 
 from harness.errors import ConfigError, RecordError, StoreError, nearest, visible
-from harness.runs import SELF_REPORTED, Counts, EpisodeTable, RunResult, RunSpec
+from harness.runs import SELF_REPORTED, THUMBNAILS, Counts, EpisodeTable, RunResult, RunSpec
 from harness.runs.findings import Recheck, StoredRun
 from harness.runs.schema import CURVES, LARGEST_JSON, PROVENANCE, find_problem
 from harness.store.lists import read_list
 from harness.store.models import episode_accuracy, episode_list, metric, prediction, result, run
+from harness.store.pictures import picture_digests, read_pictures
 from harness.store.rechecks import every_recheck, read_rechecks
 from harness.store.tombstones import is_deleted, is_shown, read_tombstones
 from harness.system.records import load_json
@@ -101,12 +102,13 @@ def stored_runs(
     for run_id, replicate in connection.execute(ordered):
         replicates[run_id] = (*replicates.get(run_id, ()), replicate)
     counted = _counted(connection)
-    rechecks = every_recheck(connection)
+    rechecks, pictures = every_recheck(connection), picture_digests(connection)
     found = []
     for row in connection.execute(_chosen(select(run), filters).where(asked)):
         try:
             metrics = counted.get(row.pk, ())
-            found.append(_stored_run(row, replicates[row.id], metrics, rechecks.get(row.pk, ())))
+            stored = _stored_run(row, replicates[row.id], metrics, rechecks.get(row.pk, ()))
+            found.append(replace(stored, pictures=pictures.get(row.pk, "")))
         except RecordError as error:
             log.warning("left out: %s", error)
     return found
@@ -175,7 +177,8 @@ def find_run(connection: Connection, prefix: str, replicate: str) -> StoredRun:
         raise ConfigError(f"Run {rows[0].id} has no replicate `{replicate}`; it has {kept}.")
     first, replicates = chosen[0], tuple(row.replicate for row in rows)
     counted = _counted(connection, first.pk).get(first.pk, ())
-    return _stored_run(first, replicates, counted, read_rechecks(connection, first.pk))
+    stored = _stored_run(first, replicates, counted, read_rechecks(connection, first.pk))
+    return replace(stored, pictures=picture_digests(connection, first.pk).get(first.pk, ""))
 
 
 def _refuse_deleted(connection: Connection, prefix: str) -> None:
@@ -290,12 +293,13 @@ def read_result(connection: Connection, run_pk: int, lists: Lists | None = None)
         name: Counts(*read_counts(connection, run_pk, name), read_predictions(connection, run_pk, name))
         for name in told.metrics
     }
+    apart = {SELF_REPORTED: bool(row.self_reported), THUMBNAILS: read_pictures(connection, run_pk)}
     return RunResult(
         spec=told.spec,
         status=told.status,
         counts=counts,
         episodes=_evaluated(connection, row, {} if lists is None else lists) if counts else None,
-        provenance={**told.provenance, **({SELF_REPORTED: True} if row.self_reported else {})},
+        provenance={**told.provenance, **{name: value for name, value in apart.items() if value}},
         curves=told.curves,
         traceback=row.traceback,
     )

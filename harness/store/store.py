@@ -24,6 +24,7 @@ from harness.store.ingest import Outcome, ingest_result
 from harness.store.lists import read_list
 from harness.store.merge import merge_all
 from harness.store.migrations import open_engine
+from harness.store.pictures import read_pictures
 from harness.store.reading import Int64
 from harness.store.rechecks import keep_recheck
 from harness.store.tombstones import Tombstone, delete_run, purge, read_tombstones, restore_run
@@ -270,6 +271,15 @@ class Store:
         """
         with read_transaction(self.engine) as connection:
             return reading.read_predictions(connection, run_pk, metric)
+
+    def pictures(self, run_pk: int) -> dict[str, str]:
+        """The thumbnails of a run: base64 of a PNG by image row (as text); empty where it has none.
+
+        Raises:
+            RecordError: when what is stored is damaged.
+        """
+        with read_transaction(self.engine) as connection:
+            return read_pictures(connection, run_pk)
 
     def episodes(self, run_ids: Collection[str]) -> pd.DataFrame:
         """One row per run, replicate, metric and episode: n_correct, n_query, accuracy."""

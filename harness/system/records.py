@@ -126,12 +126,14 @@ def listed(entry: Shape, most: int) -> Shape:
     return check
 
 
-def mapping(entry: Shape, most: int = 1_000) -> Shape:
-    """Names with values of one shape."""
+def mapping(entry: Shape, most: int = 1_000, named: Shape | None = None) -> Shape:
+    """Names with values of one shape; ``named``: the shape of the names."""
 
     def check(value: Any, name: str) -> None:
         _check_keys(value, name, most)
         for key, part in value.items():
+            if named is not None:
+                named(key, f"a name in {name}")
             entry(part, f"{name}.{key}")
 
     return check

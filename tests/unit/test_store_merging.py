@@ -132,6 +132,9 @@ POOL = [
     replace(run_of(4), spec=spec_of(4, setting="glyphs-a-3w2s")),
     run_of(0, provenance={"finished": "2024-05-01", "self_reported": True}),
     run_of(5, provenance={"self_reported": True}),
+    run_of(0, provenance={"finished": "2024-02-01", "thumbnails": {"3": "AAAA", "17": "BBBB"}}),
+    run_of(0, provenance={"finished": "2024-01-09", "thumbnails": {"3": "CCCC"}, "self_reported": True}),
+    run_of(3, counts=other_labels, provenance={"thumbnails": {"17": "BBBB"}}),
 ]
 some_results = st.lists(st.sampled_from(range(len(POOL))), max_size=6).map(
     lambda chosen: [POOL[i] for i in chosen]

@@ -30,7 +30,6 @@ SHOWN_APART = (
     "packages",
     "about",
     "recipe",
-    "thumbnails",
     "device_type",
     "warnings",
 )  # of the provenance
@@ -205,9 +204,9 @@ def _episode(i: int, n_correct: Any, n_query: Any, episodes: EpisodeTable | None
 def _with_pictures(
     store: Store, run: StoredRun, metric: str, episodes: EpisodeTable | None, lines: list[EpisodeLine]
 ) -> list[EpisodeLine]:
-    thumbnails = run.provenance.get("thumbnails")
-    if not thumbnails or episodes is None or episodes.is_joint:
+    if not run.pictures or episodes is None or episodes.is_joint:
         return lines
+    thumbnails = store.pictures(run.pk)
     given = kept_predictions(store, run, metric)
     return [replace(line, pictures=of_episode(line.number, episodes, given, thumbnails)) for line in lines]
 
