@@ -16,7 +16,7 @@ from harness.system.text import plain_text, value_text
 FILE = "fsbench.toml"
 OTHER_TABLES = ("slurm",)  # read by who needs it
 # code, files, other programs, and what stays at home
-TYPED = ("method", "weights", "out", "tracker", "splits", "source", "with-host")
+TYPED = ("method", "weights", "output", "out", "tracker", "splits", "source", "with-host")
 _FILTERED = ("leaderboard", "runs")  # where --method chooses among rows and loads nothing
 
 

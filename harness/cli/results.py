@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.words import (
+    OUTPUT,
     AsJson,
     RowName,
     SomeBackbones,
@@ -48,7 +49,8 @@ class Scope(StrEnum):
 def report(
     bench: SomeBenches = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write the pages (default: reports/ in the home).")
+        Path | None,
+        typer.Option(*OUTPUT, help="Where to write the pages (default: reports/ in the home)."),
     ] = None,
     form: Annotated[
         str | None, typer.Option("--format", help="Print the tables as csv, json, md or tex instead.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.words import AsJson, WithHost, answer, open_store, stored, where
+from harness.cli.words import OUTPUT, AsJson, WithHost, answer, open_store, stored, where
 
 if TYPE_CHECKING:
     from harness.store import Store
@@ -76,7 +76,9 @@ def publish(
 @app.command()
 def submit(
     runs: Annotated[list[str], typer.Argument(help="Beginnings of run ids.")],
-    out: Annotated[Path, typer.Option(help="The folder that gets one for each run.")] = Path("submissions"),
+    out: Annotated[Path, typer.Option(*OUTPUT, help="The folder that gets one for each run.")] = Path(
+        "submissions"
+    ),
 ) -> None:
     """Write runs as folders for somebody else's repository, and the text of a pull request."""
     from harness.exchange import submissions

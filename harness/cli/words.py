@@ -63,6 +63,7 @@ SomeMethods = Annotated[
         autocompletion=methods_beginning,
     ),
 ]
+OUTPUT = ("--output", "--out", "-o")
 RowName = Annotated[
     str, typer.Argument(help="Method, label of a row as tables print it, or the beginning of a run id.")
 ]

@@ -103,7 +103,7 @@ def submit(store: Store, places: Places, runs: Sequence[StoredRun], target: Path
         (target / PULL_REQUEST).write_text(text)
     except OSError as error:
         raise StoreError(
-            f"The submission could not be written to {target}: {error.strerror or error}. Choose another folder with --out."
+            f"The submission could not be written to {target}: {error.strerror or error}. Choose another folder with --output."
         ) from error
     return text
 
@@ -132,7 +132,7 @@ def accept(
     folders = [p for p in found if not p.name.startswith(".")]
     if not folders:
         raise ConfigError(
-            f"{target} holds no submission: a folder RUN-COUNTS for each run, as `fsbench submit RUN --out FOLDER` writes it."
+            f"{target} holds no submission: a folder RUN-COUNTS for each run, as `fsbench submit RUN --output FOLDER` writes it."
         )
     return [_accept(store, places, folder, device, progress, n) for folder in folders]
 

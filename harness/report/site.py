@@ -117,7 +117,7 @@ def replaced(target: Path, digest: str, left: Mapping[str, Any]) -> Iterator[Pat
     except OSError as error:
         raise StoreError(
             f"The report could not be written to {target}: {error.strerror or error}. What was there stays. "
-            "Choose another folder with --out."
+            "Choose another folder with --output."
         ) from error
 
 
@@ -157,12 +157,12 @@ def _refuse_foreign(target: Path) -> None:
     if not target.exists():
         return
     if not target.is_dir():
-        raise StoreError(f"{target} is a file. Choose a folder with --out.")
+        raise StoreError(f"{target} is a file. Choose a folder with --output.")
     known = {*_manifest(target).files, MANIFEST}
     found = (p.relative_to(target) for p in target.rglob("*") if p.is_file() and not p.name.startswith("."))
     foreign = sorted(str(p) for p in found if str(p) not in known)
     if foreign:
         raise StoreError(
             f"{target} holds {len(foreign)} files that no report made ({', '.join(foreign[:3])}{', …' if foreign[3:] else ''}). "
-            "A report replaces its folder, so nothing was written. Move them away, or choose another folder with --out."
+            "A report replaces its folder, so nothing was written. Move them away, or choose another folder with --output."
         )

@@ -477,7 +477,7 @@ ELSEWHERE = {  # the state needs what this file does not have: where it is typed
     ): "tests/e2e/test_rot.py::test_a_zeroed_table_gives_no_number_and_is_made_again",
     (
         "exchange/submissions.py",
-        "fsbench submit RUN --out FOLDER",
+        "fsbench submit RUN --output FOLDER",
     ): "tests/e2e/test_submissions.py::test_a_run_is_submitted_accepted_and_counted_again_as_typed",
 }
 EXPLAINED = {

@@ -70,7 +70,7 @@ def test_a_run_is_submitted_accepted_and_counted_again_as_typed(
     ours.type("run", "-m", "pixels", "-b", "glyphs-5w1s", "--episodes", "30")
     with ours.store() as store:
         [run] = store.stored_runs()
-    text = ours.type("submit", run.id[:6], "--out", str(target))
+    text = ours.type("submit", run.id[:6], "--output", str(target))
     assert text.strip() == (target / "PULL_REQUEST.md").read_text().strip()
     assert "| pixels | glyphs-5w1s | 0 |" in text and "fsbench run --method pixels" in text
     [folder] = [p for p in target.iterdir() if p.is_dir()]

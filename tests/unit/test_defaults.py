@@ -47,6 +47,7 @@ def test_every_kind_of_value_reaches_its_option(tmp_path):
         ("[run]\nseed = '0'", "no option of fsbench run"),
         ("[run]\nmethod = './mine.py'", "has to be typed"),
         ("[run]\nweights = 'x.pth'", "has to be typed"),
+        ("[report]\noutput = '/'", "has to be typed"),
         ("[report]\nout = '/'", "has to be typed"),
         ("[run]\ntracker = 'wandb'", "has to be typed"),
         ("[run]\nforce = 'yes'", "true or false"),
@@ -81,5 +82,6 @@ def test_whatever_names_a_file_has_to_be_typed():
                 kind, *told = get_args(parameter.annotation) or (parameter.annotation,)
                 for option in told:
                     if isinstance(option, typer.models.OptionInfo) and "Path" in str(kind):
-                        found |= {w for w in option.param_decls or [f"--{name}"] if w.startswith("--")}
-    assert {"--out", "--weights"} <= found <= {f"--{word}" for word in defaults.TYPED}
+                        words = [option.default, *(option.param_decls or ())]  # typer keeps the first apart
+                        found |= {w for w in words if str(w).startswith("--")} or {f"--{name}"}
+    assert {"--output", "--weights"} <= found <= {f"--{word}" for word in defaults.TYPED}
