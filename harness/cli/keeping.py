@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from harness.keeping.findings import Finding
     from harness.keeping.repair import Repaired
     from harness.store.tombstones import Tombstone
+    from harness.system.folders import Places
 
 app = typer.Typer()
 runs = typer.Typer(
@@ -122,6 +124,9 @@ def fsck(
     purge: Annotated[
         bool, typer.Option("--purge", help="Delete for good what `fsbench runs delete` took out.")
     ] = False,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Make the database file as small as it gets, values unchanged.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Recompute everything kept: digests, counts from predictions, ids, lists, what is left over; exit 3 where it is rotten."""
@@ -133,12 +138,23 @@ def fsck(
         with stored() as store:
             gone = rows.purge(store, where())
         sys.stderr.write(f"{len(gone)} deleted results are purged\n")
+    if compact and where().has_database:
+        _compact(where())
     found = checking.check(where(), progress())
     done = list(mending.repair(found, where())) if repair else []
     answer(_fsck_as_json(found, done), as_json, lambda _: _show_findings(found, done))
     is_rotten = any(finding.level == "rotten" for finding in found)
     is_mended = repair and all(entry.is_mended for entry in done)
     raise typer.Exit(ROTTEN if is_rotten and not is_mended else 0)
+
+
+def _compact(places: Places) -> None:
+    files = [] if "://" in places.db else [Path(places.db)]
+    sizes = [path.stat().st_size for path in files]
+    with stored() as store:
+        store.compact(progress())
+    for path, size in zip(files, sizes, strict=True):
+        sys.stderr.write(f"{path}: {size / 1e6:,.2f} MB before, {path.stat().st_size / 1e6:,.2f} MB now\n")
 
 
 def _fsck_as_json(found: Sequence[Finding], done: Sequence[Repaired]) -> list[dict[str, Any]]:

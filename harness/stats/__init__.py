@@ -176,5 +176,6 @@ if not TYPE_CHECKING:  # else a misspelt name would pass as Any
         """Import a function when it is asked for: a leaderboard needs no scipy.stats, which costs as much as all else."""
         if name in __all__:
             modules = (import_module(f"{__name__}.{module}") for module in _MODULES)
-            return next(getattr(module, name) for module in modules if hasattr(module, name))
+            globals()[name] = next(getattr(module, name) for module in modules if hasattr(module, name))
+            return globals()[name]
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

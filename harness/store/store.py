@@ -16,6 +16,7 @@ from harness.runs import EpisodeTable, RunResult
 from harness.runs.estimates import Past
 from harness.runs.findings import Family, Hardness, Recheck, StoredRun, Trial
 from harness.store import models, reading
+from harness.store.compacting import compact
 from harness.store.connection import name_of, read_transaction, write_transaction
 from harness.store.content import content_sha256
 from harness.store.durations import read_durations
@@ -29,6 +30,7 @@ from harness.store.reading import Int64
 from harness.store.rechecks import keep_recheck
 from harness.store.tombstones import Tombstone, delete_run, purge, read_tombstones, restore_run
 from harness.store.trials import keep_trial, read_trials, read_tried
+from harness.system.progress import Progress, Silent
 from harness.system.provenance import utc_now
 
 if TYPE_CHECKING:
@@ -228,6 +230,10 @@ class Store:
         """Delete for good what was deleted, and say what it was."""
         with write_transaction(self.engine) as connection:
             return purge(connection)
+
+    def compact(self, progress: Progress | None = None) -> None:
+        """Make the file as small as it gets; what is stored stays the same."""
+        compact(self.engine, progress or Silent())
 
     def run(self, prefix: str, replicate: str = "") -> StoredRun:
         """The run whose id starts with ``prefix``; of several replicates the first seen, or the one named.

@@ -216,8 +216,9 @@ def _check_keys(value: Any, name: str, most: int) -> None:
         raise _wrong(name, value, "names with values")
     if len(value) > most:
         raise ValueError(f"{name} has {len(value):,} entries, at most {most:,} are allowed")
-    for key in value:
-        text()(key, f"a name in {name}")
+    if not all(type(key) is str and len(key) <= 300 for key in value) or not is_plain("".join(value)):
+        for key in value:  # one of them is wrong
+            text()(key, f"a name in {name}")
 
 
 def _walk(value: Any, name: str, deepest: int, left: list[int], is_finite: bool) -> None:
