@@ -42,8 +42,9 @@ numpy2: $(NUMPY2)/.installed  ## tests and the main job on numpy 2 and without q
 	FSBENCH_HOME=$(SCRATCH)/demo2 FSBENCH_CACHE=$(SCRATCH)/demo2/cache $(NUMPY2)/bin/python fsbench.py run -m protonet -b glyphs-5w1s --set epochs=1
 	FSBENCH_HOME=$(SCRATCH)/demo2 $(NUMPY2)/bin/python fsbench.py report
 
-nightly: $(INSTALLED)  ## the tests that are slow and rarely break
+nightly: $(INSTALLED)  ## the tests that are slow and rarely break, and those of numpy 2
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m nightly
+	$(MAKE) numpy2
 
 check: $(INSTALLED)  ## format, lint, types, spelling, layers
 	$(BIN)/ruff format --check .

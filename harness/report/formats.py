@@ -66,10 +66,11 @@ def percent(fraction: float | None, digits: int = 2) -> str:
 def signed(fraction: float) -> str:
     """Write a difference in points with its sign, a minus and no hyphen.
 
-    >>> signed(-0.0146), signed(0.0)
-    ('−1.46', '+0.00')
+    >>> signed(-0.0146), signed(-0.00001)
+    ('−1.46', '0.00')
     """
-    return f"{100 * fraction:+.2f}".replace("-", "−")
+    text = f"{100 * fraction:+.2f}"
+    return text.replace("-", "−") if float(text) else "0.00"
 
 
 def span(interval: Interval | None, digits: int = 2) -> str:

@@ -21,6 +21,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return Home(folder / "home", folder / "data")
 
 
+@pytest.mark.nightly
 def test_a_selection_on_novel_classes_has_a_badge_and_a_row_of_its_own(home: Home) -> None:
     home.run(*RUN)
     [row] = home.json(*RUN, "--select-on", "novel")
@@ -30,7 +31,14 @@ def test_a_selection_on_novel_classes_has_a_badge_and_a_row_of_its_own(home: Hom
     assert stored["provenance"]["selection"]["of_states"] == 2
 
 
-@pytest.mark.parametrize("words", [["--precision", "fp16"], ["--precision", "bf16"], ["--deterministic"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--precision", "fp16"],
+        pytest.param(["--precision", "bf16"], marks=pytest.mark.nightly),
+        ["--deterministic"],
+    ],
+)
 def test_a_run_ends_well_with(home: Home, words: list[str]) -> None:
     [row] = home.json(*RUN, *words, "--seeds", "7")
     assert 0.2 < row["accuracy"] < 1

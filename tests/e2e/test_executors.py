@@ -76,6 +76,7 @@ def test_a_job_refuses_code_that_was_edited_and_a_snapshot_does_not_mind(home: H
     assert "was changed after the runs were planned" in result.stderr
 
 
+@pytest.mark.nightly
 def test_a_stopped_job_saves_and_resumes_with_equal_counts(home: Home, reference: Home) -> None:
     """SIGTERM during training; the second process goes on from the last epoch."""
     words = [*PROTONET, "--set", "epochs=25"]

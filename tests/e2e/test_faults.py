@@ -40,6 +40,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
+@pytest.mark.nightly
 def test_twenty_kills_change_nothing(tmp_path: Path, data: Path) -> None:
     """One worker after the other is killed, each a random moment after the first step of a stage."""
     options = Request(OVERRIDES, n_episodes=2000)
@@ -121,6 +122,7 @@ def test_a_run_that_another_process_is_at_is_waited_for(tmp_path: Path, data: Pa
     assert len(folders.complete(place.runs)) == 2 and not list(place.runs.glob(".partial-*"))
 
 
+@pytest.mark.nightly
 def test_a_reader_renders_while_two_hundred_runs_are_collected(tmp_path: Path, data: Path) -> None:
     """Neither fails nor waits for the other for long, and what is there only grows."""
     place = _places(tmp_path / "home", data)

@@ -73,6 +73,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         feature_tables.read(tmp_path / "x.npy")
 
 
+@pytest.mark.nightly
 def test_the_low_shot_authors_files_come_in_again(home: Home) -> None:
     """A twin's features go out as HDF5 and come in as a table: the same head on them makes the same predictions."""
     asked, few = ["-b", "glyphs-lowshot-n1"], ["--set", "n_steps=20"]

@@ -50,6 +50,7 @@ def weights(fit: Fit) -> dict[str, torch.Tensor]:
     return torch.load(fit.folder / "fit.pt", weights_only=True)["state"]
 
 
+@pytest.mark.nightly
 def test_two_processes_learn_what_one_does_and_a_killed_one_changes_nothing(
     mine: Path, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -67,6 +67,7 @@ def test_imported_weights_give_a_row_without_training(home: Home, checkpoint: Pa
     assert all(torch.equal(kept[key], sent[several[0]]) for key, several in names.items())
 
 
+@pytest.mark.nightly
 def test_jobs_give_the_row_of_this_process_though_the_file_is_gone(
     tmp_path: Path, data: Path, home: Home, checkpoint: Path
 ) -> None:

@@ -98,7 +98,9 @@ def stage(scene: Path, place: Path, name: str) -> Home:
     return home
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.nightly] * (name != "collect")) for name in COMMANDS]
+)
 def test_a_command_killed_at_random_moments_ends_as_an_undisturbed_one(
     scene: Path, tmp_path: Path, name: str
 ) -> None:

@@ -272,6 +272,7 @@ def test_either_order_of_file_names_is_recognised(monkeypatch: pytest.MonkeyPatc
         assert found == {"n1": ordered} and note.endswith("the published list")
 
 
+@pytest.mark.nightly
 def test_features_of_a_run_go_out_and_come_in_again(toy: Path) -> None:
     """Pictures → a network's features → the authors' files → the same features as images: the same counts."""
     setting = toy / "benchmarks" / "imagenet-lowshot.toml"
@@ -328,6 +329,7 @@ def save_generator(path: Path, n_base: int, clusters: int, dim: int) -> Path:
     return path
 
 
+@pytest.mark.nightly
 def test_a_generator_of_the_authors_goes_to_the_head(toy: Path) -> None:
     """On saved features the head's file alone is imported; nothing is clustered, mined or trained for it."""
     source = save_both(toy / "hdf5")

@@ -39,6 +39,7 @@ def test_extreme_episodes_of_free_images_have_pictures(home: Home) -> None:
     assert "thumbnails" not in home.run("show", run).stdout + home.run("show", run, "--json").stdout
 
 
+@pytest.mark.nightly
 def test_own_pictures_are_kept_only_when_asked(home: Home, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     for number in range(18):

@@ -16,6 +16,7 @@ from harness.images.sources import omniglot
 from harness.images.stores import store_of_arrays
 
 
+@pytest.mark.nightly
 def test_two_benchmarks_are_rehearsed_from_source_to_page(tmp_path: Path) -> None:
     rows = rehearsal.rehearse(tmp_path / "stage", ["cifar"])
     assert {(row["setting"], row["method"]) for row in rows} == {

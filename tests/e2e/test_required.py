@@ -122,6 +122,7 @@ def test_a_fit_that_runs_are_built_on_is_made_once_first_and_shown(home: Home) -
     assert first["fit"] in page and "built on" in page
 
 
+@pytest.mark.nightly
 def test_jobs_of_their_own_make_such_fits_before_the_runs(home: Home) -> None:
     home.run("run", *of("Head"), "--seeds", "0-1", "--executor", "local", "--jobs", "2", "--shards", "2")
     found = [(row["run"].split()[0] == "fit", row["state"]) for row in home.status()]
@@ -129,6 +130,7 @@ def test_jobs_of_their_own_make_such_fits_before_the_runs(home: Home) -> None:
     assert home.json("status")[0]["setting"] == "glyphs"
 
 
+@pytest.mark.nightly
 def test_the_counts_are_the_same_inline_and_by_jobs(home: Home, tmp_path: Path) -> None:
     other = Home(tmp_path / "other", home.data)
     (other.folder / "methods_of_mine.py").write_text(METHODS)
@@ -163,6 +165,7 @@ def test_crops_reach_embed_and_training_may_draw_others(home: Home) -> None:
     assert row["accuracy"] > 0.4
 
 
+@pytest.mark.nightly
 def test_protonet_is_trained_again_on_base_and_validation_classes(home: Home) -> None:
     tiny = [
         "--set",

@@ -47,6 +47,7 @@ def found(home: Home, *words: str, code: int) -> dict[str, dict[str, Any]]:
     return {row["kind"]: row for row in rows if row["level"] != "note"}
 
 
+@pytest.mark.nightly
 def test_a_zeroed_table_gives_no_number_and_is_made_again(home: Home, made: Home, tmp_path: Path) -> None:
     whole = Home(tmp_path / "whole", made.data)
     shutil.copytree(made.folder, whole.folder, dirs_exist_ok=True)
@@ -106,6 +107,7 @@ def test_a_deleted_row_is_out_of_everything_until_it_is_restored(home: Home) -> 
     assert home.json("runs", "--deleted") == home.json("runs") == []
 
 
+@pytest.mark.nightly
 def test_killed_at_any_moment_it_loses_nothing(home: Home) -> None:
     before, rng = home.counts(), random.Random(0)
     zero_an_eighth(home)

@@ -50,7 +50,7 @@ def test_a_longer_run_begins_with_the_shorter_one(home: Home) -> None:
     assert max(by_run.values(), key=len)[:40] == short
 
 
-@pytest.mark.parametrize("when", ["train", "evaluate"])
+@pytest.mark.parametrize("when", ["train", pytest.param("evaluate", marks=pytest.mark.nightly)])
 def test_a_killed_run_goes_on_and_gives_the_same_counts(
     home: Home, tmp_path: Path, data: Path, when: str
 ) -> None:
@@ -95,6 +95,7 @@ def test_one_training_serves_several_settings(home: Home) -> None:
     assert len(list(home.folder.glob("cache/fits/*/fit.json"))) == 1
 
 
+@pytest.mark.nightly
 def test_what_acts_after_the_training_does_not_choose_the_epoch(home: Home) -> None:
     """A value of phase "adapt" is not in the fit's key, so the order of two runs must not move either's counts."""
     home.run("new-method", "signed")

@@ -80,9 +80,15 @@ def judged(header: Any, arrays: dict[str, Any]) -> list[str]:
     return [problem for problem in problems if problem]
 
 
-@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@pytest.mark.parametrize("n", [1_000, pytest.param(10_000, marks=pytest.mark.nightly)])
+def test_no_record_ends_in_a_traceback(n: int) -> None:
+    settings(max_examples=n, deadline=None, suppress_health_check=list(HealthCheck), database=None)(
+        no_traceback
+    )()
+
+
 @given(record=spoilt())
-def test_no_record_ends_in_a_traceback(record: tuple[Any, dict[str, Any]]) -> None:
+def no_traceback(record: tuple[Any, dict[str, Any]]) -> None:
     for problem in judged(*record):
         assert text.is_plain(text.visible(problem, lines=True), lines=True) and len(problem) < 5_000
 

@@ -98,6 +98,7 @@ def test_more_jobs_than_max_array_size_are_several_arrays(home: Home, reference:
     assert [arrays.count(job) for job in dict.fromkeys(arrays)] == [4, 2]
 
 
+@pytest.mark.nightly
 def test_what_a_limit_refused_is_not_submitted_until_resume(
     home: Home, reference: Home, tmp_path: Path
 ) -> None:
@@ -125,6 +126,7 @@ exec {shutil.which("sbatch")} "$@"
     assert home.content == reference.content and home.states() == ["collected"] * 6
 
 
+@pytest.mark.nightly
 def test_a_job_killed_by_the_kernel_says_so(home: Home) -> None:
     dying = PLUGIN.replace("time.sleep(", "os.kill(os.getpid(), 9) or (")
     (home.folder / "slow.py").write_text(dying)
@@ -159,6 +161,7 @@ def test_a_partition_that_is_not_there_is_told_in_the_words_of_slurm(home: Home)
     assert "invalid partition specified" in result.stderr and "Traceback" not in result.stderr
 
 
+@pytest.mark.nightly
 def test_after_a_time_limit_the_job_is_requeued_and_finishes_with_equal_counts(
     home: Home, reference: Home
 ) -> None:
