@@ -11,9 +11,9 @@ from harness.runs import REPORTED_BY
 from harness.store.hardness import every_hardness
 from harness.store.lists import list_sha256, read_list
 from harness.store.models import episode_list, run
-from harness.store.pictures import read_pictures
 from harness.store.reading import metric_names, read_counts, read_predictions
 from harness.store.rechecks import read_rechecks
+from harness.store.shared import read_about, read_pictures
 from harness.store.trials import read_trials
 
 
@@ -28,11 +28,8 @@ def content_sha256(connection: Connection, *, provenance: bool) -> str:
     digest = hashlib.sha256(b"fsbench content v1")
     for row in connection.execute(select(run).order_by(run.c.id, run.c.replicate)).all():
         said = [row.id, row.replicate, row.status, row.spec, row.curves, row.traceback]
-        said += [
-            _without_source(row.provenance),
-            row.finished,
-            read_pictures(connection, row.pk),
-        ] * provenance
+        beside = [*read_about(connection, row.pk).values(), read_pictures(connection, row.pk)]
+        said += [_without_source(row.provenance), row.finished, *beside] if provenance else []
         digest.update(json.dumps(said).encode())
         if row.self_reported:
             digest.update(b"self-reported")

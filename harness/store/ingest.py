@@ -21,9 +21,11 @@ from harness.runs.agreement import find_problems
 from harness.store import models
 from harness.store.lists import keep_list
 from harness.store.models import IntArray, insert_columns, insert_row, spec_columns
-from harness.store.pictures import drop_pictures, keep_pictures
+from harness.store.shared import drop_pictures, keep_about, keep_pictures, read_about
+from harness.store.tombstones import drop_rows
 from harness.system.secrets import all_without_credentials, without_credentials
 
+ABOUT = "about"  # of a provenance
 _APART = (SELF_REPORTED, THUMBNAILS)  # of a provenance: they have a column and tables of their own
 Outcome = Literal["new", "known", "replicate", "replaced"]
 
@@ -56,7 +58,8 @@ def ingest_result(connection: Connection, result: RunResult, created: str) -> Ou
     if result.digest in kept:
         _renew(connection, kept[result.digest].pk, result, created)
         return "known"
-    connection.execute(delete(run).where(run.c.id == result.spec.id, run.c.status == "failed"))
+    if kept and not is_done:  # failures alone
+        drop_rows(connection, [row.pk for row in kept.values()])
     _insert(connection, result, created)
     if is_done:
         return "replicate"
@@ -84,17 +87,17 @@ def _insert(connection: Connection, result: RunResult, created: str) -> None:
         "status": result.status,
         "created": created,
         "self_reported": _self_reported(result),
-        **_beside_counts(result),
     }
-    pk = insert_row(connection, models.run, row)
+    columns, about = _apart(_beside_counts(result))
+    pk = insert_row(connection, models.run, {**row, **columns})
+    keep_about(connection, pk, about)
     for name, counts in sorted(result.counts.items()):
         metric_pk = _metric_pk(connection, name)
         n = len(counts.n_correct)
         cells = (range(n), counts.n_correct.tolist(), counts.n_query.tolist())
         insert_columns(connection, models.result, [pk] * n, [metric_pk] * n, *cells)
         _keep_predictions(connection, pk, metric_pk, result, name)
-    if result.status == "done":
-        keep_pictures(connection, pk, result.provenance.get(THUMBNAILS, {}))
+    keep_pictures(connection, pk, result.provenance.get(THUMBNAILS, {}))
 
 
 def _self_reported(result: RunResult) -> int:
@@ -114,6 +117,19 @@ def _beside_counts(result: RunResult) -> dict[str, str]:
     }
 
 
+def _apart(said: dict[str, str]) -> tuple[dict[str, str], str]:
+    """Columns of `run`, and what the method says of itself, which has a table of its own."""
+    told = json.loads(said["provenance"])
+    about = told.pop(ABOUT, None)
+    return {**said, "provenance": _json(told)}, "" if about is None else _json(about)
+
+
+def _together(said: dict[str, str], about: str) -> dict[str, str]:
+    """The inverse of ``_apart``."""
+    told = json.loads(said["provenance"])
+    return {**said, "provenance": _json({**told, ABOUT: json.loads(about)})} if about else said
+
+
 def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
@@ -125,6 +141,7 @@ def _renew(connection: Connection, pk: int, result: RunResult, created: str) -> 
     query = select(*columns, run.c.created, run.c.self_reported).where(run.c.pk == pk)
     kept = connection.execute(query).one()._asdict()
     first_seen, was_reported = kept.pop("created"), bool(kept.pop("self_reported"))
+    kept = _together(kept, read_about(connection, pk).get(pk, ""))
     change = update(run).where(run.c.pk == pk)
     if created < first_seen:
         connection.execute(change.values(created=created))
@@ -132,17 +149,23 @@ def _renew(connection: Connection, pk: int, result: RunResult, created: str) -> 
     if is_reported and not was_reported:
         return  # what was made here is not changed by what somebody says of it
     if was_reported and not is_reported:  # somebody made it with this harness, after all
-        connection.execute(change.values(self_reported=0, **mine))
+        _say(connection, pk, mine)
+        connection.execute(change.values(self_reported=0))
         connection.execute(delete(models.prediction).where(models.prediction.c.run_pk == pk))
-        drop_pictures(connection, [pk])
+        drop_pictures(connection, pk)
     else:
         newest = max(kept, mine, key=_rank)
         if newest != kept:
-            connection.execute(change.values(newest))
+            _say(connection, pk, newest)
     for name in result.counts:
         _keep_predictions(connection, pk, _metric_pk(connection, name), result, name)
-    if result.status == "done":
-        keep_pictures(connection, pk, result.provenance.get(THUMBNAILS, {}))
+    keep_pictures(connection, pk, result.provenance.get(THUMBNAILS, {}))
+
+
+def _say(connection: Connection, pk: int, said: dict[str, str]) -> None:
+    columns, about = _apart(said)
+    connection.execute(update(models.run).where(models.run.c.pk == pk).values(columns))
+    keep_about(connection, pk, about)
 
 
 def _rank(row: dict[str, str]) -> tuple[str, ...]:

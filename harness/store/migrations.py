@@ -21,7 +21,7 @@ VERSION = 4
 STEPS: Mapping[int, Callable[[Connection], None]] = {
     2: lambda connection: _run_each(connection, _TRUST_AND_TRIALS),
     3: lambda connection: _run_each(connection, _HARDNESS[connection.dialect.name]),
-    4: lambda connection: _pictures_apart(connection),
+    4: lambda connection: _shared_apart(connection),
 }
 _TRUST_AND_TRIALS = """
 ALTER TABLE run ADD COLUMN self_reported INTEGER DEFAULT 0 NOT NULL;
@@ -43,12 +43,15 @@ CREATE TABLE hardness (
 """
     for dialect, binary in (("sqlite", "BLOB"), ("postgresql", "BYTEA"))
 }
-_PICTURES: Mapping[str, str] = {
+_SHARED: Mapping[str, str] = {
     dialect: f"""
-CREATE TABLE picture (pk {key}, sha256 TEXT NOT NULL, png TEXT NOT NULL, UNIQUE (sha256));
+CREATE TABLE shared (pk {key}, sha256 TEXT NOT NULL, content TEXT NOT NULL, UNIQUE (sha256));
 CREATE TABLE run_picture (
     run_pk INTEGER NOT NULL REFERENCES run (pk), image INTEGER NOT NULL,
-    picture_pk INTEGER NOT NULL REFERENCES picture (pk), PRIMARY KEY (run_pk, image)){clustered}
+    shared_pk INTEGER NOT NULL REFERENCES shared (pk), PRIMARY KEY (run_pk, image)){clustered};
+CREATE TABLE run_about (
+    run_pk INTEGER NOT NULL REFERENCES run (pk), shared_pk INTEGER NOT NULL REFERENCES shared (pk),
+    PRIMARY KEY (run_pk)){clustered}
 """
     for dialect, key, clustered in (
         ("sqlite", "INTEGER NOT NULL PRIMARY KEY", " WITHOUT ROWID"),
@@ -183,35 +186,40 @@ def _run_each(connection: Connection, statements: str) -> None:
         connection.execute(text(statement))
 
 
-def _pictures_apart(connection: Connection) -> None:
-    """Move thumbnails out of the provenance of each run, equal ones to one place."""
-    _run_each(connection, _PICTURES[connection.dialect.name])
+def _shared_apart(connection: Connection) -> None:
+    """Move thumbnails, and what methods say of themselves, out of the provenance of each run, equal ones to one place."""
+    _run_each(connection, _SHARED[connection.dialect.name])
     known: dict[str, int] = {}
+
+    def shared(content: str) -> int:
+        sha256 = hashlib.sha256(content.encode("utf-8", "backslashreplace")).hexdigest()
+        if sha256 not in known:
+            known[sha256] = len(known) + 1
+            row = {"pk": known[sha256], "sha256": sha256, "content": content}
+            connection.execute(
+                text("INSERT INTO shared (pk, sha256, content) VALUES (:pk, :sha256, :content)"), row
+            )
+        return known[sha256]
+
     for run_pk in connection.scalars(text("SELECT pk FROM run ORDER BY pk")).all():
-        told = connection.scalar(text("SELECT provenance FROM run WHERE pk = :pk"), {"pk": run_pk})
-        provenance = _object(told)
-        pictures = provenance.pop("thumbnails", None)
-        if not isinstance(pictures, dict):
+        provenance = _object(
+            connection.scalar(text("SELECT provenance FROM run WHERE pk = :pk"), {"pk": run_pk})
+        )
+        pictures, about = provenance.pop("thumbnails", None), provenance.pop("about", None)
+        if pictures is None and about is None:
             continue
-        shown = {image: png for image, png in pictures.items() if _is_row(image) and isinstance(png, str)}
-        for image, png in shown.items():
-            sha256 = hashlib.sha256(png.encode()).hexdigest()
-            row = {"pk": len(known) + 1, "sha256": sha256, "png": png}
-            if sha256 not in known:
-                connection.execute(
-                    text("INSERT INTO picture (pk, sha256, png) VALUES (:pk, :sha256, :png)"), row
-                )
-            link = {
-                "run_pk": run_pk,
-                "image": int(image),
-                "picture_pk": known.setdefault(sha256, len(known) + 1),
-            }
-            connection.execute(text("INSERT INTO run_picture VALUES (:run_pk, :image, :picture_pk)"), link)
+        if isinstance(about, dict):
+            link = {"run_pk": run_pk, "shared_pk": shared(json.dumps(about, sort_keys=True))}
+            connection.execute(text("INSERT INTO run_about VALUES (:run_pk, :shared_pk)"), link)
+        for image, png in pictures.items() if isinstance(pictures, dict) else ():
+            if _is_row(image) and isinstance(png, str):
+                link = {"run_pk": run_pk, "image": int(image), "shared_pk": shared(png)}
+                connection.execute(text("INSERT INTO run_picture VALUES (:run_pk, :image, :shared_pk)"), link)
         left = {"pk": run_pk, "left": json.dumps(provenance, sort_keys=True)}
         connection.execute(text("UPDATE run SET provenance = :left WHERE pk = :pk"), left)
     if connection.dialect.name == "postgresql":
         connection.execute(
-            text("SELECT setval('picture_pk_seq', (SELECT coalesce(max(pk), 0) + 1 FROM picture), false)")
+            text("SELECT setval('shared_pk_seq', (SELECT coalesce(max(pk), 0) + 1 FROM shared), false)")
         )
 
 

@@ -1,8 +1,8 @@
 """The tables of results.db, named so that anyone with SQL can read them; types that SQLite and PostgreSQL share.
 
 The words in order of reading: a `run` has one `result` row per (metric, episode); its `episode_digest` names the
-`episode_list` that says which classes and images each episode shows. The view `episode_accuracy` joins the names. Each
-`picture` that runs show is stored once.
+`episode_list` that says which classes and images each episode shows. The view `episode_accuracy` joins the names. What
+several runs show or say of their method is one row of `shared`.
 """
 
 from __future__ import annotations
@@ -170,12 +170,12 @@ prediction = Table(
     Column("labels", PackedArray, nullable=False),  # (n_episodes, queries of an episode) uint8 or uint16
 )
 
-picture = Table(  # each once, however many runs show it
-    "picture",
+shared = Table(  # what several runs show or say, each once
+    "shared",
     metadata,
     Column("pk", Integer, primary_key=True),
     Column("sha256", Text, nullable=False, unique=True),  # of the next
-    Column("png", Text, nullable=False),  # base64
+    Column("content", Text, nullable=False),
 )
 
 run_picture = Table(
@@ -183,7 +183,15 @@ run_picture = Table(
     metadata,
     Column("run_pk", ForeignKey("run.pk"), primary_key=True),
     Column("image", Integer, primary_key=True, autoincrement=False),  # row of the novel images
-    Column("picture_pk", ForeignKey("picture.pk"), nullable=False),
+    Column("shared_pk", ForeignKey("shared.pk"), nullable=False),  # base64 of a PNG
+    sqlite_with_rowid=False,
+)
+
+run_about = Table(
+    "run_about",
+    metadata,
+    Column("run_pk", ForeignKey("run.pk"), primary_key=True),
+    Column("shared_pk", ForeignKey("shared.pk"), nullable=False),  # JSON: what the method said of itself
     sqlite_with_rowid=False,
 )
 

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -31,8 +32,8 @@ from harness.runs.findings import Recheck, StoredRun
 from harness.runs.schema import CURVES, LARGEST_JSON, PROVENANCE, find_problem
 from harness.store.lists import read_list
 from harness.store.models import episode_accuracy, episode_list, metric, prediction, result, run
-from harness.store.pictures import picture_digests, read_pictures
 from harness.store.rechecks import every_recheck, read_rechecks
+from harness.store.shared import picture_digests, read_about, read_pictures
 from harness.store.tombstones import is_deleted, is_shown, read_tombstones
 from harness.system.records import load_json
 from harness.system.text import all_visible
@@ -102,13 +103,13 @@ def stored_runs(
     for run_id, replicate in connection.execute(ordered):
         replicates[run_id] = (*replicates.get(run_id, ()), replicate)
     counted = _counted(connection)
-    rechecks, pictures = every_recheck(connection), picture_digests(connection)
+    rechecks, pictures, about = every_recheck(connection), picture_digests(connection), read_about(connection)
     found = []
     for row in connection.execute(_chosen(select(run), filters).where(asked)):
         try:
             metrics = counted.get(row.pk, ())
-            stored = _stored_run(row, replicates[row.id], metrics, rechecks.get(row.pk, ()))
-            found.append(replace(stored, pictures=pictures.get(row.pk, "")))
+            beside = (rechecks.get(row.pk, ()), about.get(row.pk, ""), pictures.get(row.pk, ""))
+            found.append(_stored_run(row, replicates[row.id], metrics, *beside))
         except RecordError as error:
             log.warning("left out: %s", error)
     return found
@@ -177,8 +178,8 @@ def find_run(connection: Connection, prefix: str, replicate: str) -> StoredRun:
         raise ConfigError(f"Run {rows[0].id} has no replicate `{replicate}`; it has {kept}.")
     first, replicates = chosen[0], tuple(row.replicate for row in rows)
     counted = _counted(connection, first.pk).get(first.pk, ())
-    stored = _stored_run(first, replicates, counted, read_rechecks(connection, first.pk))
-    return replace(stored, pictures=picture_digests(connection, first.pk).get(first.pk, ""))
+    about, pictures = (read(connection, first.pk).get(first.pk, "") for read in (read_about, picture_digests))
+    return _stored_run(first, replicates, counted, read_rechecks(connection, first.pk), about, pictures)
 
 
 def _refuse_deleted(connection: Connection, prefix: str) -> None:
@@ -288,7 +289,7 @@ def read_result(connection: Connection, run_pk: int, lists: Lists | None = None)
     """
     row = connection.execute(select(run).where(run.c.pk == run_pk)).one()
     counted = _counted(connection, run_pk).get(run_pk, ())
-    told = _stored_run(row, (row.replicate,), counted, ())
+    told = _stored_run(row, (row.replicate,), counted, (), read_about(connection, run_pk).get(run_pk, ""))
     counts = {
         name: Counts(*read_counts(connection, run_pk, name), read_predictions(connection, run_pk, name))
         for name in told.metrics
@@ -337,16 +338,27 @@ def _chosen(query: Select[Any], filters: Mapping[str, Any]) -> Select[Any]:
 
 
 def _stored_run(
-    row: Row[Any], replicates: tuple[str, ...], counted: tuple[_Counted, ...], rechecks: tuple[Recheck, ...]
-) -> StoredRun:
+    row: Row[Any], replicates: tuple[str, ...], counted: tuple[_Counted, ...], rechecks: tuple[Recheck, ...],
+    about: str = "", pictures: str = "",
+) -> StoredRun:  # fmt: skip
     """A row as a run; what it says is checked as if somebody had sent it.
+
+    Args:
+        row: of `run`.
+        replicates: digests of all results of its id.
+        counted: what its counts come to.
+        rechecks: of it.
+        about: what its method says of itself, a text of JSON; empty where nothing is stored.
+        pictures: digest of those it shows.
 
     Raises:
         RecordError: when it is not what a run writes.
     """
     told = _texts(row)
     spec = RunSpec.from_json(told["spec"])
+    of_method, problem = _said_of_method(about)
     problems = [
+        problem,
         find_problem(PROVENANCE, told["provenance"], "provenance"),
         find_problem(CURVES, told["curves"], "curves"),
         "" if row.id == spec.id else f"it has the id {row.id!a:.30}, and its specification {spec.id}",
@@ -363,14 +375,27 @@ def _stored_run(
         replicates=replicates,
         status=row.status,
         spec=spec,
-        provenance=all_visible(told["provenance"]),
+        provenance={**all_visible(told["provenance"]), **of_method},
         curves=tuple(all_visible(told["curves"])),
         traceback=visible(row.traceback, lines=True),
         metrics=tuple(visible(entry.name) for entry in counted),
         created=row.created,
         self_reported=bool(row.self_reported),
         rechecks=rechecks,
+        pictures=pictures,
     )
+
+
+@lru_cache(maxsize=1024)
+def _said_of_method(about: str) -> tuple[Mapping[str, Any], str]:
+    """The entry of the provenance that a text makes, and what is wrong with it; runs of a method have the same text."""
+    if not about:
+        return {}, ""
+    try:
+        told = {"about": load_json(about, LARGEST_JSON)}
+    except ValueError as error:
+        return {}, f"what its method says of itself cannot be read ({error})"
+    return all_visible(told), find_problem(PROVENANCE, told, "provenance")
 
 
 def _texts(row: Row[Any]) -> dict[str, Any]:

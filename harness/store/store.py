@@ -25,9 +25,9 @@ from harness.store.ingest import Outcome, ingest_result
 from harness.store.lists import read_list
 from harness.store.merge import merge_all
 from harness.store.migrations import open_engine
-from harness.store.pictures import read_pictures
 from harness.store.reading import Int64
 from harness.store.rechecks import keep_recheck
+from harness.store.shared import read_pictures
 from harness.store.tombstones import Tombstone, delete_run, purge, read_tombstones, restore_run
 from harness.store.trials import keep_trial, read_trials, read_tried
 from harness.system.progress import Progress, Silent

@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from harness.errors import ConfigError, nearest
 from harness.store.models import optional, prediction, recheck, recheck_prediction, result, run
-from harness.store.pictures import drop_pictures
+from harness.store.shared import drop_shared
 from harness.system.provenance import utc_now
 
 tombstone = Table(
@@ -117,7 +117,7 @@ def drop_rows(connection: Connection, run_pks: Sequence[int]) -> None:
     beside = [recheck_prediction] if recheck_prediction.name in known else []
     for table in (result, prediction, recheck, *beside):
         connection.execute(delete(table).where(table.c.run_pk.in_(run_pks)))
-    drop_pictures(connection, run_pks)
+    drop_shared(connection, run_pks)
     connection.execute(delete(run).where(run.c.pk.in_(run_pks)))
 
 

@@ -134,6 +134,10 @@ POOL = [
     run_of(5, provenance={"self_reported": True}),
     run_of(0, provenance={"finished": "2024-02-01", "thumbnails": {"3": "AAAA", "17": "BBBB"}}),
     run_of(0, provenance={"finished": "2024-01-09", "thumbnails": {"3": "CCCC"}, "self_reported": True}),
+    run_of(0, provenance={"finished": "2024-03-01", "host": "c", "about": {"docstring": "Means."}}),
+    run_of(
+        1, provenance={"finished": "2024-03-02", "about": {"docstring": "Medians."}, "self_reported": True}
+    ),
     run_of(3, counts=other_labels, provenance={"thumbnails": {"17": "BBBB"}}),
 ]
 some_results = st.lists(st.sampled_from(range(len(POOL))), max_size=6).map(

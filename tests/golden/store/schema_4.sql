@@ -55,10 +55,10 @@ CREATE TABLE metric (
 	PRIMARY KEY (pk), 
 	UNIQUE (name)
 );
-CREATE TABLE picture (
+CREATE TABLE shared (
 	pk INTEGER NOT NULL, 
 	sha256 TEXT NOT NULL, 
-	png TEXT NOT NULL, 
+	content TEXT NOT NULL, 
 	PRIMARY KEY (pk), 
 	UNIQUE (sha256)
 );
@@ -127,10 +127,18 @@ CREATE TABLE prediction (
 CREATE TABLE run_picture (
 	run_pk INTEGER NOT NULL, 
 	image INTEGER NOT NULL, 
-	picture_pk INTEGER NOT NULL, 
+	shared_pk INTEGER NOT NULL, 
 	PRIMARY KEY (run_pk, image), 
 	FOREIGN KEY(run_pk) REFERENCES run (pk), 
-	FOREIGN KEY(picture_pk) REFERENCES picture (pk)
+	FOREIGN KEY(shared_pk) REFERENCES shared (pk)
+)
+ WITHOUT ROWID;
+CREATE TABLE run_about (
+	run_pk INTEGER NOT NULL, 
+	shared_pk INTEGER NOT NULL, 
+	PRIMARY KEY (run_pk), 
+	FOREIGN KEY(run_pk) REFERENCES run (pk), 
+	FOREIGN KEY(shared_pk) REFERENCES shared (pk)
 )
  WITHOUT ROWID;
 CREATE TABLE recheck (

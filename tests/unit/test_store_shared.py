@@ -1,7 +1,8 @@
-"""Thumbnails lie apart from the rows of runs: each once, lost to nobody, gone with the last run that shows it."""
+"""What runs share lies apart from their rows: each once, lost to nobody, gone with the last run that shows or says it."""
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -19,10 +20,20 @@ def showing(run: RunResult, pictures: dict[str, str]) -> RunResult:
     return replace(run, provenance={**run.provenance, THUMBNAILS: pictures})
 
 
+SOUND, OTHER = (
+    {"docstring": "Means.", "contract": [{"name": "It is sound.", "passed": True}]},
+    {"docstring": "Medians."},
+)
+
+
+def saying(run: RunResult, about: dict[str, Any]) -> RunResult:
+    return replace(run, provenance={**run.provenance, "about": about})
+
+
 def n_pictures(store: Store) -> tuple[int, int]:
-    """Pictures, and how often they are shown."""
+    """What is shared, and how often a picture is shown."""
     found = n_rows(store)
-    return found["picture"], found["run_picture"]
+    return found["shared"], found["run_picture"]
 
 
 def test_equal_pictures_are_stored_once_and_come_back_with_each_run(store: Store) -> None:
@@ -68,7 +79,7 @@ def test_what_was_made_here_brings_its_own_in_place_of_what_was_reported(store: 
     assert n_pictures(store) == (2, 2)
 
 
-def test_a_failure_shows_none(store: Store) -> None:
+def test_what_a_failure_shows_goes_with_it(store: Store) -> None:
     store.ingest(showing(failure_of(0), ONE))
     store.ingest(showing(run_of(0), TWO))
     assert n_pictures(store) == (2, 2)
@@ -77,7 +88,7 @@ def test_a_failure_shows_none(store: Store) -> None:
 def test_an_exchanged_picture_is_told(store: Store) -> None:
     store.ingest(showing(run_of(0), ONE))
     with write_transaction(store.engine) as connection:
-        connection.execute(text("UPDATE picture SET png = 'DDDD' WHERE png = 'AAAA'"))
+        connection.execute(text("UPDATE shared SET content = 'DDDD' WHERE content = 'AAAA'"))
     pk = store.run(run_of(0).spec.id).pk
     with pytest.raises(RecordError, match="not the one that was stored"):
         store.pictures(pk)
@@ -86,7 +97,7 @@ def test_an_exchanged_picture_is_told(store: Store) -> None:
 
 
 def test_an_older_database_moves_them_out_of_the_provenance(place: str) -> None:
-    results = [showing(run_of(0), ONE), showing(run_of(1), TWO), run_of(2)]
+    results = [saying(showing(run_of(0), ONE), SOUND), saying(showing(run_of(1), TWO), SOUND), run_of(2)]
     with Store.open(place, create=True) as store:
         for result in results:
             store.ingest(result)
@@ -94,7 +105,8 @@ def test_an_older_database_moves_them_out_of_the_provenance(place: str) -> None:
         with write_transaction(store.engine) as connection:  # as version 3 had it
             for statement in (
                 "DROP TABLE run_picture",
-                "DROP TABLE picture",
+                "DROP TABLE run_about",
+                "DROP TABLE shared",
                 "UPDATE fsbench_schema SET version = 3",
             ):
                 connection.execute(text(statement))
@@ -102,9 +114,40 @@ def test_an_older_database_moves_them_out_of_the_provenance(place: str) -> None:
                 told = {"told": json.dumps(dict(result.provenance)), "id": result.spec.id}
                 connection.execute(text("UPDATE run SET provenance = :told WHERE id = :id"), told)
     with Store.open(place) as lifted:
-        assert n_pictures(lifted) == (3, 4)
+        assert n_pictures(lifted) == (4, 4)
         for result in results:
             assert_same_result(lifted.result(lifted.run(result.spec.id).pk), result)
         assert lifted.content_digest() == digest
         lifted.ingest(showing(run_of(3), {"5": "EEEE"}))  # keys go on behind those of the step
-        assert n_pictures(lifted) == (4, 5)
+        assert n_pictures(lifted) == (5, 5)
+
+
+def test_what_a_method_says_is_stored_once_and_comes_back_with_each_run(store: Store) -> None:
+    results = [saying(run_of(0), SOUND), saying(run_of(1), SOUND), saying(failure_of(2), OTHER), run_of(3)]
+    for result in results:
+        store.ingest(result)
+        assert_same_result(store.result(store.run(result.spec.id).pk), result)
+    assert [run.provenance.get("about") for run in store.stored_runs()] == [SOUND, SOUND, OTHER, None]
+    assert (n_rows(store)["shared"], n_rows(store)["run_about"]) == (2, 3)
+    store.ingest(run_of(2))  # in place of the failure
+    assert (n_rows(store)["shared"], n_rows(store)["run_about"]) == (1, 2)
+
+
+def test_what_was_said_last_stays(store: Store) -> None:
+    early, late = ("2024-01-02T00:00:00+00:00", "2024-01-03T00:00:00+00:00")
+    said = {early: SOUND, late: OTHER}
+    for finished in (late, early, late):
+        result = saying(run_of(0), said[finished])
+        store.ingest(replace(result, provenance={**result.provenance, "finished": finished}))
+    assert store.run(run_of(0).spec.id).provenance["about"] == OTHER
+    assert (n_rows(store)["shared"], n_rows(store)["run_about"]) == (1, 1)
+
+
+def test_a_row_whose_method_says_what_was_edited_is_left_out(store: Store) -> None:
+    store.ingest(saying(run_of(0), SOUND))
+    store.ingest(saying(run_of(1), OTHER))
+    with write_transaction(store.engine) as connection:
+        connection.execute(text("UPDATE shared SET content = '{}' WHERE content LIKE '%Medians%'"))
+    assert [run.id for run in store.stored_runs()] == [run_of(0).spec.id]
+    with pytest.raises(RecordError, match="says of itself"):
+        store.run(run_of(1).spec.id)
