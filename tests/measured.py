@@ -83,7 +83,9 @@ def section(home: Path) -> str:
     found = {table.setting: table for table in every if table.setting in named}
     parts = [_table([found[name] for name in group if name in found]) for group in GROUPS]
     parts.append(_transport([found[name] for group in GROUPS[:2] for name in group if name in found]))
-    parts.append(_heads([table for name, table in found.items() if "glyphs" not in name]))
+    parts.append(
+        _heads([table for name in named for table in every if table.setting in (name, name + "-dir2")])
+    )
     parts += joint
     return "\n".join([*filter(None, parts), "```", *verdicts, "```", ""])
 
@@ -128,14 +130,18 @@ def _transport(found: Sequence[Table]) -> str:
 
 
 def _heads(found: Sequence[Table]) -> str:
-    """For each training with several heads a line a head, the best of the first setting on top; milliseconds an episode."""
+    """For each training with several heads a line a head, the best of the first setting on top; milliseconds an episode.
+
+    Settings with numbers of queries that are drawn (`-dir2`) stand beside those where they are equal.
+    """
     by_pair: dict[tuple[str, str], dict[str, Row]] = {}
     for table in found:
         for row in table.rows:
             if row.spec.encoder and row.recipe == "budget" and not row.spec.changed:
                 by_pair.setdefault((row.spec.encoder, row.method), {})[table.setting] = row
-    names = [table.setting for table in found]
-    encoders = sorted({encoder for encoder, head in by_pair if head != "centroid"}, reverse=True)
+    several = {pair: cells for pair, cells in by_pair.items() if pair[1] != "centroid"}
+    names = [t.setting for t in found if any(t.setting in cells for cells in several.values())]
+    encoders = sorted({encoder for encoder, _ in several}, reverse=True)
     return "\n".join(
         _pipes(
             [f"on {encoder}", *names, "ms an episode", "seeds"],

@@ -31,7 +31,7 @@ from harness.system import process, provenance
 from harness.system.locks import claim
 from harness.system.progress import stage
 from harness.training.build import Workplace, open_role
-from harness.training.checkpoints import IMPORTED, Fit, Stateful
+from harness.training.checkpoints import FIT_SHA256, IMPORTED, Fit, Stateful
 from harness.training.fits import Encoder, Fitted, encoder_of, fitted
 
 log = logging.getLogger("fsbench.job")
@@ -234,10 +234,11 @@ def _facts(spec: RunSpec, ready: Ready, at: Workplace) -> dict[str, Any]:
 
 
 def _training(spec: RunSpec, at: Workplace) -> dict[str, Any]:
-    """What the training ran on that the numbers hang on, which need not be what evaluates it."""
+    """What the training ran on that the numbers hang on, which need not be what evaluates it, and the weights it gave."""
     kept = Fit(at.places.cache, spec.training_key)
-    machine = kept.record().get("machine") if kept.is_done else None
-    return {"training": machine} if machine else {}
+    record = kept.record() if kept.is_done else {}
+    told = {**record.get("machine", {}), "weights": record.get(FIT_SHA256, "")[:16]}
+    return {"training": {name: value for name, value in told.items() if value}} if any(told.values()) else {}
 
 
 def _modules(ready: Ready) -> list[torch.nn.Module]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from harness.runs.spec import RunSpec
 
 SAME, UP_TO_HARDWARE, DIFFERENT = "same counts", "same up to hardware", "different"
+NUMERICS = ("device", "cpu", "instructions", "threads", "torch", "libraries")  # of a provenance
 ENOUGH = 10_000  # predictions, of which one may be another
 
 
@@ -86,6 +87,23 @@ class StoredRun:
     self_reported: bool = False
     rechecks: tuple[Recheck, ...] = ()
     pictures: str = ""
+
+    @property
+    def trained_on(self) -> Mapping[str, Any]:
+        """Of the hardware and libraries behind its weights what decides how sums are rounded, as far as it was recorded."""
+        told = self.provenance.get("training") or self.provenance
+        return {name: told[name] for name in NUMERICS if told.get(name)}
+
+    @property
+    def training(self) -> str:
+        """Name of the training behind it: the key of the fit, and which weights that gave.
+
+        One key gives other weights on other hardware. Where they are not recorded, what they were trained on stands for
+        them: two runs of one key that may be of two trainings are taken for two, which claims less.
+        """
+        told = self.provenance.get("training", {})
+        which = told.get("weights") or json.dumps(dict(self.trained_on), sort_keys=True) * bool(told)
+        return f"{self.spec.training_key} {which}".strip()
 
     @property
     def trust(self) -> str:

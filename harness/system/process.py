@@ -54,10 +54,12 @@ def settle_threads() -> None:
 
     Grants OpenMP and MKL as many threads as this process has processors, and let waiting threads sleep.
     Threads that spin while they wait take the processor from whoever else works on it: on two cores shared by
-    four jobs, training runs at a quarter of the speed. What the user has set stays.
+    four jobs, training runs at a quarter of the speed. What the user has set stays, and holds for both where one is
+    set: torch follows MKL's number.
     """
-    n = str(n_cpus())
-    for name, value in (("OMP_NUM_THREADS", n), ("MKL_NUM_THREADS", n), ("OMP_WAIT_POLICY", "PASSIVE")):
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    n = next((os.environ[name] for name in names if name in os.environ), str(n_cpus()))
+    for name, value in (*((name, n) for name in names), ("OMP_WAIT_POLICY", "PASSIVE")):
         os.environ.setdefault(name, value)
 
 

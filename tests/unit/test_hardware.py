@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,14 @@ def test_deterministic_trainings_have_the_same_bits_at_any_number_of_threads() -
     one, two = _trained(1, is_deterministic=True), _trained(2, is_deterministic=True)
     assert one == two and one[0] == "1"
     assert _trained(2, is_deterministic=False)[0] == str(min(2, process.n_cpus()))
+
+
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MKL_NUM_THREADS"])
+def test_a_number_of_threads_that_is_given_holds_whichever_library_it_is_given_to(name: str) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
+    asked = "from harness.system import process; process.settle_threads(); import torch; print(torch.get_num_threads())"
+    words, environment = [sys.executable, "-c", asked], {**environment, name: "1"}
+    assert subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout == "1\n"
 
 
 def test_what_rounds_sums_is_recorded_and_may_be_stored() -> None:
@@ -140,3 +149,24 @@ def test_pages_say_how_far_trainings_moved_on_other_hardware(tmp_path: Path) -> 
     assert found.n_runs == 2 and found.largest == pytest.approx(max(apart), abs=1e-12)
     assert found.typical == pytest.approx((sum(x * x for x in apart) / 2) ** 0.5, abs=1e-12)
     assert f"moved by up to {100 * max(apart):.1f} points" in found.sentence
+
+
+def test_one_key_trained_twice_is_two_trainings(tmp_path: Path) -> None:
+    """Weights tell, or what trained them; where neither is known the key alone."""
+    here = {"cpu": "A", "threads": 1}
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        for name, training in (
+            ("first", {**here, "weights": "0123"}),
+            ("same", {"cpu": "B", "weights": "0123"}),
+            ("other", {**here, "weights": "4567"}),
+            ("unknown", here),
+            ("elsewhere", {"cpu": "B", "threads": 1}),
+            ("older", {}),
+        ):
+            store.ingest(made.result(name, provenance={"training": training} if training else {}))
+        found = {
+            run.spec.method.name: replace(run, spec=stored_runs(store)[0].spec).training
+            for run in stored_runs(store)
+        }
+    assert found["first"] == found["same"]
+    assert len(set(found.values())) == 5

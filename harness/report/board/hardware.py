@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from harness.report.board.rows import headline_metric, is_trained
 from harness.store import Store, StoredRun
 
-NUMERICS = ("device", "cpu", "instructions", "threads", "torch", "libraries")
 SEEN_ELSEWHERE = 0.0064  # the mean of two seeds trained by one thread and by two: README, "Threads"
 
 
@@ -47,14 +46,8 @@ def moved(store: Store, runs: Sequence[StoredRun]) -> Moved:
 
 
 def _is_other_hardware(group: Sequence[StoredRun]) -> bool:
-    told = [_hardware(run.provenance) for run in group]
+    told = [run.trained_on for run in group]
     return any(one[name] != told[0][name] for one in told[1:] for name in one.keys() & told[0].keys())
-
-
-def _hardware(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the training, where that was recorded apart."""
-    told = provenance.get("training") or provenance
-    return {name: told[name] for name in NUMERICS if told.get(name)}
 
 
 def _apart(store: Store, group: Sequence[StoredRun]) -> float:

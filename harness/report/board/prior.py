@@ -37,5 +37,5 @@ def repeated(store: Store, runs: Sequence[StoredRun], known: Mapping[str, stats.
 
 def _read(store: Store, runs: Sequence[StoredRun]) -> stats.Row:
     _, accuracy = store.accuracy_matrix([run.pk for run in runs], headline_metric(runs[0]))
-    spec, fits = runs[0].spec, [run.spec.training_key for run in runs]
+    spec, fits = runs[0].spec, [run.training for run in runs]
     return stats.summarise(row_name(runs), accuracy, spec.n_way * spec.n_query, fits)

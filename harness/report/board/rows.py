@@ -120,8 +120,8 @@ class Pooled:
 
     @cached_property
     def evidence(self) -> stats.Row:
-        """What the error model sees of it; rows with a common fit key share that training."""
-        fits = [run.spec.training_key for run in self.runs]
+        """What the error model sees of it; rows built on one training share it."""
+        fits = [run.training for run in self.runs]
         return stats.summarise(self.key, self.accuracy, self.n_answers, fits, self.is_trained)
 
     @cached_property
