@@ -64,7 +64,7 @@ def plan_text(plan: stats.Plan | None, unit: str) -> str:
     """Name a plan, or say that none was found."""
     if plan is None:
         return f"none of the plans tried (up to {max(stats.TRAININGS)} trainings each)"
-    hours = f" ({plan.hours:.1f} hours on the machines of these runs)" if plan.hours else ""
+    hours = f" ({_time(plan.hours)} on the machines of these runs)" if plan.hours else ""
     return f"{_trainings(plan.n_trainings)} each on {plan.n_episodes:,} {unit}{hours}"
 
 
@@ -153,3 +153,13 @@ def _episodes(row: Row) -> list[int]:
     except FsbenchError:
         longest = row.n_episodes
     return sorted({row.n_episodes, *(n for n in EPISODES if n <= longest)})
+
+
+def _time(hours: float) -> str:
+    """Hours, or minutes where they are few.
+
+    >>> _time(3.52), _time(0.4), _time(0.002)
+    ('3.5 hours', '24 minutes', 'a minute')
+    """
+    minutes = 60 * hours
+    return f"{hours:.1f} hours" if hours >= 1 else f"{minutes:.0f} minutes" if minutes >= 1.5 else "a minute"
