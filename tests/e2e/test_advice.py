@@ -376,6 +376,7 @@ BRIEF = "--episodes 20 --set epochs=1 --set episodes_per_epoch=2 --set train_way
 BIRDS = {"PATH": "{at}/pictures/birds"}
 DAMAGED_LIST = "UPDATE episode_list SET support = x'00'"
 DAMAGED_LABELS = "UPDATE prediction SET labels = x'00'"
+DAMAGED_PICTURES = "UPDATE shared SET content = 'AAAA' WHERE pk IN (SELECT shared_pk FROM run_picture)"
 SMALL_LABELS = "UPDATE run SET n_way = 2"
 DAMAGED_ROW = "UPDATE run SET provenance = '{'"
 COLLECT = "fsbench collect"
@@ -445,6 +446,8 @@ ADVICE = [
     Advice([("store/models.py", COLLECT)], damaged(DAMAGED_LABELS, "show", "RUN", "--by", "class"), before=move_database),
     Advice([("store/reading.py", COLLECT)], damaged(SMALL_LABELS, "show", "RUN", "--by", "class"), before=move_database),
     Advice([("store/reading.py", COLLECT)], damaged(DAMAGED_ROW, "show", "RUN"), before=move_database),
+    Advice([("store/shared.py", COLLECT)], damaged(DAMAGED_PICTURES, "report"), before=move_database),
+    Advice([("store/compacting.py", "fsbench fsck")], damaged(DAMAGED_LABELS, "fsck", "--compact"), codes=(3,)),
     Advice([("store/migrations.py", "fsbench run --method protonet --bench glyphs-5w1s")],
            typed("leaderboard", code=3), {"--bench": f"{BRIEF} --bench"}),
     Advice([("system/process.py", "fsbench doctor")], no_gpu),

@@ -409,7 +409,7 @@ def _run(code: str, **environment: str) -> str:
         capture_output=True,
         text=True,
         timeout=300,
-        env={**os.environ, **environment},
+        env={k: v for k, v in os.environ.items() if k != "MKL_NUM_THREADS"} | environment,  # torch follows it
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness import benchmarks
+from harness.errors import RecordError, visible
 from harness.evaluation.protocols import protocol_with
 from harness.report.board.joint import kept_predictions
 from harness.report.formats import budget_text, flat, method_file
@@ -21,6 +23,7 @@ from harness.runs.request import command, threads_told
 from harness.runs.signature import signature
 from harness.store import Store, StoredRun
 
+log = logging.getLogger("fsbench.report")
 N_EXTREMES = 5
 N_BINS = 20
 N_POINTS = 60  # of a drawn training curve
@@ -206,7 +209,11 @@ def _with_pictures(
 ) -> list[EpisodeLine]:
     if not run.pictures or episodes is None or episodes.is_joint:
         return lines
-    thumbnails = store.pictures(run.pk)
+    try:
+        thumbnails = store.pictures(run.pk)
+    except RecordError as error:
+        log.warning("left out: pictures of run %s: %s", run.id, visible(str(error)))
+        return lines
     given = kept_predictions(store, run, metric)
     return [replace(line, pictures=of_episode(line.number, episodes, given, thumbnails)) for line in lines]
 
