@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import importlib.util
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
+_PARSING = Lock()  # threads that parse at once mix up the levels that CPython 3.11 counts, and fail
 ASKED = ("fit_base", "embed")  # functions whose presence says what a method is (``protocol.traits``)
 
 
@@ -26,7 +28,10 @@ def read(target: str) -> type[Any]:
 
 
 def _said(module: str, name: str) -> dict[str, Any]:
-    for node in ast.parse(_file(module).read_text(encoding="utf-8")).body:
+    content = _file(module).read_text(encoding="utf-8")
+    with _PARSING:
+        statements = ast.parse(content).body
+    for node in statements:
         if isinstance(node, ast.ClassDef) and node.name == name:
             bases = (_said(module, base.id) for base in reversed(node.bases) if isinstance(base, ast.Name))
             said = {key: value for inherited in bases for key, value in inherited.items()}
