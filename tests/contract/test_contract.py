@@ -31,7 +31,7 @@ def each_promise() -> Iterator[Any]:
             )
 
 
-@pytest.mark.parametrize(("method", "promise"), each_promise())
+@pytest.mark.parametrize(("method", "promise"), list(each_promise()))
 def test_method_keeps_its_promise(method: str, promise: str) -> None:
     outcome = contract(method).outcome(promise)
     if outcome.passed is None:
