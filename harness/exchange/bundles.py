@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from harness.errors import RecordError, visible
 from harness.exchange import archive
 from harness.exchange.archive import damaged
-from harness.runs import REPORTED_BY, SELF_REPORTED, RunResult, agreement, folders
+from harness.runs import FIT_SHA256, REPORTED_BY, SELF_REPORTED, RunResult, agreement, folders
 from harness.runs.publishing import published_result
 from harness.runs.schema import FIT, LARGEST_JSON
 from harness.system.arrays import MOST_BYTES
@@ -24,7 +24,7 @@ from harness.system.files import aside
 from harness.system.folders import Places
 from harness.system.records import load_json
 from harness.system.secrets import without_machine
-from harness.training.checkpoints import FIT_SHA256, IMPORTED, check_whole
+from harness.training.checkpoints import IMPORTED, check_whole
 
 if TYPE_CHECKING:
     from harness.runs.findings import StoredRun

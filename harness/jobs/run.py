@@ -24,14 +24,14 @@ from harness.evaluation.features import Images, Source, features_of
 from harness.evaluation.protocols import Predictions, protocol_of
 from harness.images.stores import ImageStore
 from harness.method import CLEAN, about, hyper, passes_of, traits
-from harness.runs import THUMBNAILS, RunResult, RunSpec, badges, folders, planning
+from harness.runs import FIT_SHA256, THUMBNAILS, RunResult, RunSpec, badges, folders, planning
 from harness.runs.against_clean import against_clean
 from harness.runs.budget import Budget, Spent
 from harness.system import process, provenance
 from harness.system.locks import claim
 from harness.system.progress import stage
 from harness.training.build import Workplace, open_role
-from harness.training.checkpoints import FIT_SHA256, IMPORTED, Fit, Stateful
+from harness.training.checkpoints import IMPORTED, Fit, Stateful
 from harness.training.fits import Encoder, Fitted, encoder_of, fitted
 
 log = logging.getLogger("fsbench.job")
@@ -237,8 +237,8 @@ def _training(spec: RunSpec, at: Workplace) -> dict[str, Any]:
     """What the training ran on that the numbers hang on, which need not be what evaluates it, and the weights it gave."""
     kept = Fit(at.places.cache, spec.training_key)
     record = kept.record() if kept.is_done else {}
-    told = {**record.get("machine", {}), "weights": record.get(FIT_SHA256, "")[:16]}
-    return {"training": {name: value for name, value in told.items() if value}} if any(told.values()) else {}
+    told = {"training": record.get("machine"), FIT_SHA256: record.get(FIT_SHA256)}
+    return {name: value for name, value in told.items() if value}
 
 
 def _modules(ready: Ready) -> list[torch.nn.Module]:

@@ -22,7 +22,7 @@ from harness.errors import FsbenchError
 from harness.evaluation import feature_files
 from harness.jobs.batches import FOLDER, Batch
 from harness.keeping.findings import Finding
-from harness.runs import FitSpec, RunResult, RunSpec, folders
+from harness.runs import FIT_SHA256, FitSpec, RunResult, RunSpec, folders
 from harness.runs.agreement import differs_from_ours, find_problems
 from harness.runs.request import command
 from harness.runs.schema import FIT, find_problem
@@ -218,7 +218,7 @@ def _secret(folder: Path, places: Places) -> Iterator[Finding]:
 
 def _fit(folder: Path, places: Places, known: Known) -> Iterator[Finding]:
     """A checkpoint: its record, and the sha256 of the weights that the record has."""
-    from harness.training.checkpoints import FIT_SHA256, check_whole
+    from harness.training.checkpoints import check_whole
 
     name, weights = folder.name, folder / "fit.pt"
     if is_claimed(folder / "lock"):

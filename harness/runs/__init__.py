@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from harness.method.hyper import ConfigValue
     from harness.method.registry import MethodReference
     from harness.runs.result import (
+        FIT_SHA256,
         FORMAT,
         REPORTED_BY,
         SELF_REPORTED,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from harness.runs.spec import FitSpec, Precision, RunSpec
 
 __all__ = [
+    "FIT_SHA256",
     "FORMAT",
     "REPORTED_BY",
     "SELF_REPORTED",

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from harness.runs.result import FIT_SHA256
 from harness.runs.spec import RunSpec
 
 SAME, UP_TO_HARDWARE, DIFFERENT = "same counts", "same up to hardware", "different"
@@ -101,8 +102,8 @@ class StoredRun:
         One key gives other weights on other hardware. Where they are not recorded, what they were trained on stands for
         them: two runs of one key that may be of two trainings are taken for two, which claims less.
         """
-        told = self.provenance.get("training", {})
-        which = told.get("weights") or json.dumps(dict(self.trained_on), sort_keys=True) * bool(told)
+        is_told = bool(self.provenance.get("training"))
+        which = self.provenance.get(FIT_SHA256) or json.dumps(dict(self.trained_on), sort_keys=True) * is_told
         return f"{self.spec.training_key} {which}".strip()
 
     @property

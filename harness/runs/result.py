@@ -26,6 +26,7 @@ from harness.system.secrets import all_without_credentials, without_credentials
 from harness.system.text import all_visible
 
 REPORTED_BY = "reported_by"  # beside it: which bundle or database said so
+FIT_SHA256 = "fit_sha256"  # in the provenance, and in the record of a fit: of fit.pt
 THUMBNAILS = "thumbnails"  # in the provenance: base64 of a PNG by image row, as text
 SELF_REPORTED = "self_reported"  # in the provenance of what was imported or scored: nobody here saw it made
 

@@ -92,6 +92,7 @@ PROVENANCE = record(
         "about": _ABOUT,
         "recipe": listed(record({"name": text(), "clean": text(10_000), "used": text(10_000)}, {}), 1_000),
         "thumbnails": mapping(text(100_000, pattern="[A-Za-z0-9+/=]*"), 100_000, named=_ROW),
+        "fit_sha256": text(),
         "pictures": text(),
         "weights": mapping(anything()),
         "leak": mapping(anything()),

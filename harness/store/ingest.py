@@ -21,7 +21,7 @@ from harness.runs.agreement import find_problems
 from harness.store import models
 from harness.store.lists import keep_list
 from harness.store.models import IntArray, insert_columns, insert_row, spec_columns
-from harness.store.shared import drop_pictures, keep_about, keep_pictures, read_about
+from harness.store.shared import DAMAGED, drop_pictures, keep_about, keep_pictures, read_about
 from harness.store.tombstones import drop_rows
 from harness.system.secrets import all_without_credentials, without_credentials
 
@@ -141,7 +141,8 @@ def _renew(connection: Connection, pk: int, result: RunResult, created: str) -> 
     query = select(*columns, run.c.created, run.c.self_reported).where(run.c.pk == pk)
     kept = connection.execute(query).one()._asdict()
     first_seen, was_reported = kept.pop("created"), bool(kept.pop("self_reported"))
-    kept = _together(kept, read_about(connection, pk).get(pk, ""))
+    about = read_about(connection, pk).get(pk, "")
+    kept = _together(kept, _apart(mine)[1] if about == DAMAGED else about)
     change = update(run).where(run.c.pk == pk)
     if created < first_seen:
         connection.execute(change.values(created=created))
@@ -155,7 +156,7 @@ def _renew(connection: Connection, pk: int, result: RunResult, created: str) -> 
         drop_pictures(connection, pk)
     else:
         newest = max(kept, mine, key=_rank)
-        if newest != kept:
+        if newest != kept or about == DAMAGED:
             _say(connection, pk, newest)
     for name in result.counts:
         _keep_predictions(connection, pk, _metric_pk(connection, name), result, name)

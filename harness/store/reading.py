@@ -108,8 +108,8 @@ def stored_runs(
     for row in connection.execute(_chosen(select(run), filters).where(asked)):
         try:
             metrics = counted.get(row.pk, ())
-            beside = (rechecks.get(row.pk, ()), about.get(row.pk, ""), pictures.get(row.pk, ""))
-            found.append(_stored_run(row, replicates[row.id], metrics, *beside))
+            beside = _Beside(rechecks.get(row.pk, ()), about.get(row.pk, ""), pictures.get(row.pk, ""))
+            found.append(_stored_run(row, replicates[row.id], metrics, beside))
         except RecordError as error:
             log.warning("left out: %s", error)
     return found
@@ -179,7 +179,8 @@ def find_run(connection: Connection, prefix: str, replicate: str) -> StoredRun:
     first, replicates = chosen[0], tuple(row.replicate for row in rows)
     counted = _counted(connection, first.pk).get(first.pk, ())
     about, pictures = (read(connection, first.pk).get(first.pk, "") for read in (read_about, picture_digests))
-    return _stored_run(first, replicates, counted, read_rechecks(connection, first.pk), about, pictures)
+    beside = _Beside(read_rechecks(connection, first.pk), about, pictures)
+    return _stored_run(first, replicates, counted, beside)
 
 
 def _refuse_deleted(connection: Connection, prefix: str) -> None:
@@ -289,7 +290,8 @@ def read_result(connection: Connection, run_pk: int, lists: Lists | None = None)
     """
     row = connection.execute(select(run).where(run.c.pk == run_pk)).one()
     counted = _counted(connection, run_pk).get(run_pk, ())
-    told = _stored_run(row, (row.replicate,), counted, (), read_about(connection, run_pk).get(run_pk, ""))
+    beside = _Beside(about=read_about(connection, run_pk).get(run_pk, ""))
+    told = _stored_run(row, (row.replicate,), counted, beside)
     counts = {
         name: Counts(*read_counts(connection, run_pk, name), read_predictions(connection, run_pk, name))
         for name in told.metrics
@@ -337,26 +339,25 @@ def _chosen(query: Select[Any], filters: Mapping[str, Any]) -> Select[Any]:
     return query.order_by(run.c.setting, run.c.method, run.c.seed, run.c.id, run.c.replicate)
 
 
-def _stored_run(
-    row: Row[Any], replicates: tuple[str, ...], counted: tuple[_Counted, ...], rechecks: tuple[Recheck, ...],
-    about: str = "", pictures: str = "",
-) -> StoredRun:  # fmt: skip
-    """A row as a run; what it says is checked as if somebody had sent it.
+class _Beside(NamedTuple):
+    """What other tables say of a run: rechecks, what its method says of itself (JSON or ""), digest of its pictures."""
 
-    Args:
-        row: of `run`.
-        replicates: digests of all results of its id.
-        counted: what its counts come to.
-        rechecks: of it.
-        about: what its method says of itself, a text of JSON; empty where nothing is stored.
-        pictures: digest of those it shows.
+    rechecks: tuple[Recheck, ...] = ()
+    about: str = ""
+    pictures: str = ""
+
+
+def _stored_run(
+    row: Row[Any], replicates: tuple[str, ...], counted: tuple[_Counted, ...], beside: _Beside
+) -> StoredRun:
+    """A row as a run; what it says is checked as if somebody had sent it.
 
     Raises:
         RecordError: when it is not what a run writes.
     """
     told = _texts(row)
     spec = RunSpec.from_json(told["spec"])
-    of_method, problem = _said_of_method(about)
+    of_method, problem = _said_of_method(beside.about)
     problems = [
         problem,
         find_problem(PROVENANCE, told["provenance"], "provenance"),
@@ -381,8 +382,8 @@ def _stored_run(
         metrics=tuple(visible(entry.name) for entry in counted),
         created=row.created,
         self_reported=bool(row.self_reported),
-        rechecks=rechecks,
-        pictures=pictures,
+        rechecks=beside.rechecks,
+        pictures=beside.pictures,
     )
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, Text, bindparam, cast, delete, func, literal, select
+from sqlalchemy import Connection, Text, bindparam, cast, delete, func, literal, select, update
 
 from harness.errors import RecordError
 from harness.store.models import insert_row, run_about, run_picture, shared
 
-_DAMAGED = "damaged"
+DAMAGED = "damaged"  # no JSON
 _SHOWN = (
     select(run_picture.c.image, shared.c.content, shared.c.sha256)
     .join(shared, shared.c.pk == run_picture.c.shared_pk)
@@ -90,8 +90,8 @@ def read_about(connection: Connection, run_pk: int | None = None) -> dict[int, s
     of_run = {row.run_pk: row.shared_pk for row in connection.execute(links)}
     used = shared.c.pk.in_(links.with_only_columns(run_about.c.shared_pk))
     rows = connection.execute(select(shared.c.pk, shared.c.content, shared.c.sha256).where(used))
-    told = {pk: content if _is_intact(content, sha256) else _DAMAGED for pk, content, sha256 in rows}
-    return {pk: told.get(shared_pk, _DAMAGED) for pk, shared_pk in of_run.items()}
+    told = {pk: content if _is_intact(content, sha256) else DAMAGED for pk, content, sha256 in rows}
+    return {pk: told.get(shared_pk, DAMAGED) for pk, shared_pk in of_run.items()}
 
 
 def drop_pictures(connection: Connection, run_pk: int) -> None:
@@ -113,10 +113,14 @@ def _drop_unused(connection: Connection) -> None:
 
 
 def _kept(connection: Connection, content: str) -> int:
-    """The key of a content, stored now where it was not."""
+    """The key of a content, stored now where it was not, and put right where it was edited since."""
     digest = _sha256(content)
-    pk = connection.scalar(select(shared.c.pk).where(shared.c.sha256 == digest))
-    return insert_row(connection, shared, {"sha256": digest, "content": content}) if pk is None else int(pk)
+    known = connection.execute(select(shared.c.pk, shared.c.content).where(shared.c.sha256 == digest)).first()
+    if known is None:
+        return insert_row(connection, shared, {"sha256": digest, "content": content})
+    if known.content != content:
+        connection.execute(update(shared).where(shared.c.pk == known.pk).values(content=content))
+    return int(known.pk)
 
 
 def _is_intact(content: object, sha256: object) -> bool:

@@ -12,11 +12,11 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from harness.errors import FsbenchError, StoreError
+from harness.runs import FIT_SHA256
 from harness.runs.folders import fit_folder, is_fitted
 from harness.system.files import aside, save_text
 
 FORMAT = 1
-FIT_SHA256 = "fit_sha256"  # in the record of a fit: of fit.pt, since the two belong together
 IMPORTED = "imported"  # in the record of a fit that came from elsewhere: the bundle that brought it
 
 

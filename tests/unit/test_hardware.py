@@ -155,15 +155,15 @@ def test_one_key_trained_twice_is_two_trainings(tmp_path: Path) -> None:
     """Weights tell, or what trained them; where neither is known the key alone."""
     here = {"cpu": "A", "threads": 1}
     with Store.open(tmp_path / "results.db", create=True) as store:
-        for name, training in (
-            ("first", {**here, "weights": "0123"}),
-            ("same", {"cpu": "B", "weights": "0123"}),
-            ("other", {**here, "weights": "4567"}),
-            ("unknown", here),
-            ("elsewhere", {"cpu": "B", "threads": 1}),
+        for name, facts in (
+            ("first", {"training": here, "fit_sha256": "0123"}),
+            ("same", {"training": {"cpu": "B"}, "fit_sha256": "0123"}),
+            ("other", {"training": here, "fit_sha256": "4567"}),
+            ("unknown", {"training": here}),
+            ("elsewhere", {"training": {"cpu": "B", "threads": 1}}),
             ("older", {}),
         ):
-            store.ingest(made.result(name, provenance={"training": training} if training else {}))
+            store.ingest(made.result(name, provenance=facts))
         found = {
             run.spec.method.name: replace(run, spec=stored_runs(store)[0].spec).training
             for run in stored_runs(store)

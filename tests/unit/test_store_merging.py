@@ -145,7 +145,7 @@ some_results = st.lists(st.sampled_from(range(len(POOL))), max_size=6).map(
 )
 # a new database per example is slow only where the machine is busy; the places are new at every call
 many_databases = settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

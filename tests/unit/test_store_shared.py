@@ -151,3 +151,14 @@ def test_a_row_whose_method_says_what_was_edited_is_left_out(store: Store) -> No
     assert [run.id for run in store.stored_runs()] == [run_of(0).spec.id]
     with pytest.raises(RecordError, match="says of itself"):
         store.run(run_of(1).spec.id)
+
+
+def test_what_was_edited_is_put_right_when_it_arrives_again(store: Store) -> None:
+    """By the same run, and by another one that says the same."""
+    for again in (0, 1):
+        store.ingest(saying(run_of(0), SOUND))
+        with write_transaction(store.engine) as connection:
+            connection.execute(text("UPDATE shared SET content = '{}'"))
+        assert store.stored_runs() == []
+        store.ingest(saying(run_of(again), SOUND))
+        assert store.run(run_of(0).spec.id).provenance["about"] == SOUND
