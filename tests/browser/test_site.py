@@ -371,7 +371,7 @@ def test_serving_reloads_the_page_when_a_result_arrives(chromium: Any, tmp_path:
             tab.page.goto(address)
             assert tab.page.get_by_role("link", name="first").count() == 1
             store.ingest(made.result("second"))
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 240
             while not tab.page.get_by_role("link", name="second").count():
                 assert time.monotonic() < deadline, "the page did not reload"
                 tab.page.wait_for_timeout(200)

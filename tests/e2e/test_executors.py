@@ -91,7 +91,7 @@ def test_a_stopped_job_saves_and_resumes_with_equal_counts(home: Home, reference
     resumed = home.start("resume")
     wait_until(lambda: home.states()[0] == "running", "the job's second start")
     os.kill(int((home.batch / "0.job").read_text()), signal.SIGTERM)
-    _, err = resumed.communicate(timeout=120)
+    _, err = resumed.communicate(timeout=300)
     assert resumed.returncode == 4 and "fsbench resume" in err
     assert home.states()[0] == "stopped"
     home.run("resume")
@@ -112,7 +112,7 @@ def test_cancelled_jobs_end_and_can_be_resumed(home: Home) -> None:
     dispatcher = home.start(*PROTONET, *SLOW, "--executor", "local")
     wait_until(lambda: list(home.folder.glob("cache/fits/*/training.pt")), "a checkpoint")
     assert home.run("cancel").stdout.strip() == "2 runs cancelled"
-    dispatcher.communicate(timeout=60)
+    dispatcher.communicate(timeout=300)
     assert dispatcher.returncode == 1
     assert home.states() == ["cancelled", "cancelled"]
 

@@ -89,7 +89,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_no_half_folder(
     told = FORKS.Queue()
     process = FORKS.Process(target=_work_within, args=(n_bytes, spec, place, told))
     process.start()
-    said = told.get(timeout=120)
+    said = told.get(timeout=300)
     process.join()
     assert "could not be written" in said and "Free some space" in said
     assert not folders.complete(place.runs)
@@ -134,15 +134,15 @@ def test_a_reader_renders_while_two_hundred_runs_are_collected(tmp_path: Path, d
     told, end = FORKS.Queue(), FORKS.Event()
     reader = FORKS.Process(target=_render_until, args=(place, end, told))
     reader.start()
-    assert told.get(timeout=60) == 0  # it is at work before the first run arrives
+    assert told.get(timeout=300) == 0  # it is at work before the first run arrives
     with Store.open(place.db) as store:
         assert dispatch.collect(place, store) == {"new": 200}
         end.set()
-        reader.join(timeout=120)
+        reader.join(timeout=300)
         assert len(store.runs(metrics=())) == 200
-    seen = [told.get(timeout=10)]
+    seen = [told.get(timeout=300)]
     while seen[-1] != 200:
-        seen.append(told.get(timeout=10))
+        seen.append(told.get(timeout=300))
     assert reader.exitcode == 0 and seen == sorted(seen)
     assert any(0 < n < 200 for n in seen), seen  # some were rendered in the middle of it
     pages = [page.name for page in (place.reports / "run").glob("*.html")]

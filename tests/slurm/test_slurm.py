@@ -181,7 +181,7 @@ def test_scancel_is_not_undone_and_resume_goes_on(home: Home, reference: Home) -
     (running,) = home.status()
     assert running["state"] == "running" and running["total"] == 40
     subprocess.run(["scancel", running["job"]], check=True)
-    _, err = dispatcher.communicate(timeout=120)
+    _, err = dispatcher.communicate(timeout=300)
     assert dispatcher.returncode == 1 and "fsbench resume" in err
     assert home.states() == ["stopped"] and _queue() == ""
     home.run("resume")

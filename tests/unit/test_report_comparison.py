@@ -174,17 +174,17 @@ def test_the_server_answers_this_machine_only_and_tells_of_a_new_build(tmp_path:
     with Store.open(tmp_path / "results.db", create=True) as store:
         store.ingest(made.result("first"))
         with serve.running(store, tmp_path / "reports", None) as address:
-            page = urllib.request.urlopen(address, timeout=10).read().decode()
+            page = urllib.request.urlopen(address, timeout=300).read().decode()
             assert '<script src="/.reload.js?since=0" defer></script></head>' in page
             assert ".reload.js" not in (tmp_path / "reports" / "index.html").read_text()
             stranger = urllib.request.Request(address, headers={"Host": "evil.example"})
             with pytest.raises(urllib.error.HTTPError, match="403"):
-                urllib.request.urlopen(stranger, timeout=10)
+                urllib.request.urlopen(stranger, timeout=300)
             timer = threading.Timer(0.5, store.ingest, [made.result("second")])
             timer.start()
             changed = address.replace("index.html", ".changed?since=0")
-            assert urllib.request.urlopen(changed, timeout=30).read() == b"location.reload();"
-            assert "second" in urllib.request.urlopen(address, timeout=10).read().decode()
+            assert urllib.request.urlopen(changed, timeout=300).read() == b"location.reload();"
+            assert "second" in urllib.request.urlopen(address, timeout=300).read().decode()
 
 
 def test_a_taken_port_is_one_clear_error(tmp_path: Path) -> None:

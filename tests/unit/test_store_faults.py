@@ -137,7 +137,7 @@ def test_two_collectors_at_once_lose_and_double_nothing(places: Callable[[], str
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not condition():
         assert time.monotonic() < deadline, "the other process never came this far"
         time.sleep(0.005)
