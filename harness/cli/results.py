@@ -86,7 +86,8 @@ def report(
                 store, target, chosen, port, lambda address: _tell(address, open_), with_host=with_host
             )
         else:
-            _tell(str(upkeep.keep(where(), store, target, chosen, with_host=with_host)), open_)
+            made = upkeep.keep(where(), store, target, chosen, with_host=with_host, shown=progress())
+            _tell(str(made), open_)
 
 
 @app.command()

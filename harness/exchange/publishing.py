@@ -20,6 +20,7 @@ from harness.report import render, site
 from harness.report.board.rows import Row
 from harness.report.board.tables import Table, tables
 from harness.report.formats import percent, slug, span
+from harness.report.printing import print_page
 from harness.system.secrets import without_credentials
 
 if TYPE_CHECKING:
@@ -102,16 +103,14 @@ def _write(store: Store, reports: Path, before: Path, folder: Path, found: Seque
         shutil.copytree(before / SIGNATURES, folder / SIGNATURES, dirs_exist_ok=True)
     for table in found:
         for row in table.rows:
-            render.print_page(folder / signature_file(row.signature), "signature.html.j2", root="../", page=Address(row, table.name))  # fmt: skip
+            print_page(folder / signature_file(row.signature), "signature.html.j2", root="../", page=Address(row, table.name))  # fmt: skip
     by_id: dict[str, list[StoredRun]] = {}
     for run in store.stored_runs():
         by_id.setdefault(run.id, []).append(run)
     for run_id, results in by_id.items():
         if len(results) > 1:
-            render.print_page(
-                folder / f"run/{slug(run_id)}.html", "results.html.j2", root="../", page=results
-            )
-    render.print_page(folder / "404.html", "not_found.html.j2", front=url or "/")
+            print_page(folder / f"run/{slug(run_id)}.html", "results.html.j2", root="../", page=results)
+    print_page(folder / "404.html", "not_found.html.j2", front=url or "/")
     (folder / "feed.xml").write_bytes(_feed(found, url))
     (folder / ".nojekyll").touch()  # GitHub's pages would leave some files out
 

@@ -13,12 +13,13 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from harness.system.files import save_text
 from harness.system.folders import Places, benchmarks_folder
+from harness.system.heard import heard
 
 log = logging.getLogger("fsbench.answers")
 _HARNESS = Path(__file__).resolve().parents[1]
@@ -43,7 +44,7 @@ def remembered(places: Places, question: Sequence[str], make: Callable[[], Any])
         for text in kept["warnings"]:
             log.warning("%s", text)
         return kept["answer"]
-    with _heard() as warnings:
+    with heard() as warnings:
         answer = make()
     if _key(places, question) == key:  # else somebody wrote meanwhile
         with suppress(OSError):  # a cache that cannot be written costs time, not the answer
@@ -79,20 +80,6 @@ def _files(data: Path) -> Iterator[str]:
 def _state(path: Path) -> list[Any]:
     found = path.stat()
     return [str(path.absolute()), found.st_ino, found.st_size, found.st_mtime_ns]
-
-
-@contextmanager
-def _heard() -> Iterator[list[str]]:
-    """What is warned of meanwhile."""
-    heard: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
-    root = logging.getLogger("fsbench")
-    root.addHandler(handler)
-    try:
-        yield heard
-    finally:
-        root.removeHandler(handler)
 
 
 def _forget_old(folder: Path) -> None:

@@ -103,7 +103,7 @@ def replaced(target: Path, digest: str, left: Mapping[str, Any]) -> Iterator[Pat
     Args:
         target: the folder of the report.
         digest: what it is made from.
-        left: JSON types for the next build.
+        left: JSON types for the next build, read when the block ends.
 
     Raises:
         StoreError: when ``target`` holds anything but a report, or cannot be written; it then stays as it was.

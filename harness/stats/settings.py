@@ -49,10 +49,10 @@ def evidence(settings: Sequence[Sequence[Row]]) -> IntArray:
     flat = [row for rows in settings for row in rows]
     trained = [m for m, row in enumerate(flat) if row.is_trained]
     n_rows, label = len(settings[0]), sharing(flat)
-    piece = np.arange(len(settings))
+    piece, first = np.arange(len(settings)), dict[int, int]()
     for m in trained:
-        same = {k // n_rows for k in trained if label[k] == label[m]}
-        joined = piece[sorted(same)]
+        same = first.setdefault(int(label[m]), m // n_rows)
+        joined = piece[[same, m // n_rows]]
         piece[np.isin(piece, joined)] = joined.min()
     return np.unique(piece, return_inverse=True)[1].astype(np.int64)
 
@@ -123,12 +123,17 @@ class OverSettings(NamedTuple):
     Attributes:
         pairs: of the means over the settings.
         superiority: of one new training over another.
-        n_pieces: independent pieces of evidence, sets of settings that share no training.
+        piece: number of the piece of evidence of each setting: sets of settings that share no training. (N,) int64.
     """
 
     pairs: Pairs
     superiority: Superiority
-    n_pieces: int
+    piece: IntArray
+
+    @property
+    def n_pieces(self) -> int:
+        """How many pieces of evidence there are."""
+        return int(self.piece.max()) + 1
 
 
 def judge_settings(
@@ -165,7 +170,7 @@ def judge_settings(
     back = np.argsort(order)
     pairs = judge_pairs(errors, margin, alpha, size, _held(pieces, prior)).reordered(back)
     chances = (values[np.ix_(back, back)] for values in superiority(errors, alpha))
-    return OverSettings(pairs, Superiority(*chances), len(parts))
+    return OverSettings(pairs, Superiority(*chances), piece)
 
 
 def _held(pieces: Sequence[Sequence[Row]], prior: Prior) -> StrArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -45,7 +44,6 @@ log = logging.getLogger("fsbench.store")
 LONG_TEXTS = ("spec", "provenance", "curves", "traceback")
 Int64 = npt.NDArray[np.int64]
 Lists = dict[str, EpisodeTable | None]
-_WHOLE_NUMBERS = re.compile(r"\d{1,18}(,\d{1,18})*")
 _FIRST_SEEN = (run.c.id, run.c.self_reported, run.c.created, run.c.replicate)  # made here before reported
 # As one text a column: numbers that come as rows take Python twice the time, and a leaderboard reads many.
 _COUNTS = (
@@ -209,11 +207,28 @@ def read_counts(connection: Connection, run_pk: int, metric_name: str) -> tuple[
             f"Run number {run_pk} has no metric `{metric_name}`.{nearest(metric_name, known)} "
             f"It has: {', '.join(known) or 'none'}."
         )
-    if not all(_WHOLE_NUMBERS.fullmatch(text) for text in texts):
-        raise RecordError(f"Run number {run_pk} has counts of {metric_name!a} that are not whole numbers.")
-    episode, n_correct, n_query = (np.fromstring(text, np.int64, sep=",") for text in texts)
+    try:
+        episode, n_correct, n_query = (_whole_numbers(text) for text in texts)
+    except ValueError as error:
+        raise RecordError(
+            f"Run number {run_pk} has counts of {metric_name!a} that are not whole numbers."
+        ) from error
     order = np.argsort(episode, kind="stable")  # databases promise none inside a text
     return n_correct[order], n_query[order]
+
+
+def _whole_numbers(text: str) -> Int64:
+    """Read numbers of at most 18 digits with commas between them.
+
+    Raises:
+        ValueError: when anything else is in there.
+    """
+    if text.encode().translate(None, b"0123456789,") or ",," in f",{text},":
+        raise ValueError("not whole numbers")
+    found = np.fromstring(text, np.int64, sep=",")
+    if len(found) and found.max() >= 10**18:
+        raise ValueError("too large")
+    return found
 
 
 def accuracy_matrix(

@@ -17,7 +17,7 @@ from harness.runs.estimates import Past
 from harness.runs.findings import Family, Hardness, Recheck, StoredRun, Trial
 from harness.store import models, reading
 from harness.store.compacting import compact
-from harness.store.connection import name_of, read_transaction, write_transaction
+from harness.store.connection import name_of, read_transaction, sqlite_path, write_transaction
 from harness.store.content import content_sha256
 from harness.store.durations import read_durations
 from harness.store.hardness import every_hardness, keep_hardness, read_hardness
@@ -62,6 +62,12 @@ class Store:
                 version; it is left untouched.
         """
         return cls(open_engine(location, create=create))
+
+    @property
+    def location(self) -> str:
+        """What ``open`` takes to open it again, in another process; of a server with its password."""
+        path = sqlite_path(self.engine)
+        return str(path) if path else self.engine.url.render_as_string(hide_password=False)
 
     def __enter__(self) -> Store:
         return self

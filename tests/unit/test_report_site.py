@@ -19,7 +19,7 @@ import made_up_results as made
 import pytest
 
 from harness.errors import ConfigError, StoreError
-from harness.report import exports, formats, render, site, upkeep
+from harness.report import exports, formats, parts, render, site, upkeep
 from harness.report.board.rows import row_as_json
 from harness.report.board.tables import tables
 from harness.report.pages import svg
@@ -87,13 +87,13 @@ def test_pages_that_did_not_change_are_taken_over(
 ) -> None:
     shutil.copy(database, tmp_path / "results.db")
     printed: list[str] = []
-    write = render.print_page
+    write = parts.print_page
 
     def told(path: Path, template: str, **context: object) -> None:
         printed.append(path.name)
         write(path, template, **context)
 
-    monkeypatch.setattr(render, "print_page", told)
+    monkeypatch.setattr(parts, "print_page", told)
     with Store.open(tmp_path / "results.db") as store:
         render.write(store, tmp_path / "reports")
         n_runs = len(list((tmp_path / "reports" / "run").glob("*.html")))

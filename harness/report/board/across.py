@@ -113,9 +113,9 @@ def _across(
     names = [labels[i] for i in order]
     win, tie, loss, undecided = (tuple(part.sum(axis=1)[order].tolist()) for part in counts)
     evidence = [[rows[i].evidence for i in order] for rows in ranked]
-    found, piece = stats.judge_settings(evidence, columns[0][0].prior), stats.evidence(evidence)
+    found = stats.judge_settings(evidence, columns[0][0].prior)
     by_data_set = np.array(
-        [means[order][:, piece == k].mean(axis=1) for k in range(found.n_pieces)]
+        [means[order][:, found.piece == k].mean(axis=1) for k in range(found.n_pieces)]
     ).T  # (M, data sets)
     return Across(
         labels=tuple(names),

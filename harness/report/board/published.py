@@ -294,7 +294,18 @@ def matching(ours: Ours, ledger: tuple[Published, ...] | None = None) -> list[Pu
 
 def ledger_of(setting: str, ledger: tuple[Published, ...] | None = None) -> list[Published]:
     """Every published number of a setting, in the order of the ledger."""
-    return [entry for entry in (read() if ledger is None else ledger) if setting in entry.settings]
+    if ledger is None:
+        return list(_by_setting().get(setting, ()))
+    return [entry for entry in ledger if setting in entry.settings]
+
+
+@cache
+def _by_setting() -> dict[str, list[Published]]:
+    found: dict[str, list[Published]] = {}
+    for entry in read():
+        for setting in dict.fromkeys(entry.settings):
+            found.setdefault(setting, []).append(entry)
+    return found
 
 
 @cache

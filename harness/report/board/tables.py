@@ -14,7 +14,8 @@ from harness import benchmarks, stats
 from harness.report.board.families import Judged, judge
 from harness.report.board.hardware import Moved, moved
 from harness.report.board.prior import learn
-from harness.report.board.rows import Pooled, Row, by_row, pooled, standard_episodes
+from harness.report.board.rows import Pooled, Row, Tried, by_row, pooled, standard_episodes
+from harness.report.workers import each
 from harness.runs import RunSpec
 from harness.store import Store, StoredRun
 from harness.system.process import n_cpus
@@ -109,31 +110,14 @@ def stored_runs(
 def each_table(
     store: Store, runs: Sequence[StoredRun], every: Sequence[StoredRun] | None = None
 ) -> Iterator[Table]:
-    """Make the tables of these runs, by setting; all are judged with what the whole database says of training again.
-
-    Args:
-        store: the database.
-        runs: of the tables.
-        every: all that are stored, where they were read already.
-    """
-    read = list(_each_list(store, runs))
-    prior = learn(store, {row.key: row.evidence for one in read for row in one.rows}, every)
-    far = moved(store, runs if every is None else every)
-
-    def table(one: _List) -> Table:
-        n_standard = standard_episodes(one.setting)
-        n_ranked = episodes_to_rank([row.n_episodes for row in one.rows], n_standard)
-        judged = judge(one.rows, n_ranked, prior)
-        return Table(
-            one.setting, one.note, judged, one.failed, n_standard, n_ranked, one.episodes, prior, far
-        )
-
+    """Make the tables of these runs, by setting; arguments as of ``read``."""
+    found, whole = read(store, runs, every)
     with ThreadPoolExecutor(min(MOST_AT_ONCE, n_cpus())) as pool:
-        yield from pool.map(table, read)
+        yield from pool.map(lambda one: judged(one, whole), found)
 
 
-class _List(NamedTuple):
-    """What was evaluated on one episode list over one set of images; see ``Table``."""
+class Evaluated(NamedTuple):
+    """What was evaluated on one episode list over one set of images, not judged yet; see ``Table``."""
 
     setting: str
     note: str
@@ -142,9 +126,49 @@ class _List(NamedTuple):
     episodes: str
 
 
-def _each_list(store: Store, runs: Sequence[StoredRun]) -> Iterator[_List]:
-    by_setting: dict[str, list[StoredRun]] = {}
+class Whole(NamedTuple):
+    """What the whole database says of training again, by which every table is judged."""
+
+    prior: stats.Prior
+    moved: Moved
+
+
+def read(
+    store: Store, runs: Sequence[StoredRun], every: Sequence[StoredRun] | None = None
+) -> tuple[list[Evaluated], Whole]:
+    """Read the counts of these runs, by setting.
+
+    Args:
+        store: the database.
+        runs: of the tables.
+        every: all that are stored, where they were read already.
+    """
+    lists = list(_each_list(runs))
     tried = store.tried()
+    parts = [(one.setting, groups, tried) for one, groups in lists]
+    rows = each(store, _pooled, parts, len(runs))
+    found = [one._replace(rows=own) for (one, _), own in zip(lists, rows, strict=True)]
+    prior = learn(store, {row.key: row.evidence for one in found for row in one.rows}, every)
+    return found, Whole(prior, moved(store, runs if every is None else every))
+
+
+def judged(one: Evaluated, whole: Whole) -> Table:
+    """Judge the rows of one list with what the whole database says."""
+    n_standard = standard_episodes(one.setting)
+    n_ranked = episodes_to_rank([row.n_episodes for row in one.rows], n_standard)
+    found = judge(one.rows, n_ranked, whole.prior)
+    return Table(one.setting, one.note, found, one.failed, n_standard, n_ranked, one.episodes, *whole)
+
+
+def _pooled(store: Store, setting: str, groups: Sequence[list[StoredRun]], tried: Tried) -> list[Pooled]:
+    """The rows of one list, each of one group of runs."""
+    n_standard = standard_episodes(setting)
+    return [pooled(store, setting, group, n_standard, tried) for group in groups]
+
+
+def _each_list(runs: Sequence[StoredRun]) -> Iterator[tuple[Evaluated, list[list[StoredRun]]]]:
+    """What was evaluated on each list, its rows not read yet, and the runs of each row."""
+    by_setting: dict[str, list[StoredRun]] = {}
     for run in runs:
         by_setting.setdefault(run.spec.setting, []).append(run)
     for setting, members in sorted(by_setting.items(), key=lambda item: setting_order(item[0])):
@@ -155,11 +179,9 @@ def _each_list(store: Store, runs: Sequence[StoredRun]) -> Iterator[_List]:
             if run.status == "done":
                 key = (run.spec.episode_digest, pictures[run.spec.data_digest.get("novel", "")])
                 by_images.setdefault(key, []).append(run)
-        n_standard = standard_episodes(setting)
         for (episodes, images), done in sorted(by_images.items()) or [(("", ""), [])]:
-            rows = [pooled(store, setting, group, n_standard, tried) for group in by_row(done).values()]
             note = f"images {images[:8]}, episodes {episodes[:8]}" if len(by_images) > 1 else ""
-            yield _List(setting, note, rows, failed, episodes)
+            yield Evaluated(setting, note, [], failed, episodes), list(by_row(done).values())
 
 
 def _pictures(runs: Sequence[StoredRun]) -> dict[str, str]:
