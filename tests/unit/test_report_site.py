@@ -19,9 +19,9 @@ import made_up_results as made
 import pytest
 
 from harness.errors import ConfigError, StoreError
-from harness.report import exports, formats, parts, render, site, upkeep
+from harness.report import exports, formats, parts, render, site, upkeep, workers
 from harness.report.board.rows import row_as_json
-from harness.report.board.tables import tables
+from harness.report.board.tables import read, tables
 from harness.report.pages import svg
 from harness.store import Store
 from harness.system.folders import Places
@@ -52,6 +52,45 @@ def test_two_builds_are_the_same_byte_for_byte(database: Path, tmp_path: Path) -
         environment = {**os.environ, "PYTHONHASHSEED": seed, "TZ": f"UTC{seed}"}
         subprocess.run([sys.executable, "-c", code, database, tmp_path / seed], env=environment, check=True)
     assert _digests(tmp_path / "1") == _digests(tmp_path / "2")
+
+
+def test_processes_write_the_same_bytes_and_say_the_same(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A large report is made in processes; what they warn of is said here, and their errors end the build."""
+    shutil.copy(database, tmp_path / "results.db")
+    with sqlite3.connect(tmp_path / "results.db") as db:
+        db.execute("UPDATE episode_list SET query = x'00'")
+    said: list[list[str]] = []
+    for folder, worth in (("here", 10**6), ("processes", 0)):
+        monkeypatch.setattr(workers, "WORTH", worth)
+        monkeypatch.setattr(workers, "n_cpus", lambda: 2)
+        caplog.clear()
+        _write(tmp_path / "results.db", tmp_path / folder)
+        said.append(sorted(record.getMessage() for record in caplog.records))
+    assert _digests(tmp_path / "here") == _digests(tmp_path / "processes")
+    assert said[0] == said[1] != []
+    with sqlite3.connect(tmp_path / "results.db") as db:
+        db.execute("PRAGMA ignore_check_constraints = ON")
+        db.execute("UPDATE result SET n_correct = 0.5 WHERE episode = 3")
+    with Store.open(tmp_path / "results.db") as store:
+        runs = render.stored_runs(Store.open(database))
+        with pytest.raises(StoreError, match="not whole numbers"):
+            read(store, runs)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_script_may_ask_for_a_large_report(database: Path, tmp_path: Path) -> None:
+    """Processes do not run the script again that asked for them, guarded or not."""
+    (tmp_path / "mine.py").write_text(
+        "import sys\nfrom pathlib import Path\nfrom harness.report import render, workers\n"
+        "from harness.store import Store\nprint('once')\nworkers.WORTH, workers.n_cpus = 0, lambda: 2\n"
+        "render.write(Store.open(sys.argv[1]), Path(sys.argv[2]))\n"
+    )
+    ran = [sys.executable, tmp_path / "mine.py", database, tmp_path / "reports"]
+    done = subprocess.run(ran, capture_output=True, text=True, check=True)
+    assert done.stdout == "once\n" and done.stderr == ""
+    assert (tmp_path / "reports" / "index.html").exists()
 
 
 def test_nothing_is_written_when_nothing_changed(database: Path, tmp_path: Path) -> None:
