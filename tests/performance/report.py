@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from harness import stats
 from harness.store import Store
 
 BUILD = """
-import resource, sys, time
+import sys, time
 started = time.perf_counter()
 from pathlib import Path
 from harness.report import upkeep
@@ -33,7 +34,7 @@ home = Path(sys.argv[1])
 places = Places(home, home / "data", home / "cache", str(home / "results.db"))
 with Store.open(places.db) as store:
     upkeep.keep(places, store, places.reports, None)
-print(time.perf_counter() - started, time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(time.perf_counter() - started)
 """
 
 
@@ -64,10 +65,32 @@ def fill(location: Path, options: argparse.Namespace) -> None:
 
 
 def build(home: Path) -> tuple[float, float, float]:
-    """Seconds, processor seconds (a busy machine has more of the first) and peak bytes of one build, imports and all."""
-    done = subprocess.run([sys.executable, "-c", BUILD, home], capture_output=True, text=True, check=True)
-    seconds, processor, peak = map(float, done.stdout.split())
-    return seconds, processor, peak
+    """Seconds, processor seconds (a busy machine has more of the first) and peak bytes of one build, imports and all.
+
+    Of all its processes together: their memory is looked at five times a second, what they share counted once.
+    """
+    before, peak = resource.getrusage(resource.RUSAGE_CHILDREN), 0
+    made = subprocess.Popen(
+        [sys.executable, "-c", BUILD, home], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while made.poll() is None:
+        peak = max(peak, memory_of_session(made.pid))
+        time.sleep(0.2)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if made.returncode or made.stdout is None:
+        sys.exit("the build failed")
+    processor = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return float(made.stdout.read()), processor, peak
+
+
+def memory_of_session(leader: int) -> int:
+    """Bytes that a process and those it started hold."""
+    total = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, ValueError, IndexError):  # it may end meanwhile
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[3]) == leader:
+                total += int((folder / "smaps_rollup").read_text().split("Pss:")[1].split()[0]) << 10
+    return total
 
 
 def all_pairs(n_methods: int, n_episodes: int) -> float:
