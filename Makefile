@@ -135,8 +135,9 @@ results-others: results-prepared
 	$(RUN) run -m pixels,nearest-mean -b glyphs-lowshot-n1,glyphs-lowshot-n5
 	$(RUN) run -m pixels,nearest-mean -b $(LAKE)
 	$(RUN) run -m protonet -b $(LAKE) --seeds 0-4 $(TWO)
-	$(RUN) run -m protonet -b $(LAKE) --recipe as-published
-	$(RUN) run -m magnet,repmet -b $(OMNIGLOT),omniglot-small-20w1s,$(CIFAR) --seeds 0-2 $(TWO)
+	$(RUN) run -m protonet -b $(LAKE) --recipe as-published --seeds 0-4 $(TWO)
+	$(RUN) run -m magnet,repmet -b $(OMNIGLOT),$(CIFAR) --recipe budget --seeds 0-2 $(TWO)
+	$(RUN) run -m magnet,repmet,protonet -b omniglot-small-20w1s --recipe budget --episodes 600 --seeds 0-2 $(TWO)
 	$(RUN) run -m deepemd-pretrain -b $(OMNIGLOT),$(CIFAR) --seeds 0-2 $(TWO)
 	$(RUN) run -m deepemd-pretrain -b $(OMNIGLOT),$(CIFAR) --seeds 0-2 --set classifier=mean $(TWO)
 	for grad in full flow-only; do $(RUN) run -m deepemd -b $(ONE_SHOT) --seeds 0-2 --set grad=$$grad $(TWO) || exit 1; done

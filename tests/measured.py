@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- made by tests/measured.py -->", "<!-- to here -->"
 GROUPS = (
     ("omniglot-small-5w1s", "omniglot-small-5w5s"),
+    ("omniglot-small-20w1s",),
     ("cifar10-5w1s", "cifar10-5w5s"),
     ("glyphs-5w1s", "glyphs-5w5s", "glyphs-digits-5w1s"),
     ("omniglot-lake-20w1s-small1", "omniglot-lake-20w1s-small2"),
@@ -33,10 +34,6 @@ METHODS = (
     "softmax", "cosine", "neg-softmax", "neg-cosine", "bml", "bml-global", "bml-local", "protonet", "nearest-mean", "centroid",
     "pixels", "magnet", "repmet",
 )  # fmt: skip
-AS_MANY = (
-    "magnet",
-    "repmet",
-)  # of Omniglot's small set, whose recipe `clean` is as long as `budget`: the README says so
 PAIRS = (
     ("neg-softmax", "softmax"),
     ("neg-cosine", "cosine"),
@@ -85,7 +82,9 @@ def section(home: Path) -> str:
     named = [name for group in GROUPS for name in group]
     found = {table.setting: table for table in every if table.setting in named}
     parts = [_table([found[name] for name in group if name in found]) for group in GROUPS]
-    parts.append(_transport([found[name] for group in GROUPS[:2] for name in group if name in found]))
+    parts.append(
+        _transport([found[name] for group in (GROUPS[0], GROUPS[2]) for name in group if name in found])
+    )
     parts.append(
         _heads([table for name in named for table in every if table.setting in (name, name + "-dir2")])
     )
@@ -100,7 +99,7 @@ def _table(group: Sequence[Table]) -> str:
     recipe = "budget" if any(row.recipe == "budget" for row in found) else "clean"
     by_name: dict[str, dict[str, Row]] = {}
     for row in found:
-        is_equal = row.recipe == recipe or not row.is_trained or row.method in AS_MANY
+        is_equal = row.recipe == recipe or not row.is_trained
         if is_equal and not row.config:
             by_name.setdefault(_without_recipe(row.label), {})[row.setting] = row
     if not by_name:

@@ -29,7 +29,7 @@ from harness.store.models import (
     spec_columns,
 )
 from harness.store.reading import Lists, metric_names, read_counts, read_result
-from harness.store.tombstones import drop_rows
+from harness.store.tombstones import drop_list, drop_rows
 
 _NOT_ITS_COUNTS = "its counts are not those of its digest: they were edited or damaged"
 
@@ -144,10 +144,7 @@ def take_away(connection: Connection, pk: int) -> None:
 
 def take_list_away(connection: Connection, digest: str) -> None:
     """Take a stored list away; the next result of it brings it again."""
-    pk = connection.scalar(select(episode_list.c.pk).where(episode_list.c.digest == digest))
-    for table in (episode_class, list_class):
-        connection.execute(table.delete().where(table.c.list_pk == pk))
-    connection.execute(episode_list.delete().where(episode_list.c.pk == pk))
+    drop_list(connection, digest)
 
 
 def _quick_problem(connection: Connection, row: Row[Any]) -> str:

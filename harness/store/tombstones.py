@@ -25,7 +25,17 @@ from sqlalchemy import (
 )
 
 from harness.errors import ConfigError, nearest
-from harness.store.models import optional, prediction, recheck, recheck_prediction, result, run
+from harness.store.models import (
+    episode_class,
+    episode_list,
+    list_class,
+    optional,
+    prediction,
+    recheck,
+    recheck_prediction,
+    result,
+    run,
+)
 from harness.store.shared import drop_shared
 from harness.system.provenance import utc_now
 
@@ -101,11 +111,14 @@ def restore_run(connection: Connection, prefix: str) -> list[Tombstone]:
 
 
 def purge(connection: Connection) -> list[Tombstone]:
-    """Delete for good what was deleted: rows, counts, predictions, rechecks and the tombstones."""
+    """Delete for good what was deleted: rows, counts, predictions, rechecks, the tombstones, and lists that no other row has."""
     every = read_tombstones(connection)
     if every:
         pks = connection.scalars(select(run.c.pk).where(is_deleted(connection))).all()
+        lists = set(connection.scalars(select(run.c.episode_digest).where(run.c.pk.in_(pks))))
         drop_rows(connection, pks)
+        for digest in sorted(lists - set(connection.scalars(select(run.c.episode_digest)))):
+            drop_list(connection, digest)
         pairs = tuple_(tombstone.c.run_id, tombstone.c.replicate)
         connection.execute(delete(tombstone).where(pairs.in_([entry[:2] for entry in every])))
     return every
@@ -119,6 +132,14 @@ def drop_rows(connection: Connection, run_pks: Sequence[int]) -> None:
         connection.execute(delete(table).where(table.c.run_pk.in_(run_pks)))
     drop_shared(connection, run_pks)
     connection.execute(delete(run).where(run.c.pk.in_(run_pks)))
+
+
+def drop_list(connection: Connection, digest: str) -> None:
+    """Take a stored list away; the next result of it brings it again."""
+    pk = connection.scalar(select(episode_list.c.pk).where(episode_list.c.digest == digest))
+    for table in (episode_class, list_class):
+        connection.execute(delete(table).where(table.c.list_pk == pk))
+    connection.execute(delete(episode_list).where(episode_list.c.pk == pk))
 
 
 def _has_table(connection: Connection) -> bool:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 BESIDE = [sys.executable, "-c", "import numpy, sqlalchemy"]
 COMMANDS = (
     "leaderboard",
-    "compare protonet nearest-mean -b glyphs-5w1s",
+    "compare protonet nearest-mean -b omniglot-small-5w1s",
     "show {run}",
     "status",
     "methods",

@@ -89,6 +89,11 @@ def test_purging_is_for_good(place: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No stored run"):
         store.run(run.id)
     assert store.ingest(BOTH[0]) == "new"
+    for kept in store.stored_runs():
+        store.delete_run(kept.id)
+    store.purge()
+    with pytest.raises(StoreError, match="list"):
+        store.episode_list(BOTH[0].spec.episode_digest)
 
 
 def test_deleting_twice_is_deleting_once(place: str) -> None:
