@@ -146,7 +146,7 @@ def npz_of(shape: tuple[int, ...], kind: str = "<i8", n: int = 1) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ARCHIVES)
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(60)
 def test_an_archive_is_refused_in_seconds_and_leaves_nothing(
     home: Attacked, tmp_path: Path, kind: str
 ) -> None:
@@ -179,7 +179,7 @@ def test_an_honest_archive_is_taken_with_its_checkpoint(tmp_path: Path) -> None:
     home.still_works()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     "blob",
     [
@@ -212,6 +212,6 @@ def test_a_nested_pickle_is_read_in_no_time() -> None:
     content = b"\x80\x02)q\x00" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(40)) + b"."
     began = time.monotonic()
     with_memory = pickles.load(io.BytesIO(content), "nested")
-    assert time.monotonic() - began < SECONDS and isinstance(with_memory, tuple)
+    assert time.monotonic() - began < 2 and isinstance(with_memory, tuple)
     with pytest.raises(DataError, match="not a whole pickle"):
         pickles.load(io.BytesIO(b"\x80\x02" + b"]" * 2000 + b"a" * 1999 + b"."), "deep")
