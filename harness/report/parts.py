@@ -76,10 +76,10 @@ def make(
 def _make(
     store: Store, made: Made, whole: Whole, one: Evaluated, is_first: bool
 ) -> tuple[SettingPage, dict[str, str]]:
-    """Make a setting, and the pages of failed runs, which no table holds, with the first list of theirs."""
+    """Make a setting and the pages of its runs, those of failed ones, which no list holds, with the first of theirs."""
     page = setting_page.build(store, judged(one, whole))
     _write_setting(store, made, page)
-    _write_runs(store, made, page, one.failed if is_first else ())
+    _write_runs(store, made, page, (*one.spare, *(one.failed if is_first else ())))
     return page, made.now
 
 
@@ -123,11 +123,11 @@ def _write_setting(store: Store, made: Made, page: SettingPage) -> None:
         print_text(folder / f"{name}.{form}", exports.as_text([page], form))
 
 
-def _write_runs(store: Store, made: Made, page: SettingPage, failed: Sequence[StoredRun]) -> None:
-    """One page per run; what the setting's page has read already is not read again."""
+def _write_runs(store: Store, made: Made, page: SettingPage, others: Sequence[StoredRun]) -> None:
+    """One page per run, of those in no row too; what the setting's page has read already is not read again."""
     table_href = f"{slug(page.table.name)}.html"
     known = {run.pk: row.accuracy[i] for row in page.table.rows for i, run in enumerate(row.runs)}
-    for run in (*(run for row in page.table.rows for run in row.runs), *failed):
+    for run in (*(run for row in page.table.rows for run in row.runs), *others):
         episodes = page.episodes if run.status == "done" else None
         if not made.needs([run_file(run)], [made.of_run[run.pk], table_href, episodes is None]):
             continue

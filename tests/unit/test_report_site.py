@@ -243,6 +243,18 @@ def test_one_run_is_enough_for_every_page(tmp_path: Path) -> None:
     assert "data-pairs" not in text and "#pair" not in text and "<svg" in text
 
 
+def test_every_run_has_a_page_in_a_row_or_not(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        store.ingest(made.result("m", n_episodes=40))
+        store.ingest(made.result("m", skill=0.62, n_episodes=40))  # a replicate
+        store.ingest(made.result("m", n_episodes=10))  # fewer episodes of the same seed
+        store.ingest(made.failure("m"))
+        render.write(store, tmp_path / "site")
+        runs = store.stored_runs()
+    assert len(runs) == 4
+    assert [run.id for run in runs if not (tmp_path / "site" / formats.run_file(run)).is_file()] == []
+
+
 def test_only_failures_still_make_a_report(tmp_path: Path) -> None:
     with Store.open(tmp_path / "results.db", create=True) as store:
         store.ingest(made.failure("broken", message="ValueError: <b>& no"))

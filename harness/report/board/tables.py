@@ -117,12 +117,17 @@ def each_table(
 
 
 class Evaluated(NamedTuple):
-    """What was evaluated on one episode list over one set of images, not judged yet; see ``Table``."""
+    """What was evaluated on one episode list over one set of images, not judged yet; see ``Table``.
+
+    Attributes:
+        spare: runs that stand in no row, since another of the same seed does.
+    """
 
     setting: str
     note: str
     rows: list[Pooled]
     failed: tuple[StoredRun, ...]
+    spare: tuple[StoredRun, ...]
     episodes: str
 
 
@@ -181,7 +186,10 @@ def _each_list(runs: Sequence[StoredRun]) -> Iterator[tuple[Evaluated, list[list
                 by_images.setdefault(key, []).append(run)
         for (episodes, images), done in sorted(by_images.items()) or [(("", ""), [])]:
             note = f"images {images[:8]}, episodes {episodes[:8]}" if len(by_images) > 1 else ""
-            yield Evaluated(setting, note, [], failed, episodes), list(by_row(done).values())
+            groups = list(by_row(done).values())
+            used = {run.pk for group in groups for run in group}
+            spare = tuple(run for run in done if run.pk not in used)
+            yield Evaluated(setting, note, [], failed, spare, episodes), groups
 
 
 def _pictures(runs: Sequence[StoredRun]) -> dict[str, str]:
