@@ -83,7 +83,10 @@ def _best_of(
 
 
 def lloyd(members: Tensor, is_member: Tensor, centroid: Tensor, max_iter: int) -> tuple[Tensor, Tensor]:
-    """Lloyd's algorithm on many sets of points at once; a centroid that loses all its points stays where it is.
+    """Lloyd's algorithm on many sets of points at once; a centroid that has lost all its points is given a far one.
+
+    That is the point farthest from its own centroid, as in scikit-learn; where all lie on theirs, the empty one stays
+    where it is. Without it centroids that go on from where they were run empty one by one, and stay so.
 
     Args:
         members: (B, n, D) float, padded.
@@ -96,15 +99,34 @@ def lloyd(members: Tensor, is_member: Tensor, centroid: Tensor, max_iter: int) -
     """
     k, before = centroid.shape[1], None
     for _ in range(max_iter):
-        nearest = squared_distances(members, centroid).argmin(-1)  # (B, n)
+        distance, nearest = squared_distances(members, centroid).min(-1)  # (B, n)
         if before is not None and torch.equal(nearest, before):
             break
         before = nearest
         own = torch.nn.functional.one_hot(nearest, k).to(members) * is_member.unsqueeze(-1)  # (B, n, k)
+        own = _with_none_empty(own, distance * is_member)
         size = own.sum(1).unsqueeze(-1)  # (B, k, 1)
         centroid = torch.where(size > 0, own.mT @ members / size.clamp(min=1), centroid)  # (B, k, D)
     least = squared_distances(members, centroid).amin(-1).clamp(min=0)  # (B, n)
     return centroid, (least * is_member).sum(-1)
+
+
+def _with_none_empty(own: Tensor, distance: Tensor) -> Tensor:
+    """Move the points that lie farthest from their centroids into the clusters that have none.
+
+    Args:
+        own: (B, n, k) 0 or 1, whose member each point is.
+        distance: (B, n) of each point to its centroid, 0 where it is padding.
+    """
+    empty = own.sum(1) == 0  # (B, k)
+    if not empty.any():
+        return own
+    n, k = own.shape[1:]
+    far = distance.topk(min(n, k), dim=1)
+    place = (empty.cumsum(1) - 1).clamp(0, min(n, k) - 1)  # (B, k): the first empty one takes the farthest
+    takes = empty & (far.values.gather(1, place) > 0)
+    moved = torch.nn.functional.one_hot(far.indices.gather(1, place), n).mT * takes.unsqueeze(1)  # (B, n, k)
+    return torch.where(moved.any(-1, keepdim=True), moved.to(own), own)
 
 
 def _plus_plus(members: Tensor, is_member: Tensor, k: int, rng: torch.Generator) -> Tensor:

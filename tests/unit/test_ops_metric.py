@@ -181,6 +181,33 @@ def test_clusters_agree_with_scikit_learn_from_the_same_start() -> None:
         assert (found.assignment[label == c] - 4 * c).tolist() == theirs.labels_.tolist()
 
 
+def test_an_empty_cluster_is_filled_as_scikit_learn_does() -> None:
+    from sklearn.cluster import KMeans
+
+    x, label = _draw(90, 4), torch.arange(90) % 3
+    far = torch.full((1, 4), 50.0)
+    start = torch.cat([part for c in range(3) for part in (x[label == c][:2], far, far + c)])
+    found = cluster_index(x, label, 3, 4, rng=torch.Generator(), start=start, max_iter=50)
+    assert found.size.min() > 0
+    for c in range(3):
+        theirs = KMeans(4, init=start[4 * c : 4 * c + 4].numpy(), n_init=1, max_iter=50, tol=0)
+        theirs.fit(x[label == c].numpy())
+        torch.testing.assert_close(
+            found.centroid[4 * c : 4 * c + 4].sort(0).values,  # which of two far points fills which is free
+            torch.from_numpy(theirs.cluster_centers_).sort(0).values,
+        )
+
+
+def test_clusters_that_go_on_from_where_they_were_stay_filled() -> None:
+    x, label, rng = _draw(60, 3), torch.arange(60) % 2, torch.Generator().manual_seed(0)
+    centroid = cluster_index(x, label, 2, 5, rng=rng).centroid
+    for step in range(30):  # features that shrink and turn, as those of a network in training do
+        x = 0.5 * x + 0.5 * _draw(60, 3, seed=step) * (1 + step % 4)
+        found = cluster_index(x, label, 2, 5, rng=rng, start=centroid)
+        centroid = found.centroid
+        assert found.size.min() > 0
+
+
 def test_more_starts_are_never_looser() -> None:
     x, label = _draw(60, 2), torch.zeros(60, dtype=torch.int64)
 
