@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import lzma
 import tarfile
 import time
 import zipfile
@@ -192,8 +193,13 @@ def test_an_honest_archive_is_taken_with_its_checkpoint(tmp_path: Path) -> None:
         zlib.compress(b"\x93NUMPY\x07\x00"),
         b"",
         b"\x78",
+        lzma.compress(b"\0" * (64 << 20), preset=0),
+        lzma.compress(header_of((67 << 30,)) + b"\0" * (64 << 20), preset=0),
+        lzma.compress(header_of((10,)) + b"\0" * 80, preset=9),  # unpacking it would set 64 MiB aside
+        lzma.compress(header_of((10,)) + b"\0" * 80, preset=0)[:-40],
+        b"\xfd7zXZ\x00",
     ],
-    ids=range(9),
+    ids=range(14),
 )
 def test_a_blob_is_refused_before_anything_is_allocated_for_it(blob: bytes) -> None:
     import tracemalloc
