@@ -89,6 +89,8 @@ class Anil(nn.Module):
         **dict.fromkeys(("mini-5w5s", "tiered-5w5s"), _FIVE),
     }
 
+    embed: Embedding
+
     def __init__(self, config: Config, backbone: Backbone) -> None:
         super().__init__()
         self.config, self.embed = config, Embedding(backbone)  # (b, c, H, W) → (b, D)

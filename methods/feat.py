@@ -107,6 +107,8 @@ class Feat(nn.Module):
         "tiered-5w5s": {"train_shot": 5, "temperature": 32.0, "validation_shot": 5},
     }
 
+    embed: Embedding
+
     def __init__(self, config: Config, backbone: Backbone) -> None:
         super().__init__()
         self.config, self.embed = config, Embedding(backbone)  # (b, c, H, W) → (b, D)

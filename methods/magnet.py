@@ -113,6 +113,8 @@ class Magnet(nn.Module):
             config.batches_per_epoch * config.members * min(config.clusters, 1 + (n_classes - 1) * config.k)
         )
 
+    embed: Embedding
+
     def __init__(self, config: Config, backbone: Backbone) -> None:
         super().__init__()
         self.config = config

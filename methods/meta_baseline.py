@@ -83,6 +83,8 @@ class MetaBaseline(nn.Module):
         **dict.fromkeys(("mini-5w5s", "tiered-5w5s"), _FIVE),
     }
 
+    embed: Embedding
+
     def __init__(self, config: Config, backbone: Backbone) -> None:
         super().__init__()
         self.config, self.embed = config, Embedding(backbone)  # (b, c, H, W) → (b, D)

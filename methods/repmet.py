@@ -128,6 +128,8 @@ class RepMet(nn.Module):
         """Training images of one epoch."""
         return config.batches_per_epoch * config.members * min(config.train_way, n_classes)
 
+    embed: Embedding
+
     def __init__(self, config: Config, backbone: Backbone) -> None:
         super().__init__()
         self.config = config

@@ -9,7 +9,10 @@ from threading import Lock
 from typing import Any
 
 _PARSING = Lock()  # threads that parse at once mix up the levels that CPython 3.11 counts, and fail
-ASKED = ("fit_base", "embed")  # functions whose presence says what a method is (``protocol.traits``)
+ASKED = (
+    "fit_base",
+    "embed",
+)  # what a method is, is said by their presence, as functions or declared (``protocol.traits``)
 
 
 def read(target: str) -> type[Any]:
@@ -47,8 +50,9 @@ def _said(module: str, name: str) -> dict[str, Any]:
 def _literals(node: ast.ClassDef) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for line in node.body:
-        if isinstance(line, ast.FunctionDef) and line.name in ASKED:
-            found[line.name] = True
+        shown = line.name if isinstance(line, ast.FunctionDef) else getattr(_declared(line), "id", "")
+        if shown in ASKED:
+            found[shown] = True
         targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
         for target in targets:
             if isinstance(target, ast.Name) and isinstance(line, ast.Assign | ast.AnnAssign) and line.value:
@@ -57,6 +61,10 @@ def _literals(node: ast.ClassDef) -> dict[str, Any]:
                 except ValueError:
                     continue  # a name or a call
     return found
+
+
+def _declared(line: ast.stmt) -> ast.expr | None:
+    return line.target if isinstance(line, ast.AnnAssign) else None
 
 
 def _package(module: str) -> str:

@@ -199,7 +199,7 @@ def traits(cls: type[Any]) -> Traits:
     """
     protocols, learns = getattr(cls, "protocols", {"episodic"}), hasattr(cls, "fit_base")
     uses_backbone = getattr(
-        cls, "uses_backbone", learns or hasattr(cls, "embed") or getattr(cls, "takes", None) is not None
+        cls, "uses_backbone", learns or embeds(cls) or getattr(cls, "takes", None) is not None
     )
     return Traits(
         uses_backbone=uses_backbone,
@@ -211,6 +211,11 @@ def traits(cls: type[Any]) -> Traits:
         protocols=frozenset([protocols] if isinstance(protocols, str) else protocols),
         episode_batch=getattr(cls, "episode_batch", 0),
     )
+
+
+def embeds(cls: type[Any]) -> bool:
+    """Whether its class shows that a method embeds images: by a function ``embed``, or by declaring a module of that name."""
+    return hasattr(cls, "embed") or any("embed" in vars(c).get("__annotations__", {}) for c in cls.__mro__)
 
 
 def defaults(cls: type[Any]) -> Mapping[str, Mapping[str, Any]]:

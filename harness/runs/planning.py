@@ -22,6 +22,7 @@ from harness.method import (
     Need,
     Recipe,
     defaults,
+    embeds,
     encoder_of,
     hyper,
     length,
@@ -380,10 +381,11 @@ class _Fits:
 
 def _check_encoder(head: registry.Loaded, encoder: Need) -> None:
     """Refuse features that there are none of; maps need an attribute ``backbone``, which only the fit itself shows."""
-    if traits(head.cls).takes == "vectors" and not hasattr(registry.load(encoder.method).cls, "embed"):
+    if traits(head.cls).takes == "vectors" and not embeds(registry.load(encoder.method).cls):
         raise ConfigError(
             f"features={encoder.key}: {encoder.method} embeds nothing, so {head.reference.name} cannot be built on it. "
-            "Choose a method that trains a backbone, like softmax or protonet."
+            "Choose a method that trains a backbone, like softmax or protonet. (A class shows that it embeds by a function "
+            "`embed`, or by a line `embed: nn.Module` for what its __init__ sets.)"
         )
 
 

@@ -72,6 +72,12 @@ def test_a_head_is_counted_again_tuned_and_sent_with_what_it_is_built_on(home: H
     assert "5 episodes counted again, 0 differ" in other.run("recheck", run, "--episodes", "5").stdout
 
 
+@pytest.mark.parametrize("name", ["anil", "feat", "magnet", "meta-baseline", "protonet", "repmet"])
+def test_heads_are_built_on_whatever_embeds_by_a_function_or_a_module(home: Home, name: str) -> None:
+    [spec] = planning.plan([f"centroid[{name}]"], ["glyphs-5w1s"], [0], Request(), home.data)
+    assert spec.encoder == name
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
