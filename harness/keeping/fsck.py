@@ -28,7 +28,14 @@ from harness.runs.request import command
 from harness.runs.schema import FIT, find_problem
 from harness.store import Store
 from harness.store.connection import read_transaction
-from harness.store.soundness import file_problems, is_damaged, look_at_lists, look_at_rows, lost_rows
+from harness.store.soundness import (
+    count_rows,
+    file_problems,
+    is_damaged,
+    look_at_lists,
+    look_at_rows,
+    lost_rows,
+)
 from harness.system.folders import Places
 from harness.system.locks import is_claimed
 from harness.system.progress import Progress, Silent, stage
@@ -76,12 +83,12 @@ def check(places: Places, progress: Progress | None = None) -> list[Finding]:
         places: the home, the cache and the database.
         progress: told how far it is.
     """
-    known, found = Known(), list[Finding]()
+    known, progress = Known(), progress or Silent()
+    found = list(_database(places, known, progress))
     complete = _run_folders(places.runs)
     fits, tables = _subfolders(places.cache / "fits"), _subfolders(places.cache / "features")
-    with stage(progress or Silent(), "check", len(complete) + len(fits) + len(tables) + 1, "things") as shown:
-        found += _database(places, known, shown)
-        shown.advance(1)
+    n_folders = len(complete) + len(fits) + len(tables)
+    with stage(progress if n_folders else Silent(), "check", n_folders, "folders") as shown:
         for kind, things in ((_run_folder, complete), (_fit, fits), (_table, tables)):
             if kind is _fit:
                 found += _jobs(places, known)
@@ -96,7 +103,9 @@ def quick(places: Places) -> list[Finding]:
     return list(_database(places, Known(), Silent(), is_quick=True))
 
 
-def _database(places: Places, known: Known, shown: Progress, *, is_quick: bool = False) -> Iterator[Finding]:
+def _database(
+    places: Places, known: Known, progress: Progress, *, is_quick: bool = False
+) -> Iterator[Finding]:
     if not places.has_database:
         return
     path = None if "://" in places.db else Path(places.db)
@@ -113,13 +122,13 @@ def _database(places: Places, known: Known, shown: Progress, *, is_quick: bool =
                 told = "; ".join(problems[:5])
                 yield Finding("rotten", "database", name, told, "fsbench collect", path, root)
                 return
-            yield from _records(connection, places, known, shown, is_quick=is_quick)
+            yield from _records(connection, places, known, progress, is_quick=is_quick)
     except FsbenchError as error:  # somebody else's, newer, or not readable for us: it stays where it is
         yield Finding("rotten", "database", name, str(error))
 
 
 def _records(
-    connection: Connection, places: Places, known: Known, shown: Progress, *, is_quick: bool
+    connection: Connection, places: Places, known: Known, progress: Progress, *, is_quick: bool
 ) -> Iterator[Finding]:
     """Lists, then rows, then what belongs to neither."""
     rotten_lists = []
@@ -128,15 +137,17 @@ def _records(
             rotten_lists.append(digest)
             name = f"{setting} ({digest[:12]})"
             yield Finding("rotten", "list", name, problem, "fsbench collect", key=digest)
-    for row in look_at_rows(connection, is_quick=is_quick, rotten_lists=rotten_lists):
-        shown.advance(0, f"row {row.run_id}")
-        if row.spec and row.spec.id == row.run_id:
-            known.add(row.spec)
-        if row.problem:
-            how, name = _again_of_row(places, row.run_id, row.spec), f"{row.run_id} ({row.replicate[:8]})"
-            yield Finding("rotten", "row", name, row.problem, how, key=row.pk)
-        else:
-            known.sound.add(row.run_id)
+    with stage(progress, "check", count_rows(connection), "rows") as shown:
+        for row in look_at_rows(connection, is_quick=is_quick, rotten_lists=rotten_lists):
+            shown.advance(1, row.run_id)
+            if row.spec and row.spec.id == row.run_id:
+                known.add(row.spec)
+            if row.problem:
+                how = _again_of_row(places, row.run_id, row.spec)
+                name = f"{row.run_id} ({row.replicate[:8]})"
+                yield Finding("rotten", "row", name, row.problem, how, key=row.pk)
+            else:
+                known.sound.add(row.run_id)
     for told in lost_rows(connection):
         yield Finding("note", "row", without_credentials(places.db), f"{told}; nothing reads them")
     if not is_quick:

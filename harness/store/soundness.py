@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, select, text
+from sqlalchemy import Connection, Row, func, select, text
 
 from harness.errors import FsbenchError
 from harness.runs import Counts, RunSpec
@@ -81,6 +81,11 @@ def lost_rows(connection: Connection) -> list[str]:
         f"{n:,} rows of `{table}` belong to no row of `{parent}`"
         for (table, parent), n in sorted(pairs.items())
     ]
+
+
+def count_rows(connection: Connection) -> int:
+    """How many rows ``look_at_rows`` looks at."""
+    return int(connection.scalar(select(func.count()).select_from(run)) or 0)
 
 
 def look_at_rows(
