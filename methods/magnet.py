@@ -15,6 +15,7 @@ has run empty with the member farthest from its own (the paper has no word on it
 
 The DEFAULTS of small sets were chosen on validation classes of omniglot-small: with a margin of 7 in place of 1 nearly
 every image goes on to be pulled. Those classes are one hard alphabet, on which protonet has 70% (5-way, one shot), too.
+On validation images of cifar10 the margin of 1 and one cluster a class were best; at 7 the loss stays near the margin.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class Magnet(nn.Module):
         "omniglot-small": _DRAWINGS,
         "omniglot-small-lowshot": _DRAWINGS,
         "omniglot-lake": _DRAWINGS,
-        "cifar10": {**_DRAWINGS, "k": 3, "clusters": 10, "members": 8},
+        "cifar10": {**_DRAWINGS, "clusters": 5, "alpha": 1.0, "members": 8},
     }
 
     @staticmethod

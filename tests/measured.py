@@ -22,10 +22,12 @@ from harness.store import Store
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- made by tests/measured.py -->", "<!-- to here -->"
+DRAWINGS = ("omniglot-small-5w1s", "omniglot-small-5w5s")
+PHOTOGRAPHS = ("cifar10-5w1s", "cifar10-5w5s")
 GROUPS = (
-    ("omniglot-small-5w1s", "omniglot-small-5w5s"),
+    DRAWINGS,
     ("omniglot-small-20w1s",),
-    ("cifar10-5w1s", "cifar10-5w5s"),
+    PHOTOGRAPHS,
     ("glyphs-5w1s", "glyphs-5w5s", "glyphs-digits-5w1s"),
     ("omniglot-lake-20w1s-small1", "omniglot-lake-20w1s-small2"),
 )
@@ -82,9 +84,7 @@ def section(home: Path) -> str:
     named = [name for group in GROUPS for name in group]
     found = {table.setting: table for table in every if table.setting in named}
     parts = [_table([found[name] for name in group if name in found]) for group in GROUPS]
-    parts.append(
-        _transport([found[name] for group in (GROUPS[0], GROUPS[2]) for name in group if name in found])
-    )
+    parts.append(_transport([found[name] for name in (*DRAWINGS, *PHOTOGRAPHS) if name in found]))
     parts.append(
         _heads([table for name in named for table in every if table.setting in (name, name + "-dir2")])
     )
