@@ -1,6 +1,6 @@
 """A run as a record of Every Eval Ever, the shared format of the EvalEval coalition for results of any evaluation.
 
-Written by its schema 0.2.2, the newest whose text we have read: a run is an evaluation of a model (method, backbone,
+Written by its schema 0.3.0: a run is an evaluation of a model (method, backbone,
 configuration and seed), each of its metrics a result with the interval over episodes that papers print. What the format has
 no place for goes into ``additional_details``, whose values are texts.
 """
@@ -19,15 +19,18 @@ from harness.runs.result import SELF_REPORTED, Counts
 from harness.runs.signature import of_specs
 from harness.stats import sampler_interval
 
-SCHEMA = "0.2.2"
+SCHEMA = "0.3.0"
 
 
-def as_record(result: RunResult, organization: str = "unknown") -> dict[str, Any]:
+def as_record(
+    result: RunResult, organization: str = "unknown", *, has_weights: bool = False
+) -> dict[str, Any]:
     """Map a run that ended well.
 
     Args:
         result: the run.
         organization: who evaluated.
+        has_weights: whether its checkpoint goes with the record.
 
     Returns:
         JSON types; equal results give equal records.
@@ -44,7 +47,7 @@ def as_record(result: RunResult, organization: str = "unknown") -> dict[str, Any
         "retrieved_timestamp": _epoch(finished),
         "source_metadata": {
             "source_name": f"fsbench {spec.setting}",
-            "source_type": "documentation" if is_scored else "evaluation_run",
+            "source_type": "evaluation_run",  # single episodes, whoever ran them; no number of a page
             "source_organization_name": organization,
             "evaluator_relationship": "other",
         },
@@ -54,6 +57,8 @@ def as_record(result: RunResult, organization: str = "unknown") -> dict[str, Any
             "id": model,
             "additional_details": _texts(
                 {
+                    "deployment_type": "unknown" if is_scored else "self_deployed",
+                    "model_availability": "open_weights" if has_weights else "unknown",
                     "method": spec.method.name,
                     "method_version": spec.method.version,
                     "backbone": spec.backbone,
@@ -78,9 +83,13 @@ def _results(result: RunResult, made_by: str) -> Iterator[dict[str, Any]]:
             "source_data": {
                 "dataset_name": spec.benchmark,
                 "source_type": "other",
-                "source_id": spec.episode_digest,
                 "additional_details": _texts(
-                    {"pixels": spec.data_digest.get("novel", ""), "way": spec.n_way, "shot": spec.shot}
+                    {
+                        "episodes": spec.episode_digest,
+                        "pixels": spec.data_digest.get("novel", ""),
+                        "way": spec.n_way,
+                        "shot": spec.shot,
+                    }
                 ),
             },
             "metric_config": {

@@ -148,10 +148,10 @@ def _write(store: Store, places: Places, run: StoredRun, target: Path) -> RunRes
         (folder / "counts.csv").write_text(_counts(result))
         (folder / "SIGNATURE").write_text(_signature(result) + "\n")
         (folder / "LICENCE.md").write_text(_licence(result))
-        record = every_eval_ever.as_record(result)
-        (folder / "every_eval_ever.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         for fit in result.spec.read_from:
             _copy_fit(places.cache / "fits" / fit.fit_key, folder / "fits" / fit.fit_key)
+        record = every_eval_ever.as_record(result, has_weights=any(folder.glob("fits/*/fit.pt")))
+        (folder / "every_eval_ever.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
         (folder / SUMS).write_text(_sums(folder))
     return result
 

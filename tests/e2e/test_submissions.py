@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import import_module
@@ -197,70 +200,50 @@ def test_failed_runs_runs_without_predictions_and_empty_folders_are_refused(
 
 # --- Every Eval Ever -----------------------------------------------------------------------------------------
 
-TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
-READING: dict[str, Any] = {  # what its schema 0.2.2 asks of the fields that we write, as we read it
-    "type": "object",
-    "required": [
-        "schema_version", "evaluation_id", "retrieved_timestamp", "source_metadata", "model_info", "eval_library", "evaluation_results",
-    ],
-    "additionalProperties": False,
-    "properties": {
-        "schema_version": {"type": "string"},
-        "evaluation_id": {"type": "string"},
-        "evaluation_timestamp": {"type": "string"},
-        "retrieved_timestamp": {"type": "string", "pattern": r"^\d+$"},
-        "source_metadata": {
-            "type": "object",
-            "required": ["source_type", "source_organization_name", "evaluator_relationship"],
-            "properties": {
-                "source_type": {"enum": ["documentation", "evaluation_run"]},
-                "evaluator_relationship": {"enum": ["first_party", "third_party", "collaborative", "other"]},
-            },
-        },
-        "eval_library": {"type": "object", "required": ["name", "version"]},
-        "model_info": {"type": "object", "required": ["name", "id"], "properties": {"additional_details": TEXTS}},
-        "evaluation_results": {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "required": ["evaluation_name", "source_data", "metric_config", "score_details"],
-                "properties": {
-                    "source_data": {
-                        "required": ["dataset_name", "source_type"],
-                        "properties": {"source_type": {"const": "other"}, "additional_details": TEXTS},
-                    },
-                    "metric_config": {
-                        "required": ["lower_is_better", "min_score", "max_score"],
-                        "properties": {"lower_is_better": {"type": "boolean"}, "score_type": {"const": "continuous"}},
-                    },
-                    "score_details": {
-                        "required": ["score"],
-                        "properties": {
-                            "score": {"type": "number"},
-                            "details": TEXTS,
-                            "uncertainty": {
-                                "properties": {
-                                    "standard_error": {"required": ["value"]},
-                                    "confidence_interval": {"required": ["lower", "upper"]},
-                                    "num_samples": {"type": "integer"},
-                                }
-                            },
-                        },
-                    },
-                },
-            },
-        },
-    },
-}  # fmt: skip
+
+@pytest.fixture(scope="module")
+def their_schema(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The schema out of the wheel of their package, which itself asks for a newer Python than this one."""
+    folder, wanted = tmp_path_factory.mktemp("wheel"), f"every-eval-ever=={every_eval_ever.SCHEMA}"
+    asked = [*(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:")]
+    asked += ["--python-version", "3.12", "--dest", str(folder), wanted]
+    done = subprocess.run(asked, capture_output=True, text=True)
+    if "Failed to establish a new connection" in done.stderr:
+        absent("no package index can be reached")
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        schema: dict[str, Any] = json.loads(wheel.read("every_eval_ever/schemas/eval.schema.json"))
+    assert schema["version"] == every_eval_ever.SCHEMA
+    return schema
 
 
-def test_the_record_of_every_eval_ever_has_what_its_schema_asks(offered: Path) -> None:
+def _named(said: Any, schema: dict[str, Any], root: dict[str, Any], where: str = "") -> Iterator[str]:
+    """Every field that a schema does not name, where it names any: it takes others, which nobody would read."""
+    kinds = [schema, *schema.get("oneOf", [])]
+    kinds = [root["$defs"][kind["$ref"].rpartition("/")[2]] if "$ref" in kind else kind for kind in kinds]
+    known = {name: field for kind in kinds for name, field in kind.get("properties", {}).items()}
+    takes_any = not known or any(isinstance(kind.get("additionalProperties"), dict) for kind in kinds)
+    if isinstance(said, dict):
+        for name, value in said.items():
+            if name in known:
+                yield from _named(value, known[name], root, f"{where}/{name}")
+            elif not takes_any:
+                yield f"{where}/{name}"
+    for one in said if isinstance(said, list) else ():
+        yield from _named(one, schema.get("items", {}), root, f"{where}[]")
+
+
+def test_the_record_of_every_eval_ever_has_what_its_schema_asks(
+    offered: Path, their_schema: dict[str, Any]
+) -> None:
     if find_spec("jsonschema") is None:
         absent("jsonschema is not installed: pip install -c constraints.txt -e '.[dev]'")
     jsonschema = import_module("jsonschema")
     record, run = json.loads((offered / "every_eval_ever.json").read_text()), RunResult.load(offered)
-    jsonschema.validate(record, READING)
+    jsonschema.validate(record, their_schema)
+    assert list(_named(record, their_schema, their_schema)) == []
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**record, "model_info": {"name": "m", "id": "a/m"}}, their_schema)
     [found] = record["evaluation_results"]
     shares = run.counts["top1"].n_correct / run.counts["top1"].n_query
     assert found["score_details"]["score"] == pytest.approx(shares.mean(), abs=1e-12)
