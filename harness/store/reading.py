@@ -100,10 +100,11 @@ def stored_runs(
     ordered = select(run.c.id, run.c.replicate).where(asked).order_by(*_FIRST_SEEN)
     for run_id, replicate in connection.execute(ordered):
         replicates[run_id] = (*replicates.get(run_id, ()), replicate)
-    counted = _counted(connection)
+    chosen = _chosen(select(run), filters).where(asked)
+    counted = _counted(connection, chosen if filters else None)  # of all, without asking of each which it is
     rechecks, pictures, about = every_recheck(connection), picture_digests(connection), read_about(connection)
     found = []
-    for row in connection.execute(_chosen(select(run), filters).where(asked)):
+    for row in connection.execute(chosen):
         try:
             metrics = counted.get(row.pk, ())
             beside = _Beside(rechecks.get(row.pk, ()), about.get(row.pk, ""), pictures.get(row.pk, ""))
@@ -135,8 +136,8 @@ class _Counted(NamedTuple):
         return "" if is_possible else f"counts of {self.name} that cannot be"
 
 
-def _counted(connection: Connection, run_pk: int | None = None) -> dict[int, tuple[_Counted, ...]]:
-    """Key of a run → its metrics, by name."""
+def _counted(connection: Connection, chosen: Select[Any] | None) -> dict[int, tuple[_Counted, ...]]:
+    """Key of each chosen run → its metrics, by name; of every run where none is chosen."""
     low, high = func.min, func.max
     columns = (
         func.count(), low(result.c.episode), high(result.c.episode), low(result.c.n_correct),
@@ -145,13 +146,17 @@ def _counted(connection: Connection, run_pk: int | None = None) -> dict[int, tup
     query = select(result.c.run_pk, result.c.metric_pk, *columns).group_by(
         result.c.run_pk, result.c.metric_pk
     )
-    if run_pk is not None:
-        query = query.where(result.c.run_pk == run_pk)
+    if chosen is not None:
+        query = query.where(result.c.run_pk.in_(chosen.with_only_columns(run.c.pk).order_by(None)))
     names = {row.pk: row.name for row in connection.execute(select(metric.c.pk, metric.c.name))}
     found: dict[int, list[_Counted]] = {}
     for pk, metric_pk, *values in connection.execute(query):
         found.setdefault(pk, []).append(_Counted(names.get(metric_pk, ""), *values))
     return {pk: tuple(sorted(entries, key=lambda entry: str(entry.name))) for pk, entries in found.items()}
+
+
+def _one(run_pk: int) -> Select[Any]:
+    return select(run).where(run.c.pk == run_pk)
 
 
 def find_run(connection: Connection, prefix: str, replicate: str) -> StoredRun:
@@ -175,7 +180,7 @@ def find_run(connection: Connection, prefix: str, replicate: str) -> StoredRun:
         kept = ", ".join(row.replicate[:12] for row in rows)
         raise ConfigError(f"Run {rows[0].id} has no replicate `{replicate}`; it has {kept}.")
     first, replicates = chosen[0], tuple(row.replicate for row in rows)
-    counted = _counted(connection, first.pk).get(first.pk, ())
+    counted = _counted(connection, _one(first.pk)).get(first.pk, ())
     about, pictures = (read(connection, first.pk).get(first.pk, "") for read in (read_about, picture_digests))
     beside = _Beside(read_rechecks(connection, first.pk), about, pictures)
     return _stored_run(first, replicates, counted, beside)
@@ -304,7 +309,7 @@ def read_result(connection: Connection, run_pk: int, lists: Lists | None = None)
         RecordError: when the row is not what a run writes.
     """
     row = connection.execute(select(run).where(run.c.pk == run_pk)).one()
-    counted = _counted(connection, run_pk).get(run_pk, ())
+    counted = _counted(connection, _one(run_pk)).get(run_pk, ())
     beside = _Beside(about=read_about(connection, run_pk).get(run_pk, ""))
     told = _stored_run(row, (row.replicate,), counted, beside)
     counts = {
