@@ -12,7 +12,7 @@ _PARSING = Lock()  # threads that parse at once mix up the levels that CPython 3
 ASKED = (
     "fit_base",
     "embed",
-)  # what a method is, is said by their presence, as functions or declared (``protocol.traits``)
+)  # functions, or modules declared, that say what a method is (``protocol.traits``)
 
 
 def read(target: str) -> type[Any]:
