@@ -1,6 +1,7 @@
 """What the README shows of results.db: the tables of equal budgets, and verdicts as `fsbench compare` prints them.
 
 ``python tests/measured.py`` prints that part; ``--write`` puts it into the README, between the two lines that mark it.
+``--heads FOLDER`` prints the tables of heads of another database, in that folder, with their verdicts (docs/heads.md).
 """
 
 from __future__ import annotations
@@ -36,6 +37,15 @@ METHODS = (
     "softmax", "cosine", "neg-softmax", "neg-cosine", "bml", "bml-global", "bml-local", "protonet", "nearest-mean", "centroid",
     "pixels", "magnet", "repmet",
 )  # fmt: skip
+HEADS = (
+    ("tim", "centroid"),
+    ("alpha-tim", "tim"),
+    ("pt-map", "tim"),
+    ("pt-map", "centroid"),
+    ("laplacianshot", "bd-cspn"),
+    ("bd-cspn", "centroid"),
+    ("logistic", "centroid"),
+)
 PAIRS = (
     ("neg-softmax", "softmax"),
     ("neg-cosine", "cosine"),
@@ -49,13 +59,7 @@ PAIRS = (
     ("softmax", "centroid[softmax]"),
     ("protonet", "centroid[protonet]"),
     ("bml", "centroid[bml]"),
-    ("tim[softmax]", "centroid[softmax]"),
-    ("alpha-tim[softmax]", "tim[softmax]"),
-    ("pt-map[softmax]", "tim[softmax]"),
-    ("pt-map[softmax]", "centroid[softmax]"),
-    ("laplacianshot[softmax]", "bd-cspn[softmax]"),
-    ("bd-cspn[softmax]", "centroid[softmax]"),
-    ("logistic[softmax]", "centroid[softmax]"),
+    *((f"{a}[softmax]", f"{b}[softmax]") for a, b in HEADS),
     ("deepemd (grad=full)", "deepemd (grad=flow-only)"),
     ("deepemd (grad=full)", "deepemd-pretrain"),
     ("deepemd (grad=full)", "deepemd-pretrain (classifier=mean)"),
@@ -198,9 +202,19 @@ def _cell(row: Row | None) -> str:
     return "" if row is None else f"{percent(row.mean)} ({span(row.interval, 1)})"
 
 
-def _verdicts(store: Store, every: Sequence[Table]) -> Iterator[str]:
+def heads(home: Path) -> str:
+    """Tables of the heads on each training of a database, and verdicts between them."""
+    with Store.open(home / "results.db") as store:
+        every = tables(store)
+        encoders = {row.spec.encoder for table in every for row in table.rows if row.spec.encoder}
+        pairs = [tuple(f"{name}[{on}]" for name in pair) for on in sorted(encoders) for pair in HEADS]
+        verdicts = list(_verdicts(store, every, pairs))
+    return "\n".join([_heads(every), "```", *verdicts, "```", ""])
+
+
+def _verdicts(store: Store, every: Sequence[Table], among: Sequence[Sequence[str]] = PAIRS) -> Iterator[str]:
     """The commands, and the sentence of each verdict; pairs of which the database lacks one are left out."""
-    for a, b in PAIRS:
+    for a, b in among:
         try:
             pairs = compare_among(store, every, a, b)
         except (ConfigError, StoreError):
@@ -211,6 +225,9 @@ def _verdicts(store: Store, every: Sequence[Table]) -> Iterator[str]:
 
 def main() -> None:
     """Print it, or write it into the README."""
+    if "--heads" in sys.argv:
+        sys.stdout.write(heads(Path(sys.argv[sys.argv.index("--heads") + 1])))
+        return
     text = section(ROOT)
     if "--write" not in sys.argv:
         sys.stdout.write(text)
