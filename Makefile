@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 DEMO := FSBENCH_HOME=$(SCRATCH)/demo FSBENCH_DATA=$(SCRATCH)/demo/data FSBENCH_CACHE=$(SCRATCH)/demo/cache
 
-.PHONY: demo test numpy2 nightly check perf calibration rehearsal results results-prepared results-omniglot results-cifar results-glyphs results-lowshot rehearsal-low-shot \
+.PHONY: demo test numpy2 nightly check perf calibration rehearsal heads results results-prepared results-omniglot results-cifar results-glyphs results-lowshot rehearsal-low-shot \
   results-heads results-every-head results-variants results-others measured lock clean
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -122,6 +122,12 @@ results-heads: results-omniglot
 # on both sets, of two trainings: 384 rows, more than the shipped database has room for
 results-every-head: results-omniglot results-cifar
 	for features in softmax protonet; do $(RUN) run -m $(HEADS) -b $(OMNIGLOT),$(CIFAR) --recipe budget --set features=$$features --seeds 0-2 $(TWO) || exit 1; done
+
+# heads on photographs, in a database of its own, which is not shipped: docs/heads.md
+heads: results-prepared  ## many classifiers on two trainings each of softmax and protonet on CIFAR-10 (docs/heads.md)
+	for features in softmax protonet; do $(RUN) --home $(SCRATCH)/heads run -m $(HEADS) -b cifar10-5w1s,cifar10-5w1s-dir2,cifar10-5w5s,cifar10-5w5s-dir2 \
+	  --recipe budget --set features=$$features --seeds 0,1 --episodes 600 $(TWO) || exit 1; done
+	$(BIN)/python tests/measured.py --heads $(SCRATCH)/heads
 
 results-variants: results-prepared
 	$(RUN) tune neg-softmax --bench omniglot-small-5w1s --recipe budget --grid head_start=1,0 --grid head_scale=5,1
