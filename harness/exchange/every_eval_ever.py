@@ -1,8 +1,8 @@
 """A run as a record of Every Eval Ever, the shared format of the EvalEval coalition for results of any evaluation.
 
-Written by its schema 0.3.0: a run is an evaluation of a model (method, backbone,
-configuration and seed), each of its metrics a result with the interval over episodes that papers print. What the format has
-no place for goes into ``additional_details``, whose values are texts.
+Written by its schema 0.3.0: a run is an evaluation of a model (method, backbone, configuration and seed), each of its metrics a
+result with the interval over episodes that papers print. What the format has no place for goes into ``additional_details``,
+whose values are texts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.runs import RunResult
+from harness.runs import RunResult, RunSpec
 from harness.runs.request import command
 from harness.runs.result import SELF_REPORTED, Counts
 from harness.runs.signature import of_specs
@@ -52,23 +52,27 @@ def as_record(
             "evaluator_relationship": "other",
         },
         "eval_library": {"name": "fsbench", "version": made_by},
-        "model_info": {
-            "name": spec.label,
-            "id": model,
-            "additional_details": _texts(
-                {
-                    "deployment_type": "unknown" if is_scored else "self_deployed",
-                    "model_availability": "open_weights" if has_weights else "unknown",
-                    "method": spec.method.name,
-                    "method_version": spec.method.version,
-                    "backbone": spec.backbone,
-                    "recipe": spec.recipe,
-                    "seed": spec.seed,
-                    **{f"config.{name}": entry.value for name, entry in sorted(spec.config.items())},
-                }
-            ),
-        },
+        "model_info": _model(spec, model, is_scored=is_scored, has_weights=has_weights),
         "evaluation_results": list(_results(result, made_by)),
+    }
+
+
+def _model(spec: RunSpec, model: str, *, is_scored: bool, has_weights: bool) -> dict[str, Any]:
+    return {
+        "name": spec.label,
+        "id": model,
+        "additional_details": _texts(
+            {
+                "deployment_type": "unknown" if is_scored else "self_deployed",
+                "model_availability": "open_weights" if has_weights else "unknown",
+                "method": spec.method.name,
+                "method_version": spec.method.version,
+                "backbone": spec.backbone,
+                "recipe": spec.recipe,
+                "seed": spec.seed,
+                **{f"config.{name}": entry.value for name, entry in sorted(spec.config.items())},
+            }
+        ),
     }
 
 

@@ -87,8 +87,7 @@ def check(places: Places, progress: Progress | None = None) -> list[Finding]:
     found = list(_database(places, known, progress))
     complete = _run_folders(places.runs)
     fits, tables = _subfolders(places.cache / "fits"), _subfolders(places.cache / "features")
-    n_folders = len(complete) + len(fits) + len(tables)
-    with stage(progress if n_folders else Silent(), "check", n_folders, "folders") as shown:
+    with stage(progress, "check", len(complete) + len(fits) + len(tables), "folders") as shown:
         for kind, things in ((_run_folder, complete), (_fit, fits), (_table, tables)):
             if kind is _fit:
                 found += _jobs(places, known)

@@ -126,7 +126,8 @@ class Lines:
 
 @contextmanager
 def stage(progress: Progress, name: str, total: int, unit: str, done: int = 0) -> Iterator[Progress]:
-    """Open a stage and close it, also when it is interrupted."""
+    """Open a stage and close it, also when it is interrupted; of nothing to do nothing is shown."""
+    progress = progress if total else Silent()
     progress.begin(name, total, unit, done)
     try:
         yield progress

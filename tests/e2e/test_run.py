@@ -124,7 +124,7 @@ def test_what_acts_after_the_training_does_not_choose_the_epoch(home: Home) -> N
 def test_compare_pairs_the_common_prefix_and_its_exit_code_is_the_verdict(home: Home) -> None:
     home.run("run", "-m", "pixels", "-b", "glyphs-5w1s", "--episodes", "60")
     home.run("run", "-m", "./mine.py", "-b", "glyphs-5w1s", "--episodes", "50", code=2)  # no such file
-    trained = ("run", "-m", "nearest-mean", "-b", "glyphs-5w1s", "--episodes", "50", "--set", "epochs=1")
+    trained = ("run", "-m", "nearest-mean", "-b", "glyphs-5w1s", "--episodes", "50", "--set", "epochs=3")
     home.run(*trained)
     [pair] = json.loads(home.run("compare", "nearest-mean", "pixels", "--json").stdout)
     assert (pair["verdict"], pair["reason"], pair["n_episodes"]) == (

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
-from absent import absent
+from package_index import pip
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
@@ -31,18 +29,11 @@ def test_python_3_13_takes_everything_but_qpth(tmp_path: Path) -> None:
     assert len(given) - len(wanted) == 2
     pins = (ROOT / "constraints.txt").read_text()
     (tmp_path / "pins.txt").write_text(re.sub(r"^(numpy|qpth)==.*\n", "", pins, flags=re.MULTILINE))
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"),
-            *("--only-binary=:all:", "--python-version", "3.13", "--target", str(tmp_path / "nothing")),
-            *("--constraint", str(tmp_path / "pins.txt"), "--report", str(tmp_path / "report.json"), *wanted),
-        ],
-        capture_output=True,
-        text=True,
+    pip(
+        *("install", "--dry-run", "--ignore-installed", "--quiet"),
+        *("--only-binary=:all:", "--python-version", "3.13", "--target", str(tmp_path / "nothing")),
+        *("--constraint", str(tmp_path / "pins.txt"), "--report", str(tmp_path / "report.json"), *wanted),
     )
-    if "Failed to establish a new connection" in done.stderr:
-        absent("no package index can be reached")
-    assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "report.json").read_text())["install"]
     versions = {one["metadata"]["name"].lower(): one["metadata"]["version"] for one in found}
     assert int(versions["numpy"].partition(".")[0]) >= 2
