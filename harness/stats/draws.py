@@ -133,12 +133,16 @@ class Draws:
         """(M, M) degrees of freedom of ``variance``."""
         return self.model.df
 
-    def pair_sd(self, i: int, j: IntArray) -> FloatArray:
-        """Drawn standard deviations of the differences of row i to rows j: (len(j), B)."""
-        model, sd_i, sd_j = self.model, self.seed_sd[i], self.seed_sd[j]
-        own = (model.episode[i, i] + model.episode[j, j] - 2 * model.episode[i, j])[:, None] * self.inflation
-        variance = own + sd_i**2 + sd_j**2 - 2 * model.correlation[i, j][:, None] * sd_i * sd_j
-        return np.asarray(np.sqrt(np.maximum(variance, 0) + LEAST_VARIANCE))
+    def pair_sd(self, i: int, j: int) -> FloatArray:
+        """(B,) drawn standard deviations of the difference of two rows."""
+        model, of_i, of_j = self.model, self.seed_sd[i], self.seed_sd[j]
+        variance = self.inflation * (model.episode[i, i] + model.episode[j, j] - 2 * model.episode[i, j])
+        variance += of_i * of_i
+        variance += of_j * of_j
+        variance -= 2 * model.correlation[i, j] * of_i * of_j
+        np.maximum(variance, 0, out=variance)
+        variance += LEAST_VARIANCE
+        return np.asarray(np.sqrt(variance, out=variance))
 
 
 def draw(model: ErrorModel, rng: np.random.Generator, n_draws: int = N_DRAWS) -> Draws:
@@ -191,6 +195,17 @@ def chi_square(df: FloatArray, rng: np.random.Generator, n_draws: int) -> FloatA
     quantile = 2 * special.gammaincinv(values[:, None] / 2, level)  # (distinct, B)
     order = np.argsort(uniform(rng, len(which), n_draws), axis=1, kind="stable")
     return np.take_along_axis(quantile[which.ravel()], order, axis=1)
+
+
+def quantiles(drawn: FloatArray, levels: Sequence[float]) -> FloatArray:
+    """Give quantiles over the last axis, as ``np.quantile`` does, faster: two draws or more are put in another order."""
+    last = drawn.shape[-1] - 1
+    below = [min(int(level * last), last - 1) for level in levels]
+    drawn.partition(sorted({k for low in below for k in (low, low + 1)}), axis=-1)
+    parts = zip(below, levels, strict=True)
+    return np.array(
+        [drawn[..., k] + (level * last - k) * (drawn[..., k + 1] - drawn[..., k]) for k, level in parts]
+    )
 
 
 def square_root(covariance: FloatArray) -> FloatArray:

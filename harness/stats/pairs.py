@@ -5,9 +5,10 @@ The question of every number here: would it hold if everything were trained agai
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import combinations
 from typing import Final, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy import special
 
 from harness.seeding import numpy_generator
 from harness.stats.checks import FloatArray, IntArray
-from harness.stats.draws import LEAST_VARIANCE, N_DRAWS, draw, error_model
+from harness.stats.draws import LEAST_VARIANCE, N_DRAWS, draw, error_model, quantiles
 from harness.stats.headline import Headline, headline
 from harness.stats.looks import is_between_looks, size_of_test
 from harness.stats.prior import Prior
@@ -63,8 +64,8 @@ class JointErrors(Protocol):
     def error(self) -> FloatArray:
         """(M, B) drawn errors of the means."""
 
-    def pair_sd(self, i: int, j: IntArray) -> FloatArray:
-        """(len(j), B) drawn standard deviations of the differences of row i to rows j."""
+    def pair_sd(self, i: int, j: int) -> FloatArray:
+        """(B,) drawn standard deviations of the difference of two rows."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,7 @@ def judge_pairs(errors: JointErrors, margin: float, alpha: float, size: FloatArr
     d = (errors.mean[:, None] - errors.mean)[i, j]
     variance, df = np.maximum(errors.variance[i, j], LEAST_VARIANCE), errors.df[i, j]
     se = np.sqrt(variance)
-    alone = _alone(errors, d, se, margin, alpha)
+    alone = _alone(errors, d, margin, alpha)
     flat, n = variance <= NOTHING_VARIES, errors.n_episodes
     p = np.where(flat, np.where(np.abs(d) < 1e-9, 1.0, 2.0 ** (1 - n)), alone.p)
     beyond = np.where(flat, np.where(np.abs(d) < margin, 0.5**n, 1.0), alone.p_equivalence)
@@ -255,31 +256,21 @@ class _Alone(NamedTuple):
     bound: FloatArray
 
 
-def _alone(errors: JointErrors, d: FloatArray, se: FloatArray, margin: float, alpha: float) -> _Alone:
-    """Test and bound each pair by itself, row by row so that memory stays that of one row's pairs.
+def _alone(errors: JointErrors, d: FloatArray, margin: float, alpha: float) -> _Alone:
+    """Test and bound each pair by itself, one after the other, so that its draws stay in the processor's cache.
 
     p = mean_b 2 Phi(-|d| / sd_b), of the drawn variances alone, so that it has no floor; the ends of the interval
     are quantiles of the drawn errors, which lie symmetrically about 0.
     """
-    parts = [np.empty((4, 0))]
-    for i, pair in _row_by_row(len(errors.mean)):
-        j = np.arange(i + 1, len(errors.mean))
-        gap, sd = np.abs(d[pair])[:, None], errors.pair_sd(i, j)  # (n, 1), (n, B)
-        size = np.abs(errors.error[i] - errors.error[j])  # (n, B)
-        one_sided, two_sided = np.quantile(size, (1 - 2 * alpha, 1 - alpha), axis=1)
-        p = 2 * special.ndtr(-gap / sd).mean(axis=1)
-        beyond, inside = np.ones(len(j)), gap[:, 0] < margin
-        beyond[inside] = special.ndtr((gap[inside] - margin) / sd[inside]).mean(axis=1)
-        parts.append(np.array([p, beyond, two_sided, gap[:, 0] + one_sided]))
-    return _Alone(*np.concatenate(parts, axis=1))
-
-
-def _row_by_row(n_rows: int) -> Iterator[tuple[int, slice]]:
-    """Yield each row with the slice of its pairs i < j."""
-    start = 0
-    for i in range(n_rows - 1):
-        yield i, slice(start, start + n_rows - 1 - i)
-        start += n_rows - 1 - i
+    found = np.empty((4, len(d)))
+    for k, (i, j) in enumerate(combinations(range(len(errors.mean)), 2)):
+        gap, sd = abs(d[k]), errors.pair_sd(i, j)  # (B,)
+        size = errors.error[i] - errors.error[j]
+        one_sided, two_sided = quantiles(np.abs(size, out=size), (1 - 2 * alpha, 1 - alpha))
+        beyond = special.ndtr((gap - margin) / sd).mean() if gap < margin else 1.0
+        t = np.divide(-gap, sd, out=sd)
+        found[:, k] = 2 * special.ndtr(t, out=t).mean(), beyond, two_sided, gap + one_sided
+    return _Alone(*found)
 
 
 class StepDown(NamedTuple):
@@ -302,24 +293,28 @@ def step_down(error: FloatArray, d: FloatArray, variance: FloatArray, df: FloatA
         df: (P,) their degrees of freedom.
     """
     n_draws = error.shape[1]
-    seen = z_score(d**2 / variance, df)
+    seen = z_score(d**2 / variance, df) ** 2
     order = np.argsort(-seen, kind="stable")
     i, j = (side[order] for side in np.triu_indices(len(error), 1))
-    seen, sign = seen[order, None], np.sign(d[order])[:, None]
-    scale, free = variance[order, None], df[order, None]
+    seen, sign = seen[order], np.sign(d[order])[:, None]
+    scale, factor = np.sqrt(variance * df)[order, None], _of_log(df)[order, None]
     largest, exceeding = np.zeros(n_draws), np.zeros(len(d), dtype=np.int64)
     n_at_once = max(64, BLOCK // max(1, len(d)))
     for start in range(0, n_draws if len(d) else 0, n_at_once):
         block = slice(start, start + n_at_once)
         drawn = error[i, block] - error[j, block]  # (P, b)
-        score = z_score(drawn**2 / scale, free)
-        reverse = np.where(sign * drawn < 0, score, 0)
+        is_reverse = sign * drawn < 0
+        drawn /= scale
+        drawn *= drawn
+        score = np.log1p(drawn, out=drawn)
+        score *= factor  # squares: roots are not needed to compare
+        reverse = score * is_reverse
         for k in range(1, len(d)):  # several times faster than accumulate
             np.maximum(score[-k - 1], score[-k], out=score[-k - 1])
             np.maximum(reverse[k], reverse[k - 1], out=reverse[k])
-        largest[block] = score[0]
-        exceeding += (score >= seen).sum(axis=1)
-        exceeding[1:] += ((reverse[:-1] >= seen[1:]) & (score[1:] < seen[1:])).sum(axis=1)
+        largest[block] = np.sqrt(score[0])
+        np.maximum(score[1:], reverse[:-1], out=score[1:])
+        exceeding += [np.count_nonzero(row >= bar) for row, bar in zip(score, seen, strict=True)]
     adjusted = np.empty(len(d))
     adjusted[order] = np.maximum.accumulate((1 + exceeding) / (n_draws + 1))
     return StepDown(adjusted, largest)
@@ -330,4 +325,9 @@ def z_score(t2: FloatArray, df: FloatArray) -> FloatArray:
 
     z = (8 df + 1) / (8 df + 3) sqrt(df log(1 + t^2 / df)).
     """
-    return np.asarray((8 * df + 1) / (8 * df + 3) * np.sqrt(df * np.log1p(t2 / df)))
+    return np.asarray(np.sqrt(_of_log(df) * np.log1p(t2 / df)))
+
+
+def _of_log(df: FloatArray) -> FloatArray:
+    """What log(1 + t^2 / df) is multiplied with to give z^2."""
+    return np.asarray(((8 * df + 1) / (8 * df + 3)) ** 2 * df)

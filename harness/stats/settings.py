@@ -13,7 +13,7 @@ from scipy import special
 
 from harness.seeding import numpy_generator
 from harness.stats.checks import FloatArray, IntArray
-from harness.stats.draws import LEAST_VARIANCE, N_DRAWS, Draws, draw, error_model
+from harness.stats.draws import LEAST_VARIANCE, N_DRAWS, Draws, draw, error_model, quantiles
 from harness.stats.pairs import ALPHA, MARGIN, Pairs, StrArray, held, judge_pairs, sizes
 from harness.stats.prior import Prior
 from harness.stats.rows import Row, sharing, summarise
@@ -100,8 +100,8 @@ class AddedDraws:
         """(M, B) drawn standard deviations of one training on every piece."""
         return np.asarray(np.sqrt(self._sum([part.training_sd**2 for part in self.parts], 2)))
 
-    def pair_sd(self, i: int, j: IntArray) -> FloatArray:
-        """(len(j), B) drawn standard deviations of the differences of row i to rows j."""
+    def pair_sd(self, i: int, j: int) -> FloatArray:
+        """(B,) drawn standard deviations of the difference of two rows."""
         return np.asarray(np.sqrt(self._sum([part.pair_sd(i, j) ** 2 for part in self.parts], 2)))
 
     def _sum(self, values: list[FloatArray], exponent: int) -> FloatArray:
@@ -186,7 +186,7 @@ def superiority(errors: Draws | AddedDraws, alpha: float = ALPHA) -> Superiority
     for i, j in combinations(range(n_rows), 2):
         sd = np.sqrt(training[i] ** 2 + training[j] ** 2 + LEAST_VARIANCE)
         drawn = special.ndtr((errors.mean[i] - errors.mean[j] + errors.error[i] - errors.error[j]) / sd)
-        low, high = np.quantile(drawn, (alpha / 2, 1 - alpha / 2))
-        found[:, i, j] = drawn.mean(), low, high
+        mean, (low, high) = drawn.mean(), quantiles(drawn, (alpha / 2, 1 - alpha / 2))
+        found[:, i, j] = mean, low, high
         found[:, j, i] = 1 - found[0, i, j], 1 - high, 1 - low
     return Superiority(*found)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+_SYNCED_AT_ONCE = 16
+
 
 @contextmanager
 def aside(path: Path, *, is_durable: bool = True) -> Iterator[Path]:
@@ -113,10 +115,7 @@ def swap_folder(new: Path, target: Path) -> None:
     Raises:
         OSError: with the old folder in its place.
     """
-    for folder, _, names in os.walk(new):
-        for name in names:
-            sync(Path(folder, name))
-        sync(Path(folder))
+    _sync_all(new)
     old = _beside(target, ".old")
     if target.exists():
         target.rename(old)
@@ -129,6 +128,15 @@ def swap_folder(new: Path, target: Path) -> None:
     finally:
         sync(target.parent)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync_all(top: Path) -> None:
+    """Have a folder and all in it on disk; several files at a time, which then share a write of the disk's journal."""
+    from concurrent.futures import ThreadPoolExecutor  # the words of the command line need none
+
+    found = [Path(folder, name) for folder, _, names in os.walk(top) for name in (*names, "")]
+    with ThreadPoolExecutor(_SYNCED_AT_ONCE) as pool:
+        list(pool.map(sync, found))
 
 
 def recover_folder(target: Path) -> None:

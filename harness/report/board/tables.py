@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -15,11 +15,12 @@ from harness.report.board.families import Judged, judge
 from harness.report.board.hardware import Moved, moved
 from harness.report.board.prior import learn
 from harness.report.board.rows import Pooled, Row, Tried, by_row, pooled, standard_episodes
-from harness.report.workers import each
+from harness.report.workers import WORTH, each
 from harness.runs import RunSpec
 from harness.store import Store, StoredRun
 from harness.system.process import n_cpus
 
+N_SHARES = 4  # in which runs are read by several processes
 MOST_AT_ONCE = 4  # tables judged at a time, arithmetic that needs no GIL; 42 rows take 90 MB
 
 
@@ -104,7 +105,26 @@ def stored_runs(
         filters["setting"] = list(settings)
     if methods is not None:
         filters["method"] = list(methods)
+    by_setting = Counter(store.column("setting", **filters))
+    n_runs = by_setting.total()
+    parts = [(filters | part,) for part in _shares(by_setting)] if n_runs >= WORTH else [(filters,)]
+    return [run for share in each(store, _stored, parts, n_runs) for run in share]
+
+
+def _stored(store: Store, filters: Mapping[str, Any]) -> list[StoredRun]:
     return store.stored_runs(**filters)
+
+
+def _shares(by_setting: Mapping[str, int]) -> Iterator[dict[str, list[str]]]:
+    """Settings in a few shares of about as many runs, as filters, in order."""
+    names, n_at_once = sorted(by_setting), sum(by_setting.values()) / N_SHARES
+    shares: dict[int, list[str]] = {}
+    before = 0
+    for name in names:
+        shares.setdefault(int(before / n_at_once), []).append(name)
+        before += by_setting[name]
+    for share in shares.values():
+        yield {"setting": share}
 
 
 def each_table(

@@ -50,7 +50,7 @@ def images(page: SettingPage) -> Markup | None:
         for i in pareto(place, [e.row.mean for e in entries])
         if place[i] < behind and entries[i].row.mean > floor
     ]
-    tips: dict[str, str] = {}
+    tips: dict[str, list[str]] = {}
     with style():
         made = figure(WIDTH, 3.6)
         axes = made.add_axes((0.075, 0.14, 0.915, 0.84))
@@ -58,12 +58,11 @@ def images(page: SettingPage) -> Markup | None:
             beside = [x[i] for i, p in enumerate(place) if round(p, 3) == at]
             if len(beside) > 1:
                 axes.axvspan(min(beside) - 0.1 * room, max(beside) + 0.1 * room, color=LINE, alpha=0.35, lw=0)
-        line = [100 * entries[i].row.mean for i in front]
-        axes.plot([x[i] for i in front], line, "-", color=MUTED, lw=1, drawstyle="steps-post")
-        for i, entry in enumerate(entries):
-            _mark(axes, x[i], entry.row, floor, f"m{i}", is_front=i in front)
-            told = f"{percent(entry.row.mean)}% ({_ends(entry.row.interval)}), {_seen(entry)}"
-            tips[f"m{i}"] = f"{entry.row.called}, {entry.row.backbone}: {told}"
+        told = [
+            f"{e.row.called}, {e.row.backbone}: {percent(e.row.mean)}% ({_ends(e.row.interval)}), {_seen(e)}"
+            for e in entries
+        ]
+        _marks(axes, "m", x, [e.row for e in entries], floor, front, told, tips, has_intervals=True)
         names = [(x[i], 100 * max(e.row.mean, floor), _called(e.row, floor)) for i, e in enumerate(entries)]
         axes.set_xlim(before - (2 * room if known else 0.5), behind + (3 * room if known else 0.5))
         _ticks_of_images(axes, entries, before, behind, known)
@@ -75,14 +74,44 @@ def images(page: SettingPage) -> Markup | None:
         return draw(made, "images", alt, tips)
 
 
-def _mark(axes: Any, x: float, row: Row, floor: float, gid: str, *, is_front: bool) -> None:
-    """A mark with its interval; below the floor a triangle on it."""
-    low, high, is_below = row.interval.low, row.interval.high, row.mean < floor
-    colour = SERIES[0] if is_front else MUTED
-    if low is not None and high is not None and not is_below:
-        axes.plot([x, x], [100 * low, 100 * high], "-", lw=2, color=colour)
-    face, y = colour if is_front else PAPER, 100 * max(row.mean, floor)
-    axes.plot([x], [y], "v" if is_below else "o", ms=6, color=colour, mfc=face, gid=gid)
+def _marks(
+    axes: Any,
+    gid: str,
+    x: Sequence[float],
+    rows: Sequence[Row],
+    floor: float,
+    front: Sequence[int],
+    told: Sequence[str],
+    tips: dict[str, list[str]],
+    *,
+    has_intervals: bool = False,
+) -> None:
+    """A mark for each row and a line along the front; what is below the floor is a triangle on it, without an interval."""
+    y = [100 * max(row.mean, floor) for row in rows]
+    below = [i for i, row in enumerate(rows) if row.mean < floor]
+    behind = [i for i in range(len(rows)) if i not in front and i not in below]
+    axes.plot([x[i] for i in front], [y[i] for i in front], "-", color=MUTED, lw=1, drawstyle="steps-post")
+    for kind, of_kind, mark, colour, face in (
+        ("below", below, "v", MUTED, PAPER),
+        ("behind", behind, "o", MUTED, PAPER),
+        ("front", front, "o", SERIES[0], SERIES[0]),
+    ):
+        ends = [(i, rows[i].interval.low, rows[i].interval.high) for i in of_kind if has_intervals]
+        known = [
+            (x[i], 100 * low, 100 * high) for i, low, high in ends if low is not None and high is not None
+        ]
+        if known and kind != "below":
+            axes.vlines(*zip(*known, strict=True), color=colour, lw=2)
+        axes.plot(
+            [x[i] for i in of_kind],
+            [y[i] for i in of_kind],
+            mark,
+            ms=6,
+            color=colour,
+            mfc=face,
+            gid=gid + kind,
+        )
+        tips[gid + kind] = [told[i] for i in of_kind]
 
 
 def _called(row: Row, floor: float, most: int = MAX_LABEL) -> str:
@@ -309,29 +338,15 @@ def _cost_panel(
     gain = [100 * max(m, floor) for m in mean]
     below = [k for k, m in enumerate(mean) if m < floor]
     front = [k for k in pareto(cost, mean) if k not in below]
-    behind = [k for k in range(len(known)) if k not in front and k not in below]
-    axes.plot(
-        [cost[k] for k in front], [gain[k] for k in front], "-", color=MUTED, lw=1, drawstyle="steps-post"
-    )
-    for kind, of_kind, mark, colour, face in (
-        ("below", below, "v", MUTED, PAPER),
-        ("behind", behind, "o", MUTED, "none"),
-        ("front", front, "o", SERIES[0], SERIES[0]),
-    ):
-        gid = re.sub(r"[^a-z]", "", name.lower()) + kind
-        x, y = [cost[k] for k in of_kind], [gain[k] for k in of_kind]
-        axes.plot(x, y, mark, ms=6, color=colour, mfc=face, gid=gid)
-        tips[gid] = [_told(known[k][0].row, write(known[k][1])) for k in of_kind]
+    told = [f"{e.row.label}, {e.row.backbone}: {percent(e.row.mean)}%, {write(v)}" for e, v in known]
+    gid = re.sub(r"[^a-z]", "", name.lower())
+    _marks(axes, gid, cost, [e.row for e, _ in known], floor, front, told, tips)
     axes.margins(x=0.15, y=0.12)
     _perhaps_logarithmic(axes, cost, always=name in LOGARITHMIC)
     axes.set_xlabel(name)
     named = [*sorted(front, key=lambda k: -mean[k]), *below]
     names = [(cost[k], gain[k], _called(known[k][0].row, floor, 24)) for k in named]
     _name(axes, names, zip(cost, gain, strict=True))
-
-
-def _told(row: Row, cost: str) -> str:
-    return f"{row.label}, {row.backbone}: {percent(row.mean)}%, {cost}"
 
 
 def _perhaps_logarithmic(axes: Any, values: Sequence[float], always: bool = False) -> None:
