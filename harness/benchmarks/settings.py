@@ -55,6 +55,7 @@ class Benchmark:
         n_query_dirichlet: mean queries per class of the unbalanced lists ("-dir2"); None for ``n_query``. Smaller where
             classes have few images.
         standard: the settings listed by ``fsbench benchmarks``, like "5w1s".
+        n_seeds: trainings of each row that were planned before looking (STATISTICS s.9); None for the usual number.
         fixed_episodes: "sampled", or "groups" where published episodes are the groups of the novel set.
         protocol: "episodic"; "joint": base and novel classes are asked together, and a setting is named by n; "closed":
             all test images of the classes trained on are asked, in one setting, named as the benchmark.
@@ -75,6 +76,7 @@ class Benchmark:
     n_episodes: int
     standard: tuple[str, ...]
     variant: str = ""
+    n_seeds: int | None = None
     fixed_episodes: Literal["sampled", "groups"] = "sampled"
     n_query_dirichlet: int | None = None
     protocol: str = "episodic"

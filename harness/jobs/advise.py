@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import backbones, stats
+from harness.benchmarks import leaks
 from harness.benchmarks.episodes import EpisodeList
 from harness.benchmarks.sampling import sample
 from harness.errors import ConfigError, DataError
@@ -91,6 +92,14 @@ class Advised(NamedTuple):
     left_out: tuple[str, ...]
 
 
+class Head(NamedTuple):
+    """What may classify the features: its name, itself, and what has to be typed to have it so."""
+
+    name: str
+    method: Any
+    words: tuple[str, ...]
+
+
 class Pixels(nn.Module):
     """Raw pixels as features."""
 
@@ -114,7 +123,8 @@ def of_weights(text: str, device: torch.device) -> Encoder:
     cls = registry.load("frozen").cls
     method = cls(cls.Config(), backbones.build(name, size, 3))
     official_weights.import_weights(method, Path(file))
-    words = ("--backbone", name, "--weights", file, "--seen", "WHAT")
+    known = () if leaks.told_by(name) else ("--seen", "WHAT")  # what a name tells needs no word
+    words = ("--backbone", name, "--weights", file, *known)
     return Encoder(name, _ready(method, device), pipeline, size, words)
 
 
@@ -172,11 +182,11 @@ def advise(
         rows, left_out = [], []
         for i, encoder in enumerate(every):
             table, embed_ms = _embedded(prepared, encoder, at, Path(scratch) / str(i), episodes)
-            for name, head in _heads(at.device):
+            for head in _heads(at.device):
                 try:
-                    rows.append((encoder, name, embed_ms, *_tried(head, episodes, table, seed)))
+                    rows.append((encoder, head, embed_ms, *_tried(head.method, episodes, table, seed)))
                 except Exception as error:  # noqa: BLE001 -- a head may need what there is none of here
-                    left_out.append(f"{name}: {error}")
+                    left_out.append(f"{head.name}: {error}")
     best = max(rows, key=lambda row: float(row[3].mean()))[3]
     advice = [_advice(*row, best, source) for row in rows]
     return Advised(
@@ -207,16 +217,16 @@ def _embedded(
     return Flat(table), 1000 * (time.monotonic() - began) / len(rows)
 
 
-def _heads(device: torch.device) -> Iterator[tuple[str, Any]]:
+def _heads(device: torch.device) -> Iterator[Head]:
     """Heads on vectors at their defaults, on features of unit length where they would centre them on base images."""
     for name in sorted(registry.BUILT_IN):
         cls = registry.load(name).cls
         if traits(cls).takes != "vectors":
             continue
-        config = cls.Config()
+        config, words = cls.Config(), tuple[str, ...]()
         if getattr(config, "normalise", "") == "cl2n":
-            config = dataclasses.replace(config, normalise="l2n")
-        yield name, _ready(cls(config, nn.Identity()), device)
+            config, words = dataclasses.replace(config, normalise="l2n"), ("--set", "normalise=l2n")
+        yield Head(name, _ready(cls(config, nn.Identity()), device), words)
 
 
 def _tried(
@@ -228,25 +238,26 @@ def _tried(
 
 
 def _advice(
-    encoder: Encoder, head: str, embed_ms: float, accuracy: npt.NDArray[np.float64], episode_ms: float,
+    encoder: Encoder, head: Head, embed_ms: float, accuracy: npt.NDArray[np.float64], episode_ms: float,
     best: npt.NDArray[np.float64], source: Path,
 ) -> Advice:  # fmt: skip
     interval, behind = stats.sampler_interval(accuracy), best - accuracy
     error = float(behind.std(ddof=1)) / math.sqrt(len(behind))
     return Advice(
-        encoder.name, head, interval.mean, interval.half_width or 0.0, float(behind.mean()) <= 1.96 * error,
+        encoder.name, head.name, interval.mean, interval.half_width or 0.0, float(behind.mean()) <= 1.96 * error,
         embed_ms, episode_ms, _command(encoder, head, source),
     )  # fmt: skip
 
 
-def _command(encoder: Encoder, head: str, source: Path) -> str:
+def _command(encoder: Encoder, head: Head, source: Path) -> str:
     """What to type to run a pair on the folder as a benchmark of one's own."""
     if not encoder.words:
         return ""
     first = shlex.join(
         ["fsbench", "import-folder", str(source), "--name", "mine", "--size", str(encoder.image_size)]
     )
-    return f"{first} && {shlex.join(['fsbench', 'run', '-m', f'{head}[frozen]', '-b', 'mine-*', *encoder.words])}"
+    then = ["fsbench", "run", "-m", f"{head.name}[frozen]", "-b", "mine-*", *encoder.words, *head.words]
+    return f"{first} && {shlex.join(then)}"
 
 
 def _ready(method: Any, device: torch.device) -> Any:

@@ -136,7 +136,11 @@ def queries_are_independent(bench: Workbench) -> str:
         state = method.adapt(problem.for_adapt())
         together = method.predict(state, problem.query.clone())
         alone = [method.predict(state, query.clone()) for query in problem.query.split(1)]
-    demand_close(torch.cat(alone), together, "Queries predicted one at a time and together have other scores")
+    sentence = (
+        "Queries predicted one at a time and together have other scores (what looks at them together, also by the "
+        "statistics of their batch, says `transductive = True`)"
+    )
+    demand_close(torch.cat(alone), together, sentence)
     return ""
 
 

@@ -307,6 +307,12 @@ class ExpectsAsManyOfEachClass(SoundTransductive):
         return super().predict(state, query.unflatten(0, (len(state), -1)).flatten(0, 1))
 
 
+class NormalisesByTheBatch(Sound):
+    def predict(self, state: Any, query: Tensor) -> Tensor:
+        query = nn.functional.batch_norm(query, None, None, training=True)
+        return distance_scores(query.flatten(1), state)
+
+
 class CentresQueries(Sound):
     def predict(self, state: Any, query: Tensor) -> Tensor:
         return super().predict(state, query - query.mean(0))
@@ -525,7 +531,10 @@ BAD = {
     "beats_chance": [(Blind, "is 0.200, chance 0.2, p = 1"), (Guesses, "accuracy of 60 episodes")],
     "queries_may_be_permuted": [(DependsOnTheOrder, "differ by up to")],
     "queries_may_be_uneven": [(ExpectsAsManyOfEachClass, "An episode of a single query fails")],
-    "queries_are_independent": [(CentresQueries, "one at a time")],
+    "queries_are_independent": [
+        (CentresQueries, "one at a time"),
+        (NormalisesByTheBatch, "statistics of their batch, says `transductive = True`"),
+    ],
     "embed_is_independent": [(CentresImages, "one at a time")],
     "same_rng_same_scores": [(OwnEntropy, "Two calls")],
     "leaves_global_random_state": [

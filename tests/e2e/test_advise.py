@@ -62,6 +62,10 @@ def test_pairs_are_tried_on_the_folder_and_the_command_goes_on(home: Home) -> No
     words = ["unknown" if word == "WHAT" else word for word in second[1:]]
     rows = home.json(*words, "--episodes", "5")
     assert {(row["method"], row["backbone"]) for row in rows} == {(f"{best['head']}[frozen]", NETWORK)}
+    centroid = next(one for one in found["advice"] if one["command"] and one["head"] == "centroid")
+    words = shlex.split(centroid["command"].split(" && ")[1].replace("WHAT", "unknown"))[1:]
+    [row] = home.json(*words, "--episodes", "5")[:1]
+    assert "normalise=l2n" in row["config"]  # as it was tried, which is not its default
     text = home.run(*asked).stdout
     assert "best" in text and "to go on with the best network: fsbench import-folder" in " ".join(
         text.split()

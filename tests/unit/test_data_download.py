@@ -137,3 +137,14 @@ def test_no_connection_says_how_to_do_without(tmp_path: Path) -> None:
         port = free.getsockname()[1]
     with pytest.raises(DataError, match="--source"):
         download(f"http://127.0.0.1:{port}/set.zip", tmp_path / "set.zip", expected_md5=MD5)
+
+
+def test_where_no_md5_is_published_a_whole_file_is_taken_once(site: Site, tmp_path: Path) -> None:
+    site.cut_after = 1000
+    with pytest.raises(DataError, match="the connection ended after"):
+        download(site.url, tmp_path / "set.zip", expected_md5=None)
+    assert not (tmp_path / "set.zip").exists()
+    site.cut_after = None
+    for _ in range(2):
+        assert download(site.url, tmp_path / "set.zip", expected_md5=None).read_bytes() == CONTENT
+    assert site.asked == [None, "bytes=1000-"]

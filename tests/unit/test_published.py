@@ -6,6 +6,7 @@ import csv
 import re
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -96,12 +97,38 @@ def test_a_method_finds_its_own_numbers_under_their_spellings() -> None:
 @pytest.mark.parametrize("variant", ["FCN", "Grid", "Sampling"])
 def test_a_variant_finds_the_numbers_that_are_printed_of_it(variant: str) -> None:
     config = {"variant": ConfigValue(variant.lower(), "--set")}
-    spec = SimpleNamespace(config=config, image_size=84, n_query=15, pipeline="deepemd", recipe="clean")
-    row = SimpleNamespace(
-        setting="mini-5w1s", metric="top1", method="deepemd", backbone="resnet12", badges=(), spec=spec
+    spec = SimpleNamespace(
+        called="deepemd", config=config, image_size=84, n_query=15, pipeline="deepemd", recipe="clean"
     )
+    row = SimpleNamespace(setting="mini-5w1s", metric="top1", backbone="resnet12", badges=(), spec=spec)
     (entry,) = published.matching(ours(row))
     assert entry.method == f"DeepEMD-{variant}"
+
+
+@pytest.mark.parametrize(
+    ("called", "config", "setting", "metric", "printed"),
+    [
+        ("tim[softmax]", {"solver": "adm"}, "mini-5w1s", "top1", {"TIM-ADM"}),
+        ("tim[softmax]", {"solver": "gd"}, "mini-5w1s", "top1", {"TIM-GD", "TIM"}),
+        ("rfs", {"generation": 0}, "mini-5w1s", "top1", {"RFS-simple", "RFS"}),
+        ("rfs", {"generation": 1}, "mini-5w1s", "top1", {"RFS-distill"}),
+        ("meta-baseline", {"epochs": 0}, "mini-5w1s", "top1", {"Classifier-Baseline"}),
+        ("meta-baseline", {"epochs": 20}, "mini-5w1s", "top1", {"Meta-Baseline", "MetaBaseline"}),
+        ("matching-network[softmax]", {}, "mini-5w1s", "top1", {"MatchingNet"}),
+        ("bpa[softmax]", {}, "mini-5w1s", "top1", {"PT-MAP-BPA (p)"}),
+        ("lowshot-logistic[none]", {}, "imagenet-lowshot-n1", "top5/novel", {"Baseline / Baseline"}),
+        ("lowshot-logistic[batchsgm]", {}, "imagenet-lowshot-n1", "top5/novel", {"Batch SGM / Baseline"}),
+        ("lowshot-hallucination[sgm]", {}, "imagenet-lowshot-n1", "top5/novel", {"SGM / Generation"}),
+        ("matching-network[none]", {}, "imagenet-lowshot-n1", "top5/novel", {"Baseline / Matching Networks"}),
+        ("matching-network[sgm]", {}, "imagenet-lowshot-n1", "top5/novel", set()),
+        ("logistic[softmax]", {}, "mini-5w1s", "top1", set()),
+    ],
+)
+def test_what_papers_put_into_the_name_of_a_method_finds_their_numbers(
+    called: str, config: dict[str, Any], setting: str, metric: str, printed: set[str]
+) -> None:
+    mine = replace(OURS, setting=setting, metric=metric, method=published.printed_as(called, config))
+    assert {entry.method for entry in published.matching(mine)} == printed
 
 
 def test_every_episodic_setting_of_the_ledger_is_one_of_ours() -> None:

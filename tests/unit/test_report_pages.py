@@ -16,6 +16,7 @@ from harness import stats
 from harness.errors import ConfigError, StoreError
 from harness.report import formats, prose
 from harness.report.board import by_class, pairs, power, published
+from harness.report.board.rows import planned_trainings
 from harness.report.board.tables import episodes_to_rank, stored_runs, tables
 from harness.report.pages import changes, counts_script, figures, index_page, method_page, pictures, run_page
 from harness.report.pages import setting_page as setting
@@ -87,6 +88,16 @@ def test_imported_weights_and_methods_without_training_are_marked(tmp_path: Path
     assert rows["a"].marks[0].startswith("† this checkpoint") and "borrowed" in rows["a"].marks[1]
     assert rows["b"].marks == () and rows["b"].seed_sd == 0 and rows["b"].badges[-1] == "untrained"
     assert rows["c"].marks == ("extended past the planned 3 trainings: judged at .02",)
+
+
+def test_a_benchmark_declares_how_many_trainings_are_planned(tmp_path: Path) -> None:
+    lake = "omniglot-lake-20w1s-small1"
+    assert [planned_trainings(name) for name in (lake, "glyphs-5w1s", "gone-5w1s")] == [5, 3, 3]
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        for seed in range(5):
+            store.ingest(made.result("a", setting=lake, seed=seed))
+        [row] = tables(store)[0].rows
+    assert row.evidence.n_planned == 5 and row.marks == ()
 
 
 def test_all_right_has_an_interval_and_nothing_leaves_the_scale(tmp_path: Path) -> None:
@@ -341,7 +352,7 @@ def test_published_numbers_stand_beside_ours_with_gap_and_verdict(pages: list[se
         and "its half-width is taken from our episodes" in beside.sentence
     )
     unknown = replace(beside, entry=replace(beside.entry, habits=published.Habits()))
-    assert unknown.sentence.startswith("not comparable: the protocol of the source is not known")
+    assert unknown.sentence.startswith("not comparable: protocol unknown")
 
 
 def test_the_counts_of_a_pair_arrive_exactly(pages: list[setting.SettingPage]) -> None:

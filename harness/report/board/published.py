@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 _BOTH = "train+val"  # in the note of a number whose base classes are both
 LEDGER = Path(__file__).resolve().parents[3] / "benchmarks" / "published.csv"
@@ -30,6 +32,13 @@ _BACKBONE = {
     "resnet50": "resnet50",
     "wrn2810": "wrn28_10",
 }
+# Low-shot heads → what stands behind the representation in their authors' names; how ours are called before it.
+_PHASE = {
+    "lowshot-logistic": "Baseline",
+    "lowshot-hallucination": "Generation",
+    "matching-network": "Matching Networks",
+}
+_REPRESENTATION = {"none": "Baseline", "sgm": "SGM", "batchsgm": "Batch SGM", "l2": "L2"}
 # Ours → how the ledger's sources spell the same method, letters and digits only.
 _SPELLING = {
     "centroid": {"simpleshot"},
@@ -37,12 +46,14 @@ _SPELLING = {
     "softmax": {"softmaxownrun"},
     "cosine": {"cosineownrun"},
     "protonet": {"protonetthiscode", "protonetoriginalpaper"},
-    "logistic": {"baselinebaseline"},
+    "matchingnetwork": {"matchingnet"},
+    "timgd": {"tim"},
+    "bpa": {"ptmapbpap"},
     "relationnetwork": {"relationnet"},
     "transductiverelationnetwork": {"relationnet"},
     "transductivemaml": {"maml"},
     "transductivefinetunenetwork": {"transductivefinetuning"},
-    "rfs": {"rfssimple"},
+    "rfssimple": {"rfs"},
     "s2m2": {"s2m2r"},
     "softkmeans": {"easytransductive"},
 }
@@ -126,8 +137,8 @@ class Published:
 
     @property
     def is_protocol_known(self) -> bool:
-        """Whether anything is known of how its source evaluates."""
-        return self.habits != Habits()
+        """Whether it is known how its source evaluates: at least on pictures of which size, or made how."""
+        return self.habits != Habits() and bool(self.image_size or self.pipeline)
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -192,7 +203,7 @@ class Ours:
     """The side of our number that decides whether a published one is comparable.
 
     Attributes:
-        setting, metric, method, backbone, image_size, n_query: of the row; the method with its variant, if it has one.
+        setting, metric, method, backbone, image_size, n_query: of the row; the method as papers print it.
         pipeline, recipe: of the row.
         badges: such as "transductive", "test-selected", "leak", "extra data".
     """
@@ -279,6 +290,27 @@ def _training(theirs: Published, ours: Ours) -> list[str]:
         *(f"ours has the badge `{badge}`" for badge in ("leak", "extra data", "rehearsal") if badge in badges),
         "ours has the badge `resized`" if "resized" in badges and theirs.image_size is None else "",
     ]  # fmt: skip
+
+
+def printed_as(called: str, values: Mapping[str, Any]) -> str:
+    """How papers print a method: what its features were trained with, or a hyper-parameter, may be part of the name.
+
+    Args:
+        called: ours, such as ``tim`` or ``lowshot-logistic[sgm]``.
+        values: its hyper-parameters.
+
+    >>> printed_as("lowshot-logistic[none]", {}), printed_as("deepemd", {"variant": "grid"}), printed_as("tim[softmax]", {"solver": "gd"})
+    ('Baseline / Baseline', 'deepemd-grid', 'tim-gd')
+    """
+    name, _, on = called.removesuffix("]").partition("[")
+    if name in _PHASE and on in _REPRESENTATION:
+        return f"{_REPRESENTATION[on]} / {_PHASE[name]}"
+    if name == "rfs":
+        return "rfs-distill" if values.get("generation") else "rfs-simple"
+    if name == "meta-baseline" and values.get("epochs") == 0:
+        return "classifier-baseline"
+    part = values.get({"deepemd": "variant", "tim": "solver"}.get(name, ""))
+    return f"{name}-{part}" if part else name
 
 
 def matching(ours: Ours, ledger: tuple[Published, ...] | None = None) -> list[Published]:

@@ -122,7 +122,8 @@ class Pooled:
     def evidence(self) -> stats.Row:
         """What the error model sees of it; rows built on one training share it."""
         fits = [run.training for run in self.runs]
-        return stats.summarise(self.key, self.accuracy, self.n_answers, fits, self.is_trained)
+        n_planned = planned_trainings(self.setting)
+        return stats.summarise(self.key, self.accuracy, self.n_answers, fits, self.is_trained, n_planned)
 
     @cached_property
     def seconds(self) -> dict[str, float | None]:
@@ -219,6 +220,14 @@ def standard_episodes(setting: str) -> int | None:
         return benchmarks.load(setting).n_episodes
     except FsbenchError:
         return None
+
+
+def planned_trainings(setting: str) -> int:
+    """Trainings of each row that the setting declares; the usual number where there is no such benchmark any more."""
+    try:
+        return benchmarks.load(setting).benchmark.n_seeds or stats.N_PLANNED
+    except FsbenchError:
+        return stats.N_PLANNED
 
 
 def partial_badge(n_episodes: int, n_standard: int | None) -> set[str]:

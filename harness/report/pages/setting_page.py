@@ -83,7 +83,7 @@ class Beside:
         if self.comparability.reasons:
             parts = list(self.comparability.reasons)
         elif not self.entry.is_protocol_known:
-            parts = ["the protocol of the source is not known"]
+            parts = ["protocol unknown"]
         elif told is None:
             parts = ["one episode has no spread"]
         else:
@@ -286,10 +286,8 @@ def _first_pair(store: Store, table: Table) -> Pair | None:
 
 def ours(row: Row) -> published.Ours:
     """The protocol of a row."""
-    spec, variant = row.spec, row.spec.config.get("variant")
-    method = (
-        row.method if variant is None else f"{row.method}-{variant.value}"
-    )  # printed as a method: DeepEMD-Grid
+    spec = row.spec
+    method = published.printed_as(spec.called, {name: value.value for name, value in spec.config.items()})
     return published.Ours(
         row.setting,
         row.metric,
