@@ -1,9 +1,10 @@
 """Nearest class mean on the features of any fit: SimpleShot's three (Wang et al. 2019, arXiv:1911.04623).
 
-A class is the mean of its support features, a query goes to the nearest mean in Euclidean distance. What is averaged
-are the features as they are (UN), of unit length (L2N), or centred on the mean of all base images and then of unit
-length (CL2N); the means are not brought to unit length again, so that from two shots on the rule is not that of the
-cosine (``nearest-mean`` has that one). Beside the rows of methods that train a backbone this is the plain readout of it.
+A class is the mean of its support features, a query goes to the nearest mean in Euclidean distance. What is averaged are
+the features as they are (UN), of unit length (L2N), or centred on the mean of all base images and then of unit length
+(CL2N); the means are not brought to unit length again, so that from two shots on the rule is not that of the cosine
+(``nearest-mean`` has that one). Beside the rows of methods that train a backbone this is the plain readout of it. The
+authors' code: github.com/mileyan/simple_shot.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Every location of a query's map looks for its k nearest descriptors among those of a class, by cosine; the sum over
 locations and neighbours is the score. It has no weights of its own; the authors train the backbone through it on
-episodes, which makes its numbers.
+episodes, which makes its numbers. The authors' code: github.com/WenbinLee/DN4.
 """
 
 from __future__ import annotations

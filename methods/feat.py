@@ -8,9 +8,9 @@ through the same block together, lie near their own mean (eq. 8).
 of length 1. The defaults are the authors' for mini-ImageNet with resnet12 at 1 shot; at 5 shots they train another network
 with temperature2 32 and balance 0.1.
 
-What differs from the authors' code: the encoder starts from the fit that ``start`` names, theirs from a classifier that was
-chosen by nearest class means; on small images, whose features are short, the temperatures are smaller and nothing is
-dropped.
+What differs from the authors' code (github.com/Sha-Lab/FEAT): the encoder starts from the fit that ``start`` names, theirs
+from a classifier that was chosen by nearest class means; on small images, whose features are short, the temperatures are
+smaller and nothing is dropped.
 """
 
 from __future__ import annotations

@@ -99,7 +99,10 @@ class Finetune(nn.Module):
 
 
 class TransductiveFinetune(Finetune):
-    """Class weights fine-tuned on the support and on the entropy of the queries' predictions."""
+    """Class weights fine-tuned on the support and on the entropy of the queries' predictions.
+
+    The authors' code, which moves the whole network: github.com/amazon-science/few-shot-baseline.
+    """
 
     @dataclass(frozen=True)
     class Config(OnFeatures):

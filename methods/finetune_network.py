@@ -6,9 +6,9 @@ network's too, are fine-tuned: in each of 25 epochs one step of Adam on the cros
 on the mean entropy of the queries' predictions (§3.2). ``finetune-network`` leaves the second step out, so that it is not
 transductive; one training serves both. The price is stated: each image passes through the network in every epoch.
 
-What differs from the authors' code: in an episode images are not mirrored, cropped and recoloured anew before each step,
-since what an image is would then depend on its place among the queries. They train on base and validation classes for
-their other column; training images are augmented as goes with the pipeline.
+What differs from the authors' code (github.com/amazon-science/few-shot-baseline): in an episode images are not mirrored,
+cropped and recoloured anew before each step, since what an image is would then depend on its place among the queries. They
+train on base and validation classes for their other column; training images are augmented as goes with the pipeline.
 """
 
 from __future__ import annotations

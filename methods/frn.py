@@ -3,7 +3,7 @@
 A query's descriptors are rebuilt by ridge regression from those of each class; the class that rebuilds them with the
 smallest error is its own. The authors train backbone, λ (``alpha``), a factor (``beta``) and a scale through it on
 episodes; here the first two are at their starts, 0, unless they are set, and the order of classes needs no scale. They
-divide the maps of a ResNet-12 by √640: ``--set divisor=25.298``.
+divide the maps of a ResNet-12 by √640: ``--set divisor=25.298``. The authors' code: github.com/Tsingularity/FRN.
 """
 
 from __future__ import annotations

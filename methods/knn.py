@@ -1,7 +1,8 @@
 """Nearest support images on the features of any fit: RFS's nearest neighbour at k = 1 (Tian et al. 2020, arXiv:2003.11539).
 
 A query takes the label that most of its k nearest support images have, in Euclidean distance; ties go to the smaller
-label, of equally near images to the one of the smaller label. For k > 1 there is no published few-shot form.
+label, of equally near images to the one of the smaller label. For k > 1 there is no published few-shot form. The
+authors' code: github.com/WangYueFt/rfs.
 """
 
 from __future__ import annotations

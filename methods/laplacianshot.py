@@ -4,7 +4,7 @@ Squared distances to prototypes, corrected by the queries as in BD-CSPN, are a f
 of near queries are made to agree, by bound updates that need no step size. Each episode stops when its own energy
 settles. λ was tuned by the authors on validation tasks for each number of shots; the default is what the code of
 alpha-TIM runs on balanced mini-ImageNet. Under unbalanced queries that code leaves the correction out
-(``rectified=false``) and has λ = 0.7 at all shots.
+(``rectified=false``) and has λ = 0.7 at all shots. The authors' code: github.com/imtiazziko/LaplacianShot.
 """
 
 from __future__ import annotations

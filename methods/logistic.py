@@ -1,8 +1,9 @@
 """Logistic regression on the features of any fit, RFS-simple (Tian et al. 2020, arXiv:2003.11539).
 
-Each episode's support is fitted by multinomial logistic regression with an L2 penalty on the weights and a free bias.
-The authors call scikit-learn, which stops at a tolerance of 1e-4; here it is at the optimum. They fit five augmented views of
-each support image, which weighs the data five times against the penalty: ``views=5``; by default every image is one.
+Each episode's support is fitted by multinomial logistic regression with an L2 penalty on the weights and a free bias. The
+authors call scikit-learn, which stops at a tolerance of 1e-4; here it is at the optimum. They fit five augmented views of
+each support image, which weighs the data five times against the penalty: ``views=5``; by default every image is one. The
+authors' code: github.com/WangYueFt/rfs.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ class LogisticRegression(nn.Module):
 
     def _fit(self, support: Tensor) -> OnSupport:
         """Of support (E, W, S, D), or with views (E, W, S, v, D), whose first is the image as it is."""
-        x = support[..., 1:, :].flatten(2, 3) if self.views else support  # (E, W, S · views, D)
+        x = self.views.changed(support) if self.views else support  # (E, W, S · views, D)
         return fit_support(self.normalise(x), self.config.c)
 
     def _as_it_is(self, query: Tensor) -> Tensor:
-        return self.normalise(query[..., 0, :] if self.views else query)
+        return self.normalise(self.views.as_it_is(query) if self.views else query)

@@ -5,8 +5,9 @@ will be asked: a query goes to the class whose mean support feature has the larg
 multiplied by a number that is learned, too (eq. 4). ``--set epochs=0`` is their Classifier-Baseline, the same without
 the second training.
 
-What differs from the authors' code: the classifier is the fit that ``start`` names. They train one network at 1 shot,
-and change its configuration for the column of 5 shots, as ``mini-5w5s`` does here.
+What differs from the authors' code (github.com/cyvius96/few-shot-meta-baseline): the classifier is the fit that
+``start`` names. They train one network at 1 shot, and change its configuration for the column of 5 shots, as
+``mini-5w5s`` does here.
 """
 
 from __future__ import annotations

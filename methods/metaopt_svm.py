@@ -1,8 +1,9 @@
 """Multi-class support vector machine on the features of any fit, the head of MetaOptNet (Lee et al. 2019, arXiv:1904.03758).
 
-Crammer and Singer's dual over the support's inner products, with an identity beside them as in the authors' code, is
-solved to its optimum (they take 15 interior-point steps, which is 1e-9 from it); no qpth is needed. The authors learn a
-scale of the scores with the backbone; the order of the classes does not depend on it.
+Crammer and Singer's dual over the support's inner products, with an identity beside them as in the authors' code
+(github.com/kjunelee/MetaOptNet), is solved to its optimum (they take 15 interior-point steps, which is 1e-9 from it);
+no qpth is needed. The authors learn a scale of the scores with the backbone; the order of the classes does not depend
+on it.
 """
 
 from __future__ import annotations

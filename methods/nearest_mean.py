@@ -4,8 +4,9 @@ A backbone learns to tell the base classes apart by plain cross-entropy. At test
 the mean of the base features and scaled to unit length; a class is the mean of its support, and a query goes to
 the class with the highest cosine. Every meta-learning method has to beat this.
 
-What differs from the authors' code: Adam with a cosine schedule instead of SGD with steps (a choice of ours for
-short trainings), and the scores are cosines to the class means (theirs: minus Euclidean distances between them).
+What differs from the authors' code (github.com/mileyan/simple_shot): Adam with a cosine schedule instead of SGD
+with steps (a choice of ours for short trainings), and the scores are cosines to the class means (theirs: minus
+Euclidean distances between them).
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@ The DEFAULTS of omniglot and mini are the published trainings: 60-way with turne
 ``retrain=true`` then trains anew on base and validation classes, as long as was best and ``patience`` longer, as the
 authors do for Omniglot; ``--recipe as-published`` does, on their pixels and 1,000 episodes.
 
-What differs from the authors' code: validation accuracy on a fixed list chooses the epoch (theirs: validation loss), and
-the step size is halved after every ``halve_every`` epochs (under current torch their loop halves one epoch early).
+What differs from the authors' code (github.com/jakesnell/prototypical-networks): validation accuracy on a fixed list
+chooses the epoch (theirs: validation loss), and the step size is halved after every ``halve_every`` epochs (under
+current torch their loop halves one epoch early).
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 Features are raised to a power, brought to unit length and centred, support and queries apart; queries are shared out to
 the classes by Sinkhorn's iterations, as many to each, and the class centres move towards what was assigned to them, in
 turn. That every class has as many queries is a hard constraint of it. Features have to be ≥ 0, as after a ReLU; negative
-ones, of which the authors' code makes NaN, are refused. The authors' stopping rule looks at all episodes of a batch,
-which moves plans by up to 4e-4; here each episode stops alone. One query is shared out evenly: nothing is learned of it.
+ones, of which the authors' code (github.com/yhu01/PT-MAP) makes NaN, are refused. The authors' stopping rule looks at
+all episodes of a batch, which moves plans by up to 4e-4; here each episode stops alone. One query is shared out evenly:
+nothing is learned of it.
 """
 
 from __future__ import annotations

@@ -5,10 +5,11 @@ the map of a query how alike they are, between 0 and 1. Both are trained on epis
 numbers to 1 for the true class and 0 for the others (eq. 2). So that the second network has maps to work on, the last two
 max pools of conv4 and resnet12 are left out (§3.3).
 
-What differs from the authors' code: they never leave training mode, so that a query is normalised together with all
-queries of its episode, and their numbers are transductive. ``relation-network`` uses running statistics at test, and
-``transductive-relation-network`` is their form (all queries of an episode at once, where they give 5 of each class).
-Maps below 10×10 are padded before a convolution of the relation module, convolutions of the encoder always are.
+What differs from the authors' code (github.com/floodsung/LearningToCompare_FSL): they never leave training mode, so that
+a query is normalised together with all queries of its episode, and their numbers are transductive. ``relation-network``
+uses running statistics at test, and ``transductive-relation-network`` is their form (all queries of an episode at once,
+where they give 5 of each class). Maps below 10×10 are padded before a convolution of the relation module, convolutions of
+the encoder always are.
 """
 
 from __future__ import annotations

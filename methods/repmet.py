@@ -6,10 +6,10 @@ than that of any other by a margin. A query is told by the share of each class i
 
 In an episode the support takes the representatives' place (§3.3), each image one, and may tune them for a few steps.
 
-What differs from public code: representatives have length one throughout, as in the authors' own code; their start is
-k-means with four draws instead of one; σ is that of the loss in the rule, too. ``loss`` also offers the soft-max forms
-of the public project's README: v1, v2, of which the second is cross-entropy plus a constant, and never below alpha.
-The detector is not here; the functions of its head are in ``harness.ops.mixtures``.
+What differs from public code: representatives have length one throughout, as in the authors' own code of the detector
+(github.com/jshtok/RepMet); their start is k-means with four draws instead of one; σ is that of the loss in the rule, too.
+``loss`` also offers the soft-max forms of the public project's README: v1, v2, of which the second is cross-entropy plus a
+constant, and never below alpha. The detector is not here; the functions of its head are in ``harness.ops.mixtures``.
 
 The field defaults are public code's, for a pretrained network. The DEFAULTS train small networks from nothing, where the
 hinge hardly begins, since the hardest of many classes decides it: they take v2. Conv4 ends with a ReLU, so that its

@@ -4,9 +4,9 @@ First a backbone learns the base classes and by how many quarters an image was t
 mixup, images or hidden maps of two images mixed before a block drawn for each batch, while a quarter of the batch goes on
 telling turns. An episode's classes are told by cosines with a learned gain each, fitted to the support by SGD.
 
-What differs from the authors' code: validation episodes choose the epoch among both stages (theirs: each stage's own
-loss); networks of four blocks mix before each of them, as their WRN-28-10 does before its three and its last norm; on mini
-they ask all other images of a class (``mini-5w1s-qall`` here).
+What differs from the authors' code (github.com/nupurkmr9/S2M2_fewshot): validation episodes choose the epoch among both
+stages (theirs: each stage's own loss); networks of four blocks mix before each of them, as their WRN-28-10 does before its
+three and its last norm; on mini they ask all other images of a class (``mini-5w1s-qall`` here).
 """
 
 from __future__ import annotations

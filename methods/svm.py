@@ -3,7 +3,8 @@
 Features of unit length are standardised by the mean and the (population) deviation of the support, a dimension without
 spread is left as it is; one machine for each pair of classes, and a query goes to the class with most votes, of equal
 ones to the smaller label. scikit-learn's ``decision_function`` mixes margins into the votes and orders some queries
-otherwise than its ``predict``; the votes are what is returned here.
+otherwise than its ``predict``; the votes are what is returned here. The authors (github.com/WangYueFt/rfs) fit five
+augmented views of each support image: ``views=5``; by default every image is one.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from harness.api import (
     Normaliser,
     OnFeatures,
     Support,
+    SupportViews,
+    check_ranges,
     hyper,
 )
 from harness.ops.closed_form import PairwiseSvm, pairwise_svm, votes_of
@@ -46,11 +49,13 @@ class Svm(nn.Module):
 
         c: float = hyper(1.0, "bound of a coefficient, > 0", phase="adapt")
         normalise: Normalisation = hyper("l2n", "of features: un, l2n or cl2n", phase="adapt")
+        views: int = hyper(
+            0, "changed views of each support image, ≥ 0; 0: the image as it is", phase="adapt", later=True
+        )
 
         def __post_init__(self) -> None:
             """Check ranges."""
-            if self.c <= 0:
-                raise ValueError("c must be > 0")
+            check_ranges(self, {"> 0": "c", "≥ 0": "views"})
 
     name: ClassVar[str] = "svm"
     version: ClassVar[str] = "1"
@@ -67,6 +72,7 @@ class Svm(nn.Module):
     def __init__(self, config: Config, backbone: Backbone) -> None:
         super().__init__()
         self.config, self.normalise = config, Normaliser(config.normalise)
+        self.views = SupportViews(config.views) if config.views else None
 
     def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
         """Keep the mean base feature."""
@@ -85,7 +91,9 @@ class Svm(nn.Module):
         return self._scores(self._fit(batch.support), batch.query)
 
     def _fit(self, support: Tensor) -> State:
-        x = self.normalise(support.flatten(1, 2))  # (E, W·S, D)
+        """Of support (E, W, S, D), or with views (E, W, S, v, D), whose first is the image as it is."""
+        x = self.views.changed(support) if self.views else support  # (E, W, S · views, D)
+        x = self.normalise(x.flatten(1, 2))  # (E, W · S · views, D)
         mean, deviation = x.mean(1, keepdim=True), x.std(1, correction=0, keepdim=True)
         deviation = deviation.where(deviation > 1e-7, 1.0)  # rounding leaves some where all are equal
         x = (x - mean) / deviation
@@ -94,5 +102,6 @@ class Svm(nn.Module):
         )
 
     def _scores(self, state: State, query: Tensor) -> Tensor:
+        query = self.views.as_it_is(query) if self.views else query
         x = (self.normalise(query) - state.mean) / state.deviation
         return votes_of(state.machines.margins(x @ state.support.mT), state.n_way)

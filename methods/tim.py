@@ -43,7 +43,10 @@ from harness.ops.parts import cached_parts
 
 
 class Tim(nn.Module):
-    """Class weights that decide queries and spread them evenly over the classes."""
+    """Class weights that decide queries and spread them evenly over the classes.
+
+    The authors' code: github.com/mboudiaf/TIM.
+    """
 
     @dataclass(frozen=True)
     class Config(OnFeatures):
@@ -125,7 +128,10 @@ class Tim(nn.Module):
 
 
 class AlphaTim(Tim):
-    """TIM with entropies that mind unequal numbers of queries less."""
+    """TIM with entropies that mind unequal numbers of queries less.
+
+    The authors' code: github.com/oveilleux/Realistic_Transductive_Few_Shot.
+    """
 
     @dataclass(frozen=True)
     class Config(OnFeatures):

@@ -1,7 +1,7 @@
 """Picture every kind of page at three widths, into docs/pages: ``python tests/screenshots.py [--home .] [--out docs/pages]``.
 
-The site is made from the home's ``results.db`` in a scratch folder. A picture shows the top of a page, two screens high at
-most, in 64 colours, so that all of them stay below two megabytes.
+The site is made from the home's ``results.db`` in a scratch folder, as ``fsbench publish`` makes it. A picture shows the top
+of a page, two screens high at most, in 64 colours, so that all of them stay below two megabytes.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from harness.report import render
+from harness.exchange.publishing import publish
 from harness.store import Store
+from harness.system.folders import Places
 
 WIDTHS = (1400, 820, 420)
 MOST_SCREENS, SCREEN = 2, 1000  # pixels
 KINDS = {
     "front": "index.html", "setting": "SETTING.html", "benchmark": "family-*.html", "across": "across.html", "method": "method/*.html",
-    "run": "run/*.html", "definitions": "definitions.html",
+    "run": "run/*.html", "results": "run/????????????.html", "definitions": "definitions.html", "signature": "signature/*.html",
+    "not-found": "404.html",
 }  # fmt: skip
 
 
@@ -33,6 +35,8 @@ def pages(site: Path, setting: str) -> dict[str, Path]:
         there = sorted(
             site.glob(pattern.replace("SETTING", setting)), key=lambda p: (-p.stat().st_size, p.name)
         )
+        if kind == "results":  # of a run that has several, each of which has a page, too
+            there = [path for path in there if any(path.parent.glob(f"{path.stem}-*.html"))]
         if there:
             found[kind] = there[0]
     return found
@@ -68,7 +72,8 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, Store.open(options.home / "results.db") as store:
-        site = render.write(store, Path(scratch) / "reports").parent
+        home, site = Path(scratch) / "home", Path(scratch) / "site"
+        publish(store, Places(home, home, home, str(options.home / "results.db")), str(site))
         size = shoot(site, options.setting, options.out, "dark" if options.dark else "light")
     print(f"{len(list(options.out.glob('*.png')))} pictures in {options.out}, {size / 1e3:,.0f} kB")
 

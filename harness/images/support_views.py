@@ -34,6 +34,16 @@ class SupportViews:
         """Views of one image: the first is the image as it is."""
         return 1 + self.n
 
+    @staticmethod
+    def changed(support: Tensor) -> Tensor:
+        """Features of the changed views, each an image of its own: (..., S, v, D) → (..., S · (v - 1), D)."""
+        return support[..., 1:, :].flatten(-3, -2)
+
+    @staticmethod
+    def as_it_is(query: Tensor) -> Tensor:
+        """Features of the image as it is: (..., v, D) → (..., D)."""
+        return query[..., 0, :]
+
     def images(
         self, store: ImageStore, rows: Rows, pipeline: str, device: torch.device, training_pass: int | None
     ) -> Tensor:

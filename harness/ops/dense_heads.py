@@ -64,3 +64,25 @@ def reconstruction_scores(query: Tensor, support: Tensor, alpha: float = 0.0, be
         error = (factor * (rows @ of_class) - rows).square().sum(-1)  # (E, Q·L)
         found.append(-error.unflatten(1, query.shape[1:3]).mean(-1))
     return torch.stack(found, dim=-1)
+
+
+def class_overlap(support: Tensor) -> Tensor:
+    """FRN's auxiliary loss: 0.03 · sum over pairs of classes of |A Bᵀ|²_F, of the descriptors A and B of the two.
+
+    Low where classes span different directions. Descriptors are divided by one norm of the whole support, as in the
+    authors' code, which makes it small beside a cross-entropy. For methods that train on episodes; the head ``frn``
+    learns nothing.
+
+    Args:
+        support: (W, S, L, C) float, of one episode; all 0 has no direction and is not a number.
+
+    Returns:
+        () of the support's type, ≥ 0.
+
+    >>> class_overlap(torch.ones(2, 1, 1, 4))
+    tensor(0.0075)
+    """
+    pool = (support / support.norm()).flatten(1, 2)  # (W, S·L, C)
+    rows, sizes = pool.flatten(0, 1), pool.shape[:2]
+    squares = (rows @ rows.mT).square().unflatten(1, sizes).unflatten(0, sizes)  # (W, S·L, W, S·L)
+    return 0.03 * squares.sum((1, 3)).tril(-1).sum()  # of (W, W) below the diagonal

@@ -5,9 +5,9 @@ the batch was turned. Their features are averaged over random crops of an image 
 other; the long vectors are centred on the mean base feature and brought to unit length, and a query goes to the nearest
 class mean. Every network is a fit of its own, chosen by its own validation, and shared: ``networks=1`` is the first of them.
 
-What differs from the authors' code: where hidden maps are mixed is drawn among the inputs of the blocks; one training for
-all shots (``validation_shot`` chooses another); as on their pages nothing is turned or mixed at test. Their transductive
-row is ``soft-kmeans[easy]``.
+What differs from the authors' code (github.com/ybendou/easy): where hidden maps are mixed is drawn among the inputs of the
+blocks; one training for all shots (``validation_shot`` chooses another); as on their pages nothing is turned or mixed at
+test. Their transductive row is ``soft-kmeans[easy]``.
 """
 
 from methods.easy.method import Easy

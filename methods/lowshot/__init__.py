@@ -6,10 +6,11 @@ classifier over base and novel classes is trained, from the few novel examples (
 others made up from them by a network that has learnt how examples of base classes differ (``lowshot-hallucination``);
 or queries attend to all examples at once (``matching-network``).
 
-What differs from the authors' code: a representation has as many outputs as base classes (theirs 1,000, of which 389
-are ever targets), and padding rows of feature files are read nowhere (theirs are by their fallback classifier and
-matching network). Grey drawings have a short recipe of their own, with small random affine maps; weights of the
-auxiliary losses do not transfer between data sets and were chosen on validation halves.
+What differs from the authors' code (github.com/facebookresearch/low-shot-shrink-hallucinate): a representation has as
+many outputs as base classes (theirs 1,000, of which 389 are ever targets), and padding rows of feature files are read
+nowhere (theirs are by their fallback classifier and matching network). Grey drawings have a short recipe of their own,
+with small random affine maps; weights of the auxiliary losses do not transfer between data sets and were chosen on
+validation halves.
 """
 
 from methods.lowshot.logistic import LowshotHallucination, LowshotLogistic

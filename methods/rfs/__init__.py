@@ -5,8 +5,9 @@ same architecture is trained from scratch to agree with the last one's soft pred
 An episode's classes are told by logistic regression on features of unit length, on the authors' benchmarks and the small
 ones fitted on five changed views of each support image (``views``; 0: the image as it is); a query is as it is.
 
-What differs from the authors' code: the views of an image are drawn once, not in each episode; logistic regression is at
-its optimum, not at scikit-learn's tolerance; validation episodes choose the epoch (theirs: the last).
+What differs from the authors' code (github.com/WangYueFt/rfs): the views of an image are drawn once, not in each episode;
+logistic regression is at its optimum, not at scikit-learn's tolerance; validation episodes choose the epoch (theirs: the
+last).
 """
 
 from methods.rfs.method import Rfs

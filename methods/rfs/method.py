@@ -116,11 +116,11 @@ class Rfs(nn.Module):
         return self._fit(batch.support).scores(self._as_it_is(batch.query))
 
     def _fit(self, support: Tensor) -> OnSupport:
-        x = support[..., 1:, :].flatten(2, 3) if self.views else support  # (E, W, S · views, D)
+        x = self.views.changed(support) if self.views else support  # (E, W, S · views, D)
         return fit_support(l2_normalise(x), self.config.c)
 
     def _as_it_is(self, query: Tensor) -> Tensor:
-        return l2_normalise(query[..., 0, :] if self.views else query)
+        return l2_normalise(self.views.as_it_is(query) if self.views else query)
 
     def official_names(self) -> dict[str, tuple[str, ...]]:
         """Own state key → own name; of a checkpoint the backbone is wanted."""

@@ -13,8 +13,10 @@ import pytest
 from absent import absent
 from watched import Watched
 
+from harness.exchange.publishing import publish
 from harness.report import render
 from harness.store import Store
+from harness.system.folders import Places
 
 CHROMIUM = (
     os.environ.get("FSBENCH_TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -48,6 +50,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         made.fill(store, n_repeated=6)
         render.write(store, folder / "reports")
     return folder / "reports"
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small site as it is published, with the pages that a report has not: of signatures, of several results, of nothing."""
+    folder = tmp_path_factory.mktemp("published")
+    places = Places(folder, folder, folder, str(folder / "results.db"))
+    with Store.open(places.db, create=True) as store:
+        for skill in (0.5, 0.52):
+            store.ingest(made.result(skill=skill, n_episodes=40))
+        publish(store, places, str(folder / "site"))
+    return folder / "site"
 
 
 @pytest.fixture

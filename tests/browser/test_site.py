@@ -315,17 +315,23 @@ def test_nothing_but_tables_and_figures_scrolls_sideways(chromium: Any, site: Pa
     context.close()
 
 
+@pytest.mark.parametrize("width", [420, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_serious_fault(chromium: Any, site: Path, scheme: str) -> None:
+def test_axe_finds_no_serious_fault(
+    chromium: Any, site: Path, published: Path, scheme: str, width: int
+) -> None:
     try:
         from axe_playwright_python.sync_playwright import Axe
     except ModuleNotFoundError:
         absent("the Python package axe-playwright-python is not installed")
-    context = chromium.new_context(color_scheme=scheme)
+    context = chromium.new_context(color_scheme=scheme, viewport={"width": width, "height": 720})
     page = context.new_page()
     run, method = next(site.glob("run/*.html")), next(site.glob("method/*.html"))
     general = ("index", "glyphs-5w1s", "omniglot-5w1s", "family-glyphs", "across", "definitions")
-    for path in (*(site / f"{name}.html" for name in general), run, method):
+    of_reports = [*(site / f"{name}.html" for name in general), run, method]
+    signature = next(published.glob("signature/*.html"))
+    results = next(published.glob("run/????????????.html"))
+    for path in (*of_reports, signature, results, published / "404.html"):
         page.goto(path.as_uri())
         if path.name == "glyphs-5w1s.html":
             page.locator(".drawn svg").first.wait_for()

@@ -9,7 +9,11 @@ from golden_files import load, tensor, weights_in_order
 from torch import Tensor, nn
 
 from harness.backbones import build
+from harness.benchmarks.sampling import sample
+from harness.images.stores import store_of_arrays
 from harness.ops.prototypes import class_means, prototypical_loss, squared_distances
+from harness.seeding import torch_generator
+from harness.training.base_set import BaseSet
 
 FAMILY = "metric_learning"
 
@@ -107,3 +111,46 @@ def test_prototypical_training_step() -> None:
         mean, var = weights_in_order(backbone)[6 * block + 4 : 6 * block + 6]
         np.testing.assert_allclose(mean, arrays[f"running_mean_{block}"], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(var, arrays[f"running_var_{block}"], rtol=1e-5)
+
+
+def _assert_episodes(classes: np.ndarray, support: np.ndarray, query: np.ndarray, n_classes: int) -> None:
+    """Classes (E, W) differ within an episode, images (E, W, S) and (E, W, Q) too."""
+    assert classes.min() >= 0 and classes.max() < n_classes
+    assert all(len(set(row)) == len(row) for row in classes.tolist())
+    images = np.concatenate([support, query], axis=2).reshape(len(classes), -1)  # (E, W · (S + Q))
+    assert all(len(set(row)) == len(row) for row in images.tolist())
+
+
+def test_episodes_are_built_as_snells() -> None:
+    """Which ones are drawn is up to the generator; what holds of theirs holds of the lists and of training episodes."""
+    arrays, entry = load(FAMILY, "episode_sampler.npz")
+    c = entry["config"]
+    n_classes, way, n, shot, n_query = (
+        c[key] for key in ("n_classes", "way", "episodes", "n_support", "n_query")
+    )
+    rows = [arrays[f"{part}_row"].astype(np.int64) for part in ("support", "query")]
+    assert [len(part) for part in rows] == [shot, n_query] and arrays["classes"].shape == (n, way)
+    n_images = shot + n_query  # of a class: its queries are all that the support leaves
+    assert sorted(np.concatenate(rows)) == list(range(n_images))
+    of_class = arrays["classes"][..., None] * n_images  # (E, W, 1)
+    _assert_episodes(arrays["classes"], of_class + rows[0], of_class + rows[1], n_classes)
+
+    drawn = sample([n_images] * n_classes, way, shot, n_query, n, seed=c["torch_seed"])
+    assert drawn.support.shape == (n, way, shot) and drawn.query.shape == (n, way, n_query)
+    _assert_episodes(drawn.classes, drawn.support, drawn.query, n_classes)
+    assert (drawn.support // n_images == drawn.classes[..., None]).all()
+    assert (drawn.query // n_images == drawn.classes[..., None]).all()
+
+    number = np.arange(n_classes * n_images, dtype="<u4").view(np.uint8)  # each image is its own row number
+    pixels = number.reshape(n_classes, n_images, 2, 2, 1)
+    names = [str(i) for i in range(n_classes)]
+    store = store_of_arrays("numbers", pixels, names, names, "stored")
+    base = BaseSet(store, "stored", torch.device("cpu"), torch_generator(c["torch_seed"], "training"))
+    for asked in (n_query, -1):
+        episodes = [*base.episodes(n, way, shot, asked)]
+        images = torch.stack([e.images for e in episodes])  # (E, W, S + Q, 1, 2, 2)
+        assert images.shape[1:3] == (way, n_images) and all(e.shot == shot for e in episodes)
+        values = torch.unique(images.flatten(0, 2).flatten(1), dim=0, return_inverse=True)[1]
+        seen = values.view(n, way, n_images).numpy()
+        classes = torch.stack([e.classes for e in episodes]).numpy()
+        _assert_episodes(classes, seen[..., :shot], seen[..., shot:], n_classes)

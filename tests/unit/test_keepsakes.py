@@ -14,8 +14,11 @@ from PIL import Image
 from harness.evaluation import thumbnails
 from harness.images.stores import ImageStore, store_of_arrays
 from harness.method import about, registry
+from harness.report.board.tables import stored_runs
+from harness.report.pages import method_page
 from harness.report.pages.pictures import PNG, of_episode
 from harness.runs import RunResult
+from harness.store import Store
 from harness.system.process import PICTURES
 
 
@@ -43,6 +46,47 @@ def test_a_method_brings_its_words_its_paper_and_what_differs(name: str, tmp_pat
 def test_every_built_in_with_a_paper_names_it() -> None:
     without = [n for n in registry.BUILT_IN if not getattr(registry.load(n).cls, "reference", "")]
     assert without == ["frozen", "pixels", "table"]  # the floor, and features of other people
+
+
+# As the specifications name them: theirs alone, not the codes of others in whose form a method is here.
+AUTHORS = {
+    "ZZQzzq/BML": "bml bml-global bml-local",
+    "icoz69/DeepEMD": "deepemd deepemd-pretrain",
+    "facebookresearch/low-shot-shrink-hallucinate": "lowshot-hallucination lowshot-logistic matching-network representation",
+    "bl0/negative-margin.few-shot": "cosine neg-cosine neg-softmax softmax",
+    "jakesnell/prototypical-networks": "protonet",
+    "jshtok/RepMet": "repmet",
+    "imtiazziko/LaplacianShot": "laplacianshot",
+    "oveilleux/Realistic_Transductive_Few_Shot": "alpha-tim",
+    "mboudiaf/TIM": "tim",
+    "yhu01/PT-MAP": "pt-map",
+    "DanielShalam/BPA": "bpa",
+    "amazon-science/few-shot-baseline": "finetune-network transductive-finetune transductive-finetune-network",
+    "mileyan/simple_shot": "centroid nearest-mean",
+    "WangYueFt/rfs": "knn logistic rfs svm",
+    "kjunelee/MetaOptNet": "metaopt-svm",
+    "Tsingularity/FRN": "frn",
+    "Sha-Lab/FEAT": "feat",
+    "cyvius96/few-shot-meta-baseline": "meta-baseline",
+    "WenbinLee/DN4": "dn4",
+    "floodsung/LearningToCompare_FSL": "relation-network transductive-relation-network",
+    "nupurkmr9/S2M2_fewshot": "s2m2",
+    "ybendou/easy": "easy soft-kmeans",
+}
+
+
+def test_the_page_of_every_built_in_leads_to_its_authors_code(tmp_path: Path) -> None:
+    """Where there is a known one."""
+    with Store.open(tmp_path / "results.db", create=True) as store:
+        for name in registry.BUILT_IN:
+            loaded = registry.load(name)
+            told = about.about(loaded.cls, loaded.reference, tmp_path)
+            store.ingest(made.result(name, n_episodes=2, provenance={"about": told}))
+        pages = method_page.build(stored_runs(store), [])
+    found = {(page.name, address) for page in pages for what, address in page.links if what == "code"}
+    assert found == {
+        (name, f"https://github.com/{code}") for code, names in AUTHORS.items() for name in names.split()
+    }
 
 
 def test_a_contract_belongs_to_one_text_of_a_method(tmp_path: Path) -> None:

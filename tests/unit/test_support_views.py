@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression as Sklearn
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 from torch import nn
 
 from harness.api import EpisodeBatch, Grid, SupportViews, l2_normalise
@@ -64,18 +67,38 @@ class _Flat(nn.Module):
         return images[:, :, ::2, ::3]
 
 
-def test_logistic_is_fitted_on_the_views_and_asked_of_the_image_as_it_is() -> None:
-    cls = registry.load("logistic").cls
-    head = cls(cls.Config(views=4), nn.Identity())
+def viewed(head: Any) -> tuple[EpisodeBatch, np.ndarray, np.ndarray]:
+    """An episode of 2 classes of 2 images; its views as 16 rows, 8 of each class, and its queries as they are."""
     images = store(1, "stored")
     table = below_head(head, _Flat()).embed(seen(images, "stored", np.arange(8)))  # (8, 1 + 4, D)
     support, query = table.unflatten(0, (2, 4))[:, :2], table[[2, 3, 6, 7]]
-    found = head.predict_batch(EpisodeBatch(support[None], query[None], []))[0]
-    x = l2_normalise(support[:, :, 1:]).flatten(0, 2).double().numpy()  # 16 rows, 8 of each class
-    fitted = Sklearn(C=1.0, tol=1e-10, max_iter=10_000).fit(x, np.repeat([0, 1], 8))
     plain = _Flat().embed(as_input(images, np.array([2, 3, 6, 7]), "stored", CPU)).flatten(1)
-    theirs = fitted.decision_function(l2_normalise(plain).double().numpy())
+    rows, plain = (l2_normalise(x).double() for x in (support[:, :, 1:].flatten(0, 2), plain))
+    return EpisodeBatch(support[None], query[None], []), rows.numpy(), plain.numpy()
+
+
+def test_logistic_is_fitted_on_the_views_and_asked_of_the_image_as_it_is() -> None:
+    cls = registry.load("logistic").cls
+    head = cls(cls.Config(views=4), nn.Identity())
+    batch, x, plain = viewed(head)
+    found = head.predict_batch(batch)[0]
+    fitted = Sklearn(C=1.0, tol=1e-10, max_iter=10_000).fit(x, np.repeat([0, 1], 8))
+    theirs = fitted.decision_function(plain)
     np.testing.assert_allclose(found[:, 1] - found[:, 0], theirs, atol=1e-4)
+
+
+def test_svm_is_fitted_on_the_views_and_asked_of_the_image_as_it_is() -> None:
+    cls = registry.load("svm").cls
+    head = cls(cls.Config(views=4), nn.Identity())
+    batch, x, plain = viewed(head)
+    fitted = make_pipeline(StandardScaler(), SVC(kernel="linear", tol=1e-8)).fit(x, np.repeat([0, 1], 8))
+    np.testing.assert_array_equal(head.predict_batch(batch)[0].argmax(1), fitted.predict(plain))
+    state = head._fit(batch.support)
+    kernel = (torch.from_numpy(plain) - state.mean) / state.deviation @ state.support.double().mT
+    # features are float32; positive is for class 0 of ours and for class 1 of theirs
+    np.testing.assert_allclose(
+        -state.machines.margins(kernel)[0, :, 0], fitted.decision_function(plain), atol=1e-4
+    )
 
 
 def test_a_head_is_given_views_of_the_fit_below_it_from_training_to_scores() -> None:
