@@ -4,13 +4,13 @@ Squared distances to prototypes, corrected by the queries as in BD-CSPN, are a f
 of near queries are made to agree, by bound updates that need no step size. Each episode stops when its own energy
 settles. λ was tuned by the authors on validation tasks for each number of shots; the default is what the code of
 alpha-TIM runs on balanced mini-ImageNet. Under unbalanced queries that code leaves the correction out
-(``rectified=false``) and has λ = 0.7 at all shots. The authors' code: github.com/imtiazziko/LaplacianShot.
+and has another λ: ``--recipe dirichlet`` (its ResNet-18). The authors' code: github.com/imtiazziko/LaplacianShot.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,8 @@ from harness.api import (
 )
 from harness.ops.parts import cached_parts
 from harness.ops.rectification import FromProducts, from_products, smooth_assignments
+
+_SETS = ("mini", "tiered", "omniglot-small", "cifar10", "glyphs")
 
 
 class LaplacianShot(nn.Module):
@@ -50,6 +52,14 @@ class LaplacianShot(nn.Module):
                 raise ValueError("knn must be ≥ 1 and strength ≥ 0")
 
     name: ClassVar[str] = "laplacianshot"
+    RECIPES: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {
+        "dirichlet": {
+            **{key: {"rectified": False, "strength": 0.7} for key in _SETS},
+            "tiered-5w1s-dir2": {"strength": 1.0},
+            "cub-closerlook": {"rectified": False, "strength": 0.8},
+            "cub-closerlook-5w1s-dir2": {"strength": 1.0},
+        }
+    }
     version: ClassVar[str] = "2"
     takes: ClassVar[str] = "vectors"
     transductive: ClassVar[bool] = True

@@ -7,7 +7,8 @@ asks less by Tsallis' entropies. ``solver=gd`` takes 1,000 Adam steps of 1e-4 as
 ``adm`` alternates 150 times without gradients; both look at one episode alone. Where features hardly separate the
 classes, adm does not settle but wanders, in the authors' form too, and carries rounding to the second digit of a score.
 
-Under unbalanced queries the code of alpha-TIM runs TIM itself with weights 1, 1, 1 (``--set ce=1 --set conditional=1``).
+``--recipe gd`` is the scripts' form; ``--recipe dirichlet`` that of the code of alpha-TIM under unbalanced queries, whose
+weights are 1, 1, 1 there, which is another method; with equal ones it runs the first, times ten.
 ``likeness=cosine`` with 50 steps, weights 1, 1, 0.1 and temperature 10 is what easy-few-shot-learning calls TIM.
 """
 
@@ -41,6 +42,19 @@ from harness.ops.information import (
 )
 from harness.ops.parts import cached_parts
 
+# Benchmarks of the authors, and those that this project has images of.
+_SETS = (
+    "mini",
+    "tiered",
+    "cub-closerlook",
+    "cub-feat",
+    "cifarfs",
+    "fc100",
+    "omniglot-small",
+    "cifar10",
+    "glyphs",
+)
+
 
 class Tim(nn.Module):
     """Class weights that decide queries and spread them evenly over the classes.
@@ -67,6 +81,10 @@ class Tim(nn.Module):
             check_ranges(self, {"≥ 0": "steps ce marginal conditional", "> 0": "lr temperature"})
 
     name: ClassVar[str] = "tim"
+    RECIPES: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {
+        "gd": {key: {"solver": "gd"} for key in _SETS},
+        "dirichlet": {key: {"solver": "gd", "ce": 1.0, "marginal": 1.0, "conditional": 1.0} for key in _SETS},
+    }
     CONTRACT: ClassVar[dict[str, Any]] = {"steps": 20}
     version: ClassVar[str] = "2"
     takes: ClassVar[str] = "vectors"
@@ -158,6 +176,7 @@ class AlphaTim(Tim):
             check_ranges(self, {"≥ 0": "ce marginal conditional steps", "> 0": "lr temperature"}, is_entropy)
 
     name: ClassVar[str] = "alpha-tim"
+    RECIPES: ClassVar[dict[str, dict[str, dict[str, Any]]]] = {}
     CONTRACT: ClassVar[dict[str, Any]] = {"steps": 100}
     assumes_balance: ClassVar[bool] = False
     reference: ClassVar[str] = """@inproceedings{veilleux2021realistic,

@@ -191,3 +191,17 @@ def test_every_field_of_the_conditions_can_be_left_open() -> None:
     theirs = Conditions("bml", "none", 84, "stored", "novel", 16, 600)
     assert Conditions().over(theirs) == theirs
     assert replace(theirs, n_query=15).over(theirs).n_query == 15
+
+
+def test_tim_and_laplacianshot_have_what_runs_under_unequal_queries_as_recipes(place: Path) -> None:
+    def of(method: str, recipe: str) -> dict[str, Any]:
+        [spec] = planning.plan([method], ["glyphs-5w1s-dir2"], [0], Request(recipe=recipe), place)
+        return {name: value.value for name, value in spec.config.items()}
+
+    clean, gd, dirichlet = (of("tim", recipe) for recipe in ("clean", "gd", "dirichlet"))
+    assert (clean["solver"], gd["solver"], dirichlet["solver"]) == ("adm", "gd", "gd")
+    weights = ("ce", "marginal", "conditional")
+    assert [gd[name] for name in weights] == [0.1, 1.0, 0.1]
+    assert [dirichlet[name] for name in weights] == [1.0, 1.0, 1.0]
+    assert not of("laplacianshot", "dirichlet")["rectified"] and of("laplacianshot", "clean")["rectified"]
+    assert "dirichlet" not in recipes(registry.load("alpha-tim").cls)
