@@ -7,7 +7,8 @@ of which the first few passes over the support are timed. Shown is the processor
 of some rounds in turn: the wall clock's on idle cores, and hardly moved by what else runs. One thread, unless two are
 named; then the calling thread does half of the solving, and what two cores take from each other is not seen. Memory
 is the system's, as the authors' code finds it: where freed blocks are kept (`keep_freed_memory`, as in every job of
-ours), their head takes two thirds of the time, their SFC half, and ours about as long.
+ours), their head takes two thirds of the time, their SFC half, and ours about as long. qpth, the other solver of the authors
+and the one whose gradient reaches the masses, is timed on the problems of one query, where it is installed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from typing import NamedTuple
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is there
@@ -40,6 +42,7 @@ from methods.deepemd.sfc import fit_sfc
 
 N_QUERY, N_WAY, N_CHANNELS, TEMPERATURE = 75, 5, 640, 12.5
 N_ROUNDS, N_CALLS = 10, 3
+QPTH, QPTH_NODES, QPTH_QUERIES = "qpth", 25, 1  # it is given the problems of so few queries
 SHOT, N_PASSES, ALL_PASSES, SFC_LR, SFC_BATCH = 5, 2, 100, 100.0, 4
 
 
@@ -144,6 +147,14 @@ def solvers(e: Episode, wrap: Callable[..., Tensor]) -> Work:
     }
 
 
+def by_qpth(e: Episode) -> Work:
+    """The row of qpth, forward and full gradient, over the first queries; empty where it is not installed."""
+    if find_spec("qpth") is None:
+        return {}
+    of_few = (x[:QPTH_QUERIES] for x in (e.similarity, e.of_query, e.of_prototypes))
+    return {QPTH: partial(with_gradient, lambda *x: ours(*x, QPTH, 1), *of_few)}
+
+
 def heads(e: Episode) -> Work:
     """From features to scores."""
     return {
@@ -201,18 +212,27 @@ def show_sfc(ways: dict[str, tuple[Callable[[], Tensor], int]], n_rounds: int) -
         print(f"{name:28}{each * ALL_PASSES / N_PASSES:12.2f}{usual / each:9.1f}")
 
 
-def show(title: str, work: Work, n_rounds: int) -> None:
-    """Time the ways in turn, after one call each that also checks that they agree, and print them."""
+def show(title: str, work: Work, n_rounds: int, few: Work | None = None) -> None:
+    """Time the ways in turn, after one call each that also checks that they agree, and print them.
+
+    Those of ``few`` have the problems of the first queries alone and one round; their time is in proportion.
+    """
     with torch.set_grad_enabled("gradient" in title):
         scores, best = in_turn(work, n_rounds)
+        of_few, best_of_few = in_turn(few or {}, 1)
     usual = next(iter(best.values()))
-    apart = max(float((s - scores[0]).abs().max()) for s in scores)
+    found = [*scores, *of_few]
+    apart = max(float((s - scores[0][: len(s)]).abs().max()) for s in found)
+    best |= {name: each * N_QUERY / QPTH_QUERIES for name, each in best_of_few.items()}
     print(f"\n{title} (scores differ by {apart:.0e} at most)")
     print(f"{'':28}{'µs/problem':>12}{'ms/episode':>12}{'times':>9}")
     for name, each in best.items():
-        print(f"{name:28}{each / N_QUERY / N_WAY * 1e6:12.1f}{each * 1e3:12.1f}{usual / each:9.1f}")
+        times = f"{usual / each:9.1f}" if usual / each >= 0.05 else f"{usual / each:9.4f}"
+        print(f"{name:28}{each / N_QUERY / N_WAY * 1e6:12.1f}{each * 1e3:12.1f}{times}")
     if "exact" in best:
         print(f"two threads are {best['exact'] / best['exact, two threads']:.2f} times one")
+    if QPTH in best:
+        print(f"exact is {best[QPTH] / best['exact']:,.0f} times as fast as qpth")
 
 
 def in_turn(work: Work, n_rounds: int) -> tuple[list[Tensor], dict[str, float]]:
@@ -240,7 +260,8 @@ def main() -> None:
     for n_nodes in (9, 25):
         e = episode(n_nodes)
         show(f"{n_nodes}×{n_nodes}, forward", solvers(e, lambda solve, *x: solve(*x)), N_ROUNDS)
-        show(f"{n_nodes}×{n_nodes}, forward and gradient", solvers(e, with_gradient), N_ROUNDS)
+        few = by_qpth(e) if n_nodes == QPTH_NODES else None
+        show(f"{n_nodes}×{n_nodes}, forward and gradient", solvers(e, with_gradient), N_ROUNDS, few)
     for n_nodes in (25, 38):
         show(f"whole 1-shot head, {n_nodes} nodes", heads(episode(n_nodes)), 3)
     show_sfc(sfc(episode(25)), 1)
