@@ -5,8 +5,8 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 DEMO := FSBENCH_HOME=$(SCRATCH)/demo FSBENCH_DATA=$(SCRATCH)/demo/data FSBENCH_CACHE=$(SCRATCH)/demo/cache
 
-.PHONY: demo test numpy2 nightly check perf calibration rehearsal heads results results-prepared results-omniglot results-cifar results-glyphs results-lowshot rehearsal-low-shot \
-  results-heads results-variants results-others measured lock clean
+.PHONY: demo test numpy2 nightly check perf calibration rehearsal rehearsal-low-shot heads glyphs variants results results-prepared results-omniglot results-cifar results-lowshot \
+  results-heads results-others measured lock clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -74,31 +74,28 @@ TABLE := softmax,cosine,neg-softmax,neg-cosine,bml,bml-global,bml-local,protonet
 OMNIGLOT := omniglot-small-5w1s,omniglot-small-5w5s
 CIFAR := cifar10-5w1s,cifar10-5w5s
 LAKE := omniglot-lake-20w1s-small1,omniglot-lake-20w1s-small2
-GLYPHS := glyphs-5w1s,glyphs-5w5s,glyphs-digits-5w1s
 ONE_SHOT := omniglot-small-5w1s,cifar10-5w1s
 FIVE_SHOT := omniglot-small-5w5s,cifar10-5w5s
 # what is done is found and not done again: a part may be stopped, and resumes when it is made again
-results: results-prepared results-omniglot results-cifar results-glyphs results-lowshot results-heads results-variants results-others  ## the runs behind the README's numbers: results.db and reports/ (SHARED=DIR has omniglot/ and cifar10-600.zip)
+results: results-prepared results-omniglot results-cifar results-lowshot results-heads results-others  ## the runs behind the README's numbers: results.db and reports/ (SHARED=DIR has omniglot/ and cifar10-600.zip)
 	$(RUN) report
 
 results-prepared: $(INSTALLED)
 	for method in pixels centroid magnet repmet $$(echo $(TABLE) | tr , ' '); do $(RUN) check $$method || exit 1; done  # its pages show it
 	$(RUN) prepare omniglot --source $(SHARED)/omniglot
 	$(RUN) import-folder $(SHARED)/cifar10-600.zip --name cifar10 --size 32
-	$(RUN) run -m pixels -b $(OMNIGLOT),$(CIFAR),$(GLYPHS)
+	$(RUN) run -m pixels -b $(OMNIGLOT),$(CIFAR)
 
 # a seed of all methods after the other, so that what is done is a whole table; then the plain readout of each training
 define equal_budgets
-	for seed in 0 1 2; do $(RUN) run -m $(TABLE) -b $(1) --recipe budget --seeds $$seed $(TWO) || exit 1; done
+	for seed in 0 1 2; do $(RUN) $(2) run -m $(TABLE) -b $(1) --recipe budget --seeds $$seed $(TWO) || exit 1; done
 	for method in $$(echo $(TABLE) | tr , ' '); do \
-	  $(RUN) run -m centroid -b $(1) --recipe budget --set features=$$method --seeds 0-2 || exit 1; done
+	  $(RUN) $(2) run -m centroid -b $(1) --recipe budget --set features=$$method --seeds 0-2 || exit 1; done
 endef
 results-omniglot: results-prepared
 	$(call equal_budgets,$(OMNIGLOT))
 results-cifar: results-prepared
 	$(call equal_budgets,$(CIFAR))
-results-glyphs: results-prepared
-	$(call equal_budgets,$(GLYPHS))
 
 # a representation a seed serves three heads; what is tuned is tuned on the validation half
 LOWSHOT := omniglot-small-lowshot-n1,omniglot-small-lowshot-n2,omniglot-small-lowshot-n5,omniglot-small-lowshot-n10
@@ -119,20 +116,29 @@ results-lowshot: results-prepared
 HEADS := centroid,knn,logistic,svm,ridge,metaopt-svm,dn4,frn,finetune,bd-cspn,laplacianshot,tim,alpha-tim,pt-map,bpa,transductive-finetune
 results-heads: results-omniglot
 	$(RUN) run -m $(HEADS) -b omniglot-small-5w1s,omniglot-small-5w1s-dir2 --recipe budget --set features=softmax --seeds 0,1 --episodes 600 $(TWO)
-# more rows than the shipped database has room for, so in one of their own: docs/heads.md
+
+# More rows than the shipped database has room for, so in one of their own; each has a page in docs/.
 HEADS_ON ?= cifar10
 heads: results-prepared  ## many classifiers on two trainings each of softmax and protonet (docs/heads.md; HEADS_ON=omniglot-small for drawings)
 	for features in softmax protonet; do $(RUN) --home $(SCRATCH)/heads run -m $(HEADS) --recipe budget --set features=$$features --seeds 0,1 \
 	  -b $(HEADS_ON)-5w1s,$(HEADS_ON)-5w1s-dir2,$(HEADS_ON)-5w5s,$(HEADS_ON)-5w5s-dir2 --episodes 600 $(TWO) || exit 1; done
-	$(BIN)/python tests/measured.py --heads $(SCRATCH)/heads
+	$(BIN)/python tests/measured.py heads $(SCRATCH)/heads
 
-results-variants: results-prepared
-	$(RUN) tune neg-softmax --bench omniglot-small-5w1s --recipe budget --grid head_start=1,0 --grid head_scale=5,1
-	$(RUN) run -m neg-softmax -b $(OMNIGLOT),$(CIFAR) --recipe budget --seeds 0-2 --set head_start=1 --set head_scale=5
-	for bench in $$(echo $(ONE_SHOT) | tr , ' '); do \
-	  $(RUN) tune bml --bench $$bench --recipe budget --grid elastic_strength=0,0.3,1,5.5 || exit 1; done
-	for view in global local; do $(RUN) run -m bml -b $(ONE_SHOT) --recipe budget --seeds 0-2 --set views=$$view $(TWO) || exit 1; done
-	for margin in -0.3 -0.05 0.0 0.1; do $(RUN) run -m neg-cosine -b cifar10-5w1s --recipe budget --set margin=$$margin --seeds 0-2 $(TWO) || exit 1; done
+GLYPHS := glyphs-5w1s,glyphs-5w5s,glyphs-digits-5w1s
+glyphs: $(INSTALLED)  ## every method at an equal budget on the embedded drawings (docs/glyphs.md)
+	$(RUN) --home $(SCRATCH)/glyphs run -m pixels -b $(GLYPHS)
+	$(call equal_budgets,$(GLYPHS),--home $(SCRATCH)/glyphs)
+	$(BIN)/python tests/measured.py glyphs $(SCRATCH)/glyphs
+
+VARIED := $(RUN) --home $(SCRATCH)/variants
+variants: results-prepared  ## margins, views and heads beside the defaults of their methods (docs/variants.md)
+	mkdir -p $(SCRATCH)/variants && cp -n results.db $(SCRATCH)/variants/  # the defaults are there
+	for margin in -0.3 -0.05 0.0 0.1; do $(VARIED) run -m neg-cosine -b cifar10-5w1s --recipe budget --set margin=$$margin --seeds 0-2 $(TWO) || exit 1; done
+	for view in global local; do $(VARIED) run -m bml -b $(ONE_SHOT) --recipe budget --seeds 0-2 --set views=$$view $(TWO) || exit 1; done
+	$(VARIED) run -m neg-softmax -b $(OMNIGLOT),$(CIFAR) --recipe budget --seeds 0-2 --set head_start=1 --set head_scale=5 $(TWO)
+	$(VARIED) tune neg-softmax --bench omniglot-small-5w1s --recipe budget --grid head_start=1,0 --grid head_scale=5,1
+	$(VARIED) tune bml --bench cifar10-5w1s --recipe budget --images 36000 --grid elastic_strength=5.5,1,0.3,0
+	$(BIN)/python tests/measured.py variants $(SCRATCH)/variants
 
 results-others: results-prepared
 	$(RUN) run -m pixels,nearest-mean -b glyphs-lowshot-n1,glyphs-lowshot-n5

@@ -1,7 +1,8 @@
 """What the README shows of results.db: the tables of equal budgets, and verdicts as `fsbench compare` prints them.
 
 ``python tests/measured.py`` prints that part; ``--write`` puts it into the README, between the two lines that mark it.
-``--heads FOLDER`` prints the tables of heads of another database, in that folder, with their verdicts (docs/heads.md).
+``python tests/measured.py heads FOLDER`` prints the tables and verdicts of docs/heads.md from the database in that folder;
+``glyphs FOLDER`` those of docs/glyphs.md, ``variants FOLDER`` those of docs/variants.md.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- made by tests/measured.py -->", "<!-- to here -->"
 DRAWINGS = ("omniglot-small-5w1s", "omniglot-small-5w5s")
 PHOTOGRAPHS = ("cifar10-5w1s", "cifar10-5w5s")
+GLYPHS = ("glyphs-5w1s", "glyphs-5w5s", "glyphs-digits-5w1s")
 GROUPS = (
     DRAWINGS,
     ("omniglot-small-20w1s",),
     PHOTOGRAPHS,
-    ("glyphs-5w1s", "glyphs-5w5s", "glyphs-digits-5w1s"),
+    GLYPHS,
     ("omniglot-lake-20w1s-small1", "omniglot-lake-20w1s-small2"),
 )
 BLOCKS = ("top1/novel", "top5/novel", "top5/all")  # of the six
@@ -74,6 +76,14 @@ PAIRS = (
     ("lowshot-hallucination[batchsgm]", "lowshot-logistic[batchsgm]"),
     ("matching-network[none]", "lowshot-logistic[none]"),
 )
+VARIED = ("neg-cosine", "neg-softmax", "bml")
+VARIANTS = (
+    *((f"neg-cosine (margin={margin}, budget)", "neg-cosine (budget)") for margin in (-0.3, -0.05, 0.0, 0.1)),
+    ("neg-cosine (margin=0.1, budget)", "cosine (budget)"),
+    ("neg-softmax (head_scale=5.0, head_start=1.0, budget)", "neg-softmax (budget)"),
+    ("bml (views=global, budget)", "bml (budget)"),
+    ("bml (views=local, budget)", "bml (budget)"),
+)
 VERDICT = re.compile(  # rows with equal results are one entry of the page, so that a pair may not be on it
     r"\S+: .*?\(p [=<] [\d.e-]+, [\d,]+ paired \w+(; on the page, among all its pairs, p [=<] [\d.e-]+)?\)\."
 )
@@ -88,7 +98,9 @@ def section(home: Path) -> str:
     named = [name for group in GROUPS for name in group]
     found = {table.setting: table for table in every if table.setting in named}
     parts = [_table([found[name] for name in group if name in found]) for group in GROUPS]
-    parts.append(_transport([found[name] for name in (*DRAWINGS, *PHOTOGRAPHS) if name in found]))
+    transport = ("deepemd", "deepemd-pretrain")
+    on = [found[name] for name in (*DRAWINGS, *PHOTOGRAPHS) if name in found]
+    parts.append(_configurations(on, "DeepEMD", transport))
     parts.append(
         _heads([table for name in named for table in every if table.setting in (name, name + "-dir2")])
     )
@@ -117,13 +129,13 @@ def _table(group: Sequence[Table]) -> str:
     return _pipes([f"recipe `{recipe}`", *names, "seeds", "images"], lines)
 
 
-def _transport(found: Sequence[Table]) -> str:
-    """A line a configuration of DeepEMD and of the plain rules on its first stage, the best of the first setting on top."""
+def _configurations(found: Sequence[Table], title: str, methods: Sequence[str], recipe: str = "clean") -> str:
+    """A line a configuration of some methods by one recipe, the best of the first setting on top."""
     by_name: dict[str, dict[str, Row]] = {}
     for table in found:
         for row in table.rows:
-            if row.method.startswith("deepemd"):
-                by_name.setdefault(row.label, {})[table.setting] = row
+            if row.method in methods and row.recipe == recipe:
+                by_name.setdefault(_without_recipe(row.label), {})[table.setting] = row
     if not by_name:
         return ""
     names = [table.setting for table in found]
@@ -132,7 +144,7 @@ def _transport(found: Sequence[Table]) -> str:
         seeds = "; ".join(dict.fromkeys(map(_seeds, cells.values())))
         images = "; ".join(dict.fromkeys(images_text(row.budget) for row in cells.values()))
         lines.append([name, *_cells(cells, names), seeds, images])
-    return _pipes(["DeepEMD", *names, "seeds", "images"], lines)
+    return _pipes([title, *names, "seeds", "images"], lines)
 
 
 def _heads(found: Sequence[Table]) -> str:
@@ -202,14 +214,24 @@ def _cell(row: Row | None) -> str:
     return "" if row is None else f"{percent(row.mean)} ({span(row.interval, 1)})"
 
 
-def heads(home: Path) -> str:
+def heads(store: Store, every: Sequence[Table]) -> str:
     """Tables of the heads on each training of a database, and verdicts between them."""
-    with Store.open(home / "results.db") as store:
-        every = tables(store)
-        encoders = {row.spec.encoder for table in every for row in table.rows if row.spec.encoder}
-        pairs = [tuple(f"{name}[{on}]" for name in pair) for on in sorted(encoders) for pair in HEADS]
-        verdicts = list(_verdicts(store, every, pairs))
-    return "\n".join([_heads(every), "```", *verdicts, "```", ""])
+    encoders = {row.spec.encoder for table in every for row in table.rows if row.spec.encoder}
+    pairs = [tuple(f"{name}[{on}]" for name in pair) for on in sorted(encoders) for pair in HEADS]
+    return "\n".join([_heads(every), "```", *_verdicts(store, every, pairs), "```", ""])
+
+
+def glyphs(store: Store, every: Sequence[Table]) -> str:
+    """The table of equal budgets on glyphs, and verdicts between its rows."""
+    found = [table for name in GLYPHS for table in every if table.setting == name]
+    return "\n".join([_table(found), "```", *_verdicts(store, every), "```", ""])
+
+
+def variants(store: Store, every: Sequence[Table]) -> str:
+    """Configurations beside the defaults of their methods, and verdicts between them."""
+    found = [table for name in (*DRAWINGS, *PHOTOGRAPHS) for table in every if table.setting == name]
+    lines = _configurations(found, "recipe `budget`", VARIED, "budget")
+    return "\n".join([lines, "```", *_verdicts(store, every, VARIANTS), "```", ""])
 
 
 def _verdicts(store: Store, every: Sequence[Table], among: Sequence[Sequence[str]] = PAIRS) -> Iterator[str]:
@@ -225,8 +247,10 @@ def _verdicts(store: Store, every: Sequence[Table], among: Sequence[Sequence[str
 
 def main() -> None:
     """Print it, or write it into the README."""
-    if "--heads" in sys.argv:
-        sys.stdout.write(heads(Path(sys.argv[sys.argv.index("--heads") + 1])))
+    if len(sys.argv) == 3:
+        part = {"heads": heads, "glyphs": glyphs, "variants": variants}[sys.argv[1]]
+        with Store.open(Path(sys.argv[2]) / "results.db") as store:
+            sys.stdout.write(part(store, tables(store)))
         return
     text = section(ROOT)
     if "--write" not in sys.argv:

@@ -49,7 +49,7 @@ class Made:
 
 
 def make(
-    store: Store, made: Made, whole: Whole, found: Sequence[Evaluated], shown: Progress
+    store: Store, made: Made, whole: Whole, found: list[Evaluated], shown: Progress
 ) -> list[SettingPage]:
     """Judge every setting and write what belongs to it alone: its page, scripts and exports, and those of its runs.
 
@@ -57,20 +57,23 @@ def make(
         store: the database.
         made: of this build; told what was made.
         whole: what every table is judged with.
-        found: the settings.
+        found: the settings; emptied, so that what is judged elsewhere is not held here, too.
         shown: told how far it is.
     """
+    n = len(found)
     first = {one.setting: i for i, one in reversed(list(enumerate(found)))}
     # the largest first, so that no process is left with one at the end
-    order = sorted(range(len(found)), key=lambda i: -len(found[i].rows))
-    parts = [(made, whole, found[i], first[found[i].setting] == i) for i in order]
+    order = sorted(range(n), key=lambda i: -len(found[i].rows))
+    waiting = dict(enumerate(found))
+    found.clear()
+    parts = ((made, whole, one, first[one.setting] == i) for i in order for one in [waiting.pop(i)])
     pages: dict[int, SettingPage] = {}
-    with stage(shown, "report", len(parts), "settings") as progress:
-        for i, (page, now) in zip(order, each(store, _make, parts, len(made.of_run)), strict=True):
+    with stage(shown, "report", n, "settings") as progress:
+        for i, (page, now) in zip(order, each(store, _make, parts, n, len(made.of_run)), strict=True):
             made.now |= now
             pages[i] = page
             progress.advance(1, page.table.name)
-    return [pages[i] for i in range(len(found))]
+    return [pages[i] for i in range(n)]
 
 
 def _make(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ConfigError
-from harness.report import exports, parts, site
+from harness.report import exports, parts, site, workers
 from harness.report.board.tables import each_table, read, stored_runs
 from harness.report.formats import method_file, slug
 from harness.report.pages import changes, family_page, index_page, method_page, setting_page
@@ -57,6 +57,7 @@ def write(
             made = parts.Made(folder, target, of_run, site.found_digest(store))
             found, whole = read(store, runs, every)  # tables borrow from the whole database
             pages = parts.make(store, made, whole, found, shown or Silent())
+            workers.end()
             state = changes.State.of(pages, len(runs))
             changed = changes.since(last, state)
             left |= {**changes.as_json(state, changed), "made": made.now}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import Any, TypeVar
 
@@ -18,17 +19,18 @@ Answer = TypeVar("Answer")
 
 
 def each(
-    store: Store, work: Callable[..., Answer], parts: Sequence[tuple[Any, ...]], n_runs: int
+    store: Store, work: Callable[..., Answer], parts: Iterable[tuple[Any, ...]], n_parts: int, n_runs: int
 ) -> Iterator[Answer]:
     """Give ``work(store, *part)`` of every part, in order, as it becomes known.
 
     Args:
         store: the database; a process opens it by its location.
         work: a function of a module; what it warns of is said here.
-        parts: its other arguments, which are sent to the process.
+        parts: its other arguments, which are sent to the process; taken as they are needed.
+        n_parts: how many they are.
         n_runs: of how many it all is.
     """
-    at_once = min(n_cpus(), MOST_AT_ONCE, len(parts))
+    at_once = min(n_cpus(), MOST_AT_ONCE, n_parts)
     if at_once < 2 or n_runs < WORTH:
         yield from (work(store, *part) for part in parts)
         return
@@ -39,6 +41,14 @@ def each(
         for text in warnings:
             log.warning("%s", text)
         yield answer
+
+
+def end() -> None:
+    """End the processes, which otherwise wait for more work, and give their memory back."""
+    if "joblib" in sys.modules:
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor().shutdown(wait=True)
 
 
 def _apart(location: str, work: Callable[..., Answer], part: tuple[Any, ...]) -> tuple[Answer, list[str]]:

@@ -34,7 +34,7 @@ BETWEEN_LOOKS: Final = "between looks"
 ALPHA = 0.05
 MARGIN = 0.005  # half a point: below it two methods are called tied
 NOTHING_VARIES = 1e-16  # squared standard error; then only the sign test has an answer
-BLOCK = 1_600_000  # scores at a time, pairs × draws: bounds the memory of many rows
+BLOCK = 800_000  # scores at a time, pairs × draws: bounds the memory of many rows
 
 
 class JointErrors(Protocol):

@@ -108,7 +108,7 @@ def stored_runs(
     by_setting = Counter(store.column("setting", **filters))
     n_runs = by_setting.total()
     parts = [(filters | part,) for part in _shares(by_setting)] if n_runs >= WORTH else [(filters,)]
-    return [run for share in each(store, _stored, parts, n_runs) for run in share]
+    return [run for share in each(store, _stored, parts, len(parts), n_runs) for run in share]
 
 
 def _stored(store: Store, filters: Mapping[str, Any]) -> list[StoredRun]:
@@ -171,7 +171,7 @@ def read(
     lists = list(_each_list(runs))
     tried = store.tried()
     parts = [(one.setting, groups, tried) for one, groups in lists]
-    rows = each(store, _pooled, parts, len(runs))
+    rows = each(store, _pooled, parts, len(parts), len(runs))
     found = [one._replace(rows=own) for (one, _), own in zip(lists, rows, strict=True)]
     prior = learn(store, {row.key: row.evidence for one in found for row in one.rows}, every)
     return found, Whole(prior, moved(store, runs if every is None else every))
