@@ -12,10 +12,8 @@ from harness.images.sources import listed
 from harness.images.sources.download import download
 
 URL = "http://vision.stanford.edu/aditya86/ImageNetDogs/"
-FILES = (
-    "images.tar",
-    "lists.tar",
-)  # no md5 is published: the pictures are counted, and the digests found are recorded
+# no md5 is published: the pictures are counted, and the digests found are recorded
+FILES = ("images.tar", "lists.tar")
 _LISTS = {"train_list.mat": "train", "test_list.mat": "test"}
 
 
