@@ -135,7 +135,7 @@ def _sync_all(top: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor  # the words of the command line need none
 
     found = [Path(folder, name) for folder, _, names in os.walk(top) for name in (*names, "")]
-    with ThreadPoolExecutor(_SYNCED_AT_ONCE) as pool:
+    with ThreadPoolExecutor(min(_SYNCED_AT_ONCE, 1 + len(found) // _SYNCED_AT_ONCE)) as pool:
         list(pool.map(sync, found))
 
 
