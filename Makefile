@@ -119,8 +119,9 @@ results-heads: results-omniglot
 
 # More rows than the shipped database has room for, so in one of their own; each has a page in docs/.
 HEADS_ON ?= cifar10
-heads: results-prepared  ## many classifiers on two trainings each of softmax and protonet (docs/heads.md; HEADS_ON=omniglot-small for drawings)
-	for features in softmax protonet; do $(RUN) --home $(SCRATCH)/heads run -m $(HEADS) --recipe budget --set features=$$features --seeds 0,1 \
+HEADS_SEEDS ?= 0,1
+heads: results-prepared  ## many classifiers on two trainings each of softmax and protonet (docs/heads.md; HEADS_ON=omniglot-small HEADS_SEEDS=0-2 for drawings)
+	for features in softmax protonet; do $(RUN) --home $(SCRATCH)/heads run -m $(HEADS) --recipe budget --set features=$$features --seeds $(HEADS_SEEDS) \
 	  -b $(HEADS_ON)-5w1s,$(HEADS_ON)-5w1s-dir2,$(HEADS_ON)-5w5s,$(HEADS_ON)-5w5s-dir2 --episodes 600 $(TWO) || exit 1; done
 	$(BIN)/python tests/measured.py heads $(SCRATCH)/heads
 
