@@ -14,6 +14,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import made_up_results as made
 import pytest
@@ -78,6 +79,26 @@ def test_processes_write_the_same_bytes_and_say_the_same(
         with pytest.raises(StoreError, match="not whole numbers"):
             read(store, runs)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_runs_that_are_read_in_shares_are_those_of_one_reading(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[dict[str, list[str]]] = []
+
+    def each(store: Store, work: Any, parts: Any, n_parts: int, n_runs: int) -> Any:
+        assert n_parts == len(parts) and n_runs == len(expected)
+        shares.extend(filters for (filters,) in parts)
+        return (work(store, *part) for part in parts)
+
+    monkeypatch.setattr(workers, "WORTH", 0)
+    with Store.open(database) as store:
+        expected = store.stored_runs()
+        monkeypatch.setattr(workers, "each", each)
+        assert render.stored_runs(store) == expected
+    assert len(shares) > 1 and len({name for share in shares for name in share["setting"]}) == len(
+        {run.spec.setting for run in expected}
+    )
 
 
 def test_a_script_may_ask_for_a_large_report(database: Path, tmp_path: Path) -> None:

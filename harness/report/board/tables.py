@@ -11,11 +11,11 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from harness import benchmarks, stats
+from harness.report import workers
 from harness.report.board.families import Judged, judge
 from harness.report.board.hardware import Moved, moved
 from harness.report.board.prior import learn
 from harness.report.board.rows import Pooled, Row, Tried, by_row, pooled, standard_episodes
-from harness.report.workers import WORTH, each
 from harness.runs import RunSpec
 from harness.store import Store, StoredRun
 from harness.system.process import n_cpus
@@ -107,8 +107,8 @@ def stored_runs(
         filters["method"] = list(methods)
     by_setting = Counter(store.column("setting", **filters))
     n_runs = by_setting.total()
-    parts = [(filters | part,) for part in _shares(by_setting)] if n_runs >= WORTH else [(filters,)]
-    return [run for share in each(store, _stored, parts, len(parts), n_runs) for run in share]
+    parts = [(filters | part,) for part in _shares(by_setting)] if n_runs >= workers.WORTH else [(filters,)]
+    return [run for share in workers.each(store, _stored, parts, len(parts), n_runs) for run in share]
 
 
 def _stored(store: Store, filters: Mapping[str, Any]) -> list[StoredRun]:
@@ -171,7 +171,7 @@ def read(
     lists = list(_each_list(runs))
     tried = store.tried()
     parts = [(one.setting, groups, tried) for one, groups in lists]
-    rows = each(store, _pooled, parts, len(parts), len(runs))
+    rows = workers.each(store, _pooled, parts, len(parts), len(runs))
     found = [one._replace(rows=own) for (one, _), own in zip(lists, rows, strict=True)]
     prior = learn(store, {row.key: row.evidence for one in found for row in one.rows}, every)
     return found, Whole(prior, moved(store, runs if every is None else every))
