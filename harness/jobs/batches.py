@@ -14,7 +14,7 @@ import platform
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from typing import Any, Literal
 from harness.errors import DispatchError
 from harness.method import registry
 from harness.runs import FitSpec, MethodReference, RunSpec, planning
-from harness.system.files import save_text
+from harness.system.files import newest_last, save_text
 from harness.system.folders import Places
 from harness.system.locks import claim, is_claimed
 
@@ -183,8 +183,12 @@ class Batch:
     @classmethod
     def every(cls, runs: Path) -> list[Batch]:
         """All batches of a runs folder, the newest last."""
-        found = sorted((runs / FOLDER).glob("*/batch.json"), key=lambda p: (p.stat().st_mtime_ns, p))
-        return [cls(p.parent.absolute(), json.loads(p.read_text())["executor"]) for p in found]
+        found = newest_last((runs / FOLDER).glob("*/batch.json"))
+        every = []
+        for path in found:
+            with suppress(FileNotFoundError):  # removed meanwhile
+                every.append(cls(path.parent.absolute(), json.loads(path.read_text())["executor"]))
+        return every
 
     @property
     def options(self) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from harness.store.soundness import (
     look_at_rows,
     lost_rows,
 )
+from harness.system.files import state
 from harness.system.folders import Places
 from harness.system.locks import is_claimed
 from harness.system.progress import Progress, Silent, stage
@@ -360,7 +361,8 @@ def _may_be_at_it(path: Path, pid: int, name: str, places: Places, known: Known)
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return time.time() - path.stat().st_mtime < _AGE_OF_LEFTOVERS and known.is_shared
+        found = state(path)  # None: whoever wrote it has just ended
+        return not found or (time.time() - found.st_mtime < _AGE_OF_LEFTOVERS and known.is_shared)
     except PermissionError:
         return True
     return pid != os.getpid()

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from harness.system.files import save_text
+from harness.system import files
 from harness.system.folders import Places, benchmarks_folder
 from harness.system.heard import heard
 
@@ -48,7 +48,7 @@ def remembered(places: Places, question: Sequence[str], make: Callable[[], Any])
         answer = make()
     if _key(places, question) == key:  # else somebody wrote meanwhile
         with suppress(OSError):  # a cache that cannot be written costs time, not the answer
-            save_text(path, json.dumps({"answer": answer, "warnings": warnings}), is_durable=False)
+            files.save_text(path, json.dumps({"answer": answer, "warnings": warnings}), is_durable=False)
             _forget_old(path.parent)
     return json.loads(json.dumps(answer))
 
@@ -59,30 +59,32 @@ def _key(places: Places, question: Sequence[str]) -> str | None:
         return None
     try:
         beside = (Path(places.db + end) for end in ("-wal", "-journal"))
-        state = [_state(Path(places.db)), *(_state(path) for path in beside if path.exists())]
+        asked = [_state(path) for path in (Path(places.db), *beside)]
     except OSError:
         return None
+    if asked[0] is None:
+        return None
     made_by = [_state(Path(path)) for path in sorted(_files(places.data))]
-    return hashlib.sha256(json.dumps([*question, sys.version, state, made_by]).encode()).hexdigest()[:24]
+    return hashlib.sha256(json.dumps([*question, sys.version, asked, made_by]).encode()).hexdigest()[:24]
 
 
 def _files(data: Path) -> Iterator[str]:
-    """Our files, the benchmarks of the user, and the packages that compute."""
+    """Our files, the benchmarks of the user, and the packages that compute; what is compiled of them is no file of its own."""
     for folder in (_HARNESS, benchmarks_folder(), data / "benchmarks"):
-        for place, _, names in os.walk(folder):
-            yield from (f"{place}/{name}" for name in names if not name.endswith(".pyc"))
+        for place, folders, names in os.walk(folder):
+            folders[:] = [name for name in folders if name != "__pycache__"]
+            yield from (f"{place}/{name}" for name in names)
     for package in _PACKAGES:
         found = importlib.util.find_spec(package)
         if found and found.origin:
             yield found.origin
 
 
-def _state(path: Path) -> list[Any]:
-    found = path.stat()
-    return [str(path.absolute()), found.st_ino, found.st_size, found.st_mtime_ns]
+def _state(path: Path) -> list[Any] | None:
+    found = files.state(path)
+    return found and [str(path.absolute()), found.st_ino, found.st_size, found.st_mtime_ns]
 
 
 def _forget_old(folder: Path) -> None:
-    kept = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-    for path in kept[:-_MOST]:
+    for path in files.newest_last(folder.glob("*.json"))[:-_MOST]:
         path.unlink(missing_ok=True)

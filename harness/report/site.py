@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from harness import benchmarks
 from harness.errors import StoreError
 from harness.store import Store, StoredRun
-from harness.system.files import replaced_folder
+from harness.system.files import replaced_folder, state
 
 MANIFEST = "report.json"
 _HARNESS = Path(__file__).resolve().parent.parent
@@ -64,8 +64,7 @@ def is_current(target: Path, digest: str) -> bool:
     """Whether the folder holds the whole report of this fingerprint."""
     listed = _manifest(target)
     return listed.fingerprint == digest and all(
-        (target / name).is_file() and (target / name).stat().st_size == size
-        for name, size in listed.files.items()
+        (found := state(target / name)) and found.st_size == size for name, size in listed.files.items()
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,20 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def state(path: Path) -> os.stat_result | None:
+    """What the disk says of a file; None when it is gone, as what was listed a moment ago may be."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def newest_last(paths: Iterable[Path]) -> list[Path]:
+    """Sort listed files by their time of change, equal ones by name; those that are gone by now are left out."""
+    found = [(known.st_mtime_ns, path) for path in paths if (known := state(path))]
+    return [path for _, path in sorted(found)]
 
 
 @contextmanager
@@ -141,8 +155,9 @@ def _sync_all(top: Path) -> None:
 
 def recover_folder(target: Path) -> None:
     """Undo a swap that was killed between its two renames."""
-    left = sorted(target.parent.glob(f".{target.name}.*.old"), key=lambda path: path.stat().st_mtime_ns)
+    left = newest_last(target.parent.glob(f".{target.name}.*.old"))
     if left and not target.exists():
-        left.pop().rename(target)
+        with suppress(FileNotFoundError):  # else somebody else was faster
+            left.pop().rename(target)
     for old in left:
         shutil.rmtree(old, ignore_errors=True)

@@ -28,7 +28,7 @@ from torch.multiprocessing.spawn import spawn
 from harness import errors
 from harness.errors import ConfigError, FsbenchError
 from harness.system import process
-from harness.system.files import save_text
+from harness.system.files import newest_last, save_text
 from harness.system.progress import Lines, Progress, Recorded, Silent
 from harness.training.processes import World
 
@@ -158,7 +158,7 @@ def _logged(world: World, order: _Order) -> Iterator[Progress]:
 
 def _told(scratch: Path) -> Exception | None:
     """The first error that a process met by itself; errors of the others follow from it."""
-    files = sorted(scratch.glob("error-*.json"), key=lambda path: path.stat().st_mtime_ns)
+    files = newest_last(scratch.glob("error-*.json"))
     found: list[dict[str, Any]] = [json.loads(path.read_text()) for path in files]
     known = {
         name: kind

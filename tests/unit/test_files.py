@@ -118,3 +118,16 @@ def test_what_a_killed_writer_left_is_removed_when_its_file_is_written_again(tmp
         (folder / "file").write_text("x")
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"f", "set", f".f.{host}-{os.getppid()}", f".f.elsewhere-{dead.pid}"}
+
+
+def test_what_is_listed_and_then_gone_is_left_out(tmp_path: Path) -> None:
+    """Other processes remove files between a listing and a look at them."""
+    for i, name in enumerate(("c", "a", "b", "gone")):
+        (tmp_path / name).write_text(name)
+        os.utime(tmp_path / name, (i // 2, i // 2))
+    listed = sorted(tmp_path.iterdir())
+    (tmp_path / "gone").unlink()
+    assert [path.name for path in files.newest_last(listed)] == ["a", "c", "b"]
+    assert files.state(tmp_path / "gone") is None
+    found = files.state(tmp_path / "a")
+    assert found and found.st_size == 1

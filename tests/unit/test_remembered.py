@@ -77,6 +77,24 @@ def test_a_benchmark_of_the_user_and_our_own_files_are_part_of_the_question(
     assert make.n == 4
 
 
+def test_what_other_processes_compile_and_remove_meanwhile_changes_nothing(
+    places: Places, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    make, ours = Counting(), tmp_path / "ours"
+    (ours / "__pycache__").mkdir(parents=True)
+    (ours / "stats.py").write_text("")
+    monkeypatch.setattr(module, "_HARNESS", ours)
+    remembered(places, ["leaderboard"], make)
+    (ours / "__pycache__" / "stats.nbc.tmp.1").write_text("half a function")
+    remembered(places, ["leaderboard"], make)
+    assert make.n == 1
+    listed = [*module._files(places.data), str(ours / "gone.toml")]
+    monkeypatch.setattr(module, "_files", lambda _: listed)
+    for _ in range(2):
+        remembered(places, ["leaderboard"], make)
+    assert make.n == 2
+
+
 def test_a_write_meanwhile_keeps_nothing(places: Places) -> None:
     def make() -> str:
         with Store.open(places.db) as store:
