@@ -13,25 +13,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.api import (
-    Backbone,
-    BaseSet,
-    EpisodeBatch,
-    FitContext,
-    Normalisation,
-    Normaliser,
-    OnFeatures,
-    Support,
-    hyper,
-)
+from harness.api import Head, Normalisation, OnFeatures, hyper
 from harness.ops.parts import cached_parts
 from harness.ops.prototypes import squared_distances
 from harness.ops.rectification import rectify
 
 
-class BdCspn(nn.Module):
+class BdCspn(Head):
     """Nearest of the class means that the queries have corrected."""
 
     @dataclass(frozen=True)
@@ -43,7 +33,6 @@ class BdCspn(nn.Module):
 
     name: ClassVar[str] = "bd-cspn"
     version: ClassVar[str] = "1"
-    takes: ClassVar[str] = "vectors"
     transductive: ClassVar[bool] = True
     equivariant: ClassVar[bool] = True
     reference: ClassVar[str] = """@inproceedings{liu2020prototype,
@@ -55,27 +44,8 @@ class BdCspn(nn.Module):
       archivePrefix={arXiv},
     }"""
 
-    def __init__(self, config: Config, backbone: Backbone) -> None:
-        super().__init__()
-        self.config, self.normalise = config, Normaliser(config.normalise)
-
-    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
-        """Keep the mean base feature."""
-        self.normalise.settle(ctx, self.config.features)
-
-    def adapt(self, support: Support) -> Tensor:
-        """Features of the support, by class: (n_way, shot, D)."""
-        return support.by_class()
-
-    def predict(self, state: Tensor, query: Tensor) -> Tensor:
-        """Minus the distances to the corrected means: (n_query, n_way)."""
-        return self._scores(state[None], query[None])[0]
-
-    def predict_batch(self, batch: EpisodeBatch) -> Tensor:
-        """Do both for many episodes: (E, n_query, n_way)."""
-        return self._scores(batch.support, batch.query)
-
-    def _scores(self, support: Tensor, query: Tensor) -> Tensor:
+    def scores(self, support: Tensor, query: Tensor) -> Tensor:
+        """Minus the distances to the corrected means: (E, Q, W)."""
         return torch.cat([self._distances(*part) for part in cached_parts(support, query)])
 
     def _distances(self, support: Tensor, query: Tensor) -> Tensor:

@@ -15,23 +15,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from harness.api import (
-    Backbone,
-    BaseSet,
-    EpisodeBatch,
-    FitContext,
-    OnFeatures,
-    Support,
-    check_ranges,
-    class_means,
-    distance_scores,
-    hyper,
-    labelled,
-)
+from harness.api import Head, OnFeatures, check_ranges, class_means, distance_scores, hyper, labelled
 from harness.ops.sinkhorn import map_plan, pairwise_affinities, power_transform, unit_and_centred
 
 
-class Bpa:
+class Bpa(Head):
     """Images described by their balanced affinities to all others of the episode."""
 
     @dataclass(frozen=True)
@@ -60,30 +48,12 @@ class Bpa:
       eprint={2204.03065},
       archivePrefix={arXiv},
     }"""
-    takes: ClassVar[str] = "vectors"
     transductive: ClassVar[bool] = True
     assumes_balance: ClassVar[bool] = True
     equivariant: ClassVar[bool] = True
 
-    def __init__(self, config: Config, backbone: Backbone) -> None:
-        self.config = config
-
-    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
-        """Learn nothing."""
-
-    def adapt(self, support: Support) -> Tensor:
-        """Features of the support, by class: (n_way, shot, D)."""
-        return support.by_class()
-
-    def predict(self, state: Tensor, query: Tensor) -> Tensor:
-        """The plan, or minus squared distances between rows: (n_query, n_way)."""
-        return self._scores(state[None], query[None])[0]
-
-    def predict_batch(self, batch: EpisodeBatch) -> Tensor:
-        """Do both for many episodes: (E, n_query, n_way)."""
-        return self._scores(batch.support, batch.query)
-
-    def _scores(self, support: Tensor, query: Tensor) -> Tensor:
+    def scores(self, support: Tensor, query: Tensor) -> Tensor:
+        """The plan, or minus squared distances between rows: (E, Q, W)."""
         c, classes, n = self.config, support.shape[1:3], support.shape[1] * support.shape[2]
         if c.classifier == "proto":
             x, label = labelled(support)

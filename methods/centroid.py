@@ -12,24 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.api import (
-    Backbone,
-    BaseSet,
-    EpisodeBatch,
-    FitContext,
-    Normalisation,
-    Normaliser,
-    OnFeatures,
-    Support,
-    class_means,
-    hyper,
-    squared_distances,
-)
+from harness.api import Head, Normalisation, OnFeatures, class_means, hyper, squared_distances
 
 
-class Centroid(nn.Module):
+class Centroid(Head):
     """Nearest class mean on the features of another fit."""
 
     @dataclass(frozen=True)
@@ -40,7 +28,6 @@ class Centroid(nn.Module):
 
     name: ClassVar[str] = "centroid"
     version: ClassVar[str] = "1"
-    takes: ClassVar[str] = "vectors"
     equivariant: ClassVar[bool] = True
     reference: ClassVar[str] = """@misc{wang2019simpleshot,
       title={SimpleShot: Revisiting Nearest-Neighbor Classification for Few-Shot Learning},
@@ -50,22 +37,10 @@ class Centroid(nn.Module):
       archivePrefix={arXiv},
     }"""
 
-    def __init__(self, config: Config, backbone: Backbone) -> None:
-        super().__init__()
-        self.config, self.normalise = config, Normaliser(config.normalise)
+    def fit(self, support: Tensor) -> Tensor:
+        """Class means: (E, W, D)."""
+        return class_means(self.normalise(support))
 
-    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
-        """Keep the mean base feature."""
-        self.normalise.settle(ctx, self.config.features)
-
-    def adapt(self, support: Support) -> Tensor:
-        """Class means: (n_way, D)."""
-        return class_means(self.normalise(support.by_class()))
-
-    def predict(self, state: Tensor, query: Tensor) -> Tensor:
-        """Minus the Euclidean distances to the means: (..., n_query, n_way)."""
-        return -squared_distances(self.normalise(query), state).clamp(min=0).sqrt()
-
-    def predict_batch(self, batch: EpisodeBatch) -> Tensor:
-        """Do both for many episodes: (E, n_query, n_way)."""
-        return self.predict(class_means(self.normalise(batch.support)), batch.query)
+    def scores(self, means: Tensor, query: Tensor) -> Tensor:
+        """Minus the Euclidean distances to the means: (E, Q, W)."""
+        return -squared_distances(self.normalise(query), means).clamp(min=0).sqrt()

@@ -12,19 +12,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from harness.api import (
-    Backbone,
-    BaseSet,
-    EpisodeBatch,
-    FitContext,
-    OnFeatures,
-    Support,
-    hyper,
-)
+from harness.api import Head, OnFeatures, hyper
 from harness.ops.dense_heads import descriptor_scores, descriptors
 
 
-class Dn4:
+class Dn4(Head):
     """Sum of cosines to the nearest descriptors of a class."""
 
     @dataclass(frozen=True)
@@ -51,23 +43,6 @@ class Dn4:
       archivePrefix={arXiv},
     }"""
 
-    def __init__(self, config: Config, backbone: Backbone) -> None:
-        self.config = config
-
-    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
-        """Learn nothing."""
-
-    def adapt(self, support: Support) -> Tensor:
-        """Maps of the support, by class: (n_way, shot, C, h, w)."""
-        return support.by_class()
-
-    def predict(self, state: Tensor, query: Tensor) -> Tensor:
-        """Scores: (n_query, n_way)."""
-        return self._scores(state[None], query[None])[0]
-
-    def predict_batch(self, batch: EpisodeBatch) -> Tensor:
-        """Do both for many episodes: (E, n_query, n_way)."""
-        return self._scores(batch.support, batch.query)
-
-    def _scores(self, support: Tensor, query: Tensor) -> Tensor:
+    def scores(self, support: Tensor, query: Tensor) -> Tensor:
+        """Scores: (E, Q, W)."""
         return descriptor_scores(descriptors(query), descriptors(support), self.config.k)

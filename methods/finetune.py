@@ -11,29 +11,17 @@ classes: that is ``transductive-finetune-network``, and its published numbers ar
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.api import (
-    Backbone,
-    BaseSet,
-    EpisodeBatch,
-    FitContext,
-    Normalisation,
-    Normaliser,
-    OnFeatures,
-    Support,
-    check_ranges,
-    hyper,
-    labelled,
-)
+from harness.api import Head, Normalisation, OnFeatures, check_ranges, hyper, labelled
 from harness.ops.information import Likeness, LossWeights, class_logits, fit_class_weights
 from harness.ops.parts import cached_parts
 
 
-class Finetune(nn.Module):
+class Finetune(Head):
     """A cosine classifier from the class means, fine-tuned on the support."""
 
     @dataclass(frozen=True)
@@ -52,7 +40,6 @@ class Finetune(nn.Module):
 
     name: ClassVar[str] = "finetune"
     version: ClassVar[str] = "2"
-    takes: ClassVar[str] = "vectors"
     equivariant: ClassVar[bool] = True
     loss: ClassVar[LossWeights] = LossWeights(1.0, 0.0, 0.0)
     reference: ClassVar[str] = """@inproceedings{chen2019closer,
@@ -64,29 +51,8 @@ class Finetune(nn.Module):
       archivePrefix={arXiv},
     }"""
 
-    config: Any
-
-    def __init__(self, config: Any, backbone: Backbone) -> None:
-        super().__init__()
-        self.config, self.normalise = config, Normaliser(config.normalise)
-
-    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
-        """Keep the mean base feature."""
-        self.normalise.settle(ctx, self.config.features)
-
-    def adapt(self, support: Support) -> Tensor:
-        """Features of the support, by class: (n_way, shot, D)."""
-        return support.by_class()
-
-    def predict(self, state: Tensor, query: Tensor) -> Tensor:
-        """Logits of the final weights: (n_query, n_way)."""
-        return self._scores(state[None], query[None])[0]
-
-    def predict_batch(self, batch: EpisodeBatch) -> Tensor:
-        """Do both for many episodes: (E, n_query, n_way)."""
-        return self._scores(batch.support, batch.query)
-
-    def _scores(self, support: Tensor, query: Tensor) -> Tensor:
+    def scores(self, support: Tensor, query: Tensor) -> Tensor:
+        """Logits of the final weights: (E, Q, W)."""
         return torch.cat([self._logits(*part) for part in cached_parts(support, query)])
 
     def _logits(self, support: Tensor, query: Tensor) -> Tensor:

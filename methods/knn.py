@@ -10,24 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from harness.api import (
-    Backbone,
-    BaseSet,
-    EpisodeBatch,
-    FitContext,
-    Normalisation,
-    Normaliser,
-    OnFeatures,
-    Support,
-    hyper,
-)
+from harness.api import Head, Normalisation, OnFeatures, hyper
 from harness.ops.prototypes import squared_distances
 
 
-class Knn(nn.Module):
+class Knn(Head):
     """Vote of the nearest support images."""
 
     @dataclass(frozen=True)
@@ -52,27 +42,12 @@ class Knn(nn.Module):
       eprint={2003.11539},
       archivePrefix={arXiv},
     }"""
-    takes: ClassVar[str] = "vectors"
 
-    def __init__(self, config: Config, backbone: Backbone) -> None:
-        super().__init__()
-        self.config, self.normalise = config, Normaliser(config.normalise)
-
-    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
-        """Keep the mean base feature."""
-        self.normalise.settle(ctx, self.config.features)
-
-    def adapt(self, support: Support) -> Tensor:
-        """Features of the support, by class: (n_way, shot, D)."""
-        return self.normalise(support.by_class())
-
-    def predict(self, state: Tensor, query: Tensor) -> Tensor:
-        """Votes: (..., n_query, n_way)."""
-        n_way, shot = state.shape[-3:-1]
-        distance = squared_distances(self.normalise(query), state.flatten(-3, -2))  # (..., Q, W·S)
-        nearest = distance.argsort(stable=True, dim=-1)[..., : self.config.k]  # (..., Q, k)
-        return functional.one_hot(nearest // shot, n_way).sum(-2).to(query)  # (..., Q, W)
-
-    def predict_batch(self, batch: EpisodeBatch) -> Tensor:
-        """Do both for many episodes: (E, n_query, n_way)."""
-        return self.predict(self.normalise(batch.support), batch.query)
+    def scores(self, support: Tensor, query: Tensor) -> Tensor:
+        """Votes: (E, Q, W)."""
+        n_way, shot = support.shape[1:3]
+        distance = squared_distances(
+            self.normalise(query), self.normalise(support).flatten(1, 2)
+        )  # (E, Q, W·S)
+        nearest = distance.argsort(stable=True, dim=-1)[..., : self.config.k]  # (E, Q, k)
+        return functional.one_hot(nearest // shot, n_way).sum(-2).to(query)

@@ -13,26 +13,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.api import (
-    Backbone,
-    BaseSet,
-    EpisodeBatch,
-    FitContext,
-    Normalisation,
-    Normaliser,
-    OnFeatures,
-    Support,
-    hyper,
-)
+from harness.api import Head, Normalisation, OnFeatures, hyper
 from harness.ops.parts import cached_parts
 from harness.ops.rectification import FromProducts, from_products, smooth_assignments
 
 _SETS = ("mini", "tiered", "omniglot-small", "cifar10", "glyphs")
 
 
-class LaplacianShot(nn.Module):
+class LaplacianShot(Head):
     """Nearest class means, smoothed over neighbouring queries."""
 
     @dataclass(frozen=True)
@@ -61,7 +51,6 @@ class LaplacianShot(nn.Module):
         }
     }
     version: ClassVar[str] = "2"
-    takes: ClassVar[str] = "vectors"
     transductive: ClassVar[bool] = True
     equivariant: ClassVar[bool] = True
     reference: ClassVar[str] = """@inproceedings{ziko2020laplacian,
@@ -73,27 +62,8 @@ class LaplacianShot(nn.Module):
       archivePrefix={arXiv},
     }"""
 
-    def __init__(self, config: Config, backbone: Backbone) -> None:
-        super().__init__()
-        self.config, self.normalise = config, Normaliser(config.normalise)
-
-    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
-        """Keep the mean base feature."""
-        self.normalise.settle(ctx, self.config.features)
-
-    def adapt(self, support: Support) -> Tensor:
-        """Features of the support, by class: (n_way, shot, D)."""
-        return support.by_class()
-
-    def predict(self, state: Tensor, query: Tensor) -> Tensor:
-        """Shares of the classes, rows sum to 1: (n_query, n_way)."""
-        return self._scores(state[None], query[None])[0]
-
-    def predict_batch(self, batch: EpisodeBatch) -> Tensor:
-        """Do both for many episodes: (E, n_query, n_way)."""
-        return self._scores(batch.support, batch.query)
-
-    def _scores(self, support: Tensor, query: Tensor) -> Tensor:
+    def scores(self, support: Tensor, query: Tensor) -> Tensor:
+        """Shares of the classes, rows sum to 1: (E, Q, W)."""
         seen = [self._seen(*part) for part in cached_parts(support, query)]
         unary, near = (torch.cat(side) for side in zip(*seen, strict=True))
         usual = 0.3 if support.shape[2] >= 5 else 0.7

@@ -11,25 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.api import (
-    Backbone,
-    BaseSet,
-    EpisodeBatch,
-    FitContext,
-    Normalisation,
-    Normaliser,
-    OnFeatures,
-    Support,
-    SupportViews,
-    check_ranges,
-    hyper,
-)
+from harness.api import Backbone, Head, Normalisation, OnFeatures, SupportViews, check_ranges, hyper
 from harness.ops.logistic import OnSupport, fit_support
 
 
-class LogisticRegression(nn.Module):
+class LogisticRegression(Head):
     """Multinomial logistic regression on the support."""
 
     @dataclass(frozen=True)
@@ -48,7 +36,6 @@ class LogisticRegression(nn.Module):
 
     name: ClassVar[str] = "logistic"
     version: ClassVar[str] = "1"
-    takes: ClassVar[str] = "vectors"
     episode_batch: ClassVar[int] = 256  # the fit works on small matrices, many at once
     equivariant: ClassVar[bool] = True
     reference: ClassVar[str] = """@inproceedings{tian2020rethinking,
@@ -61,30 +48,14 @@ class LogisticRegression(nn.Module):
     }"""
 
     def __init__(self, config: Config, backbone: Backbone) -> None:
-        super().__init__()
-        self.config, self.normalise = config, Normaliser(config.normalise)
+        super().__init__(config, backbone)
         self.views = SupportViews(config.views) if config.views else None
 
-    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
-        """Keep the mean base feature."""
-        self.normalise.settle(ctx, self.config.features)
-
-    def adapt(self, support: Support) -> OnSupport:
-        """Fit one episode."""
-        return self._fit(support.by_class()[None])
-
-    def predict(self, state: OnSupport, query: Tensor) -> Tensor:
-        """Scores: (n_query, n_way)."""
-        return state.scores(self._as_it_is(query[None]))[0]
-
-    def predict_batch(self, batch: EpisodeBatch) -> Tensor:
-        """Do both for many episodes: (E, n_query, n_way)."""
-        return self._fit(batch.support).scores(self._as_it_is(batch.query))
-
-    def _fit(self, support: Tensor) -> OnSupport:
-        """Of support (E, W, S, D), or with views (E, W, S, v, D), whose first is the image as it is."""
+    def fit(self, support: Tensor) -> OnSupport:
+        """Weights; of support (E, W, S, D), or with views (E, W, S, v, D), whose first is the image as it is."""
         x = self.views.changed(support) if self.views else support  # (E, W, S · views, D)
         return fit_support(self.normalise(x), self.config.c)
 
-    def _as_it_is(self, query: Tensor) -> Tensor:
-        return self.normalise(self.views.as_it_is(query) if self.views else query)
+    def scores(self, state: OnSupport, query: Tensor) -> Tensor:
+        """Log-odds of the classes: (E, Q, W)."""
+        return state.scores(self.normalise(self.views.as_it_is(query) if self.views else query))

@@ -12,23 +12,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.api import (
-    Backbone,
-    BaseSet,
-    EpisodeBatch,
-    FitContext,
-    Normalisation,
-    Normaliser,
-    OnFeatures,
-    Support,
-    hyper,
-)
+from harness.api import Head, Normalisation, OnFeatures, hyper
 from harness.ops.closed_form import crammer_singer_dual
 
 
-class MetaOptSvm(nn.Module):
+class MetaOptSvm(Head):
     """Crammer and Singer's multi-class SVM."""
 
     @dataclass(frozen=True)
@@ -45,7 +35,6 @@ class MetaOptSvm(nn.Module):
 
     name: ClassVar[str] = "metaopt-svm"
     version: ClassVar[str] = "1"
-    takes: ClassVar[str] = "vectors"
     equivariant: ClassVar[bool] = True
     reference: ClassVar[str] = """@inproceedings{lee2019meta,
       title={Meta-Learning with Differentiable Convex Optimization},
@@ -56,28 +45,13 @@ class MetaOptSvm(nn.Module):
       archivePrefix={arXiv},
     }"""
 
-    def __init__(self, config: Config, backbone: Backbone) -> None:
-        super().__init__()
-        self.config, self.normalise = config, Normaliser(config.normalise)
-
-    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
-        """Keep the mean base feature."""
-        self.normalise.settle(ctx, self.config.features)
-
-    def adapt(self, support: Support) -> Tensor:
-        """Class weights: (n_way, D)."""
-        return self._fit(support.by_class()[None])[0]
-
-    def predict(self, state: Tensor, query: Tensor) -> Tensor:
-        """Scores: (..., n_query, n_way)."""
-        return self.normalise(query) @ state.mT
-
-    def predict_batch(self, batch: EpisodeBatch) -> Tensor:
-        """Do both for many episodes: (E, n_query, n_way)."""
-        return self.predict(self._fit(batch.support), batch.query)
-
-    def _fit(self, support: Tensor) -> Tensor:
+    def fit(self, support: Tensor) -> Tensor:
+        """Class weights: (E, W, D)."""
         n_episodes, n_way, shot = support.shape[:3]
         x = self.normalise(support.flatten(1, 2))  # (E, W·S, D)
         target = torch.eye(n_way).to(x).repeat_interleave(shot, 0).expand(n_episodes, -1, -1)  # (E, W·S, W)
         return crammer_singer_dual(x @ x.mT, target, self.config.c).mT @ x  # (E, W, D)
+
+    def scores(self, weight: Tensor, query: Tensor) -> Tensor:
+        """Inner products: (E, Q, W)."""
+        return self.normalise(query) @ weight.mT

@@ -15,20 +15,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from harness.api import (
-    Backbone,
-    BaseSet,
-    EpisodeBatch,
-    FitContext,
-    OnFeatures,
-    Support,
-    check_ranges,
-    hyper,
-)
+from harness.api import Head, OnFeatures, check_ranges, hyper
 from harness.ops.sinkhorn import map_plan, power_transform, unit_and_centred
 
 
-class PtMap:
+class PtMap(Head):
     """Queries shared out evenly to class centres that follow them."""
 
     @dataclass(frozen=True)
@@ -46,7 +37,6 @@ class PtMap:
 
     name: ClassVar[str] = "pt-map"
     version: ClassVar[str] = "1"
-    takes: ClassVar[str] = "vectors"
     transductive: ClassVar[bool] = True
     assumes_balance: ClassVar[bool] = True
     equivariant: ClassVar[bool] = True
@@ -59,25 +49,8 @@ class PtMap:
       archivePrefix={arXiv},
     }"""
 
-    def __init__(self, config: Config, backbone: Backbone) -> None:
-        self.config = config
-
-    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
-        """Learn nothing."""
-
-    def adapt(self, support: Support) -> Tensor:
-        """Features of the support, by class: (n_way, shot, D)."""
-        return support.by_class()
-
-    def predict(self, state: Tensor, query: Tensor) -> Tensor:
-        """The plan, rows sum to 1: (n_query, n_way)."""
-        return self._scores(state[None], query[None])[0]
-
-    def predict_batch(self, batch: EpisodeBatch) -> Tensor:
-        """Do both for many episodes: (E, n_query, n_way)."""
-        return self._scores(batch.support, batch.query)
-
-    def _scores(self, support: Tensor, query: Tensor) -> Tensor:
+    def scores(self, support: Tensor, query: Tensor) -> Tensor:
+        """The plan, rows sum to 1: (E, Q, W)."""
         c, classes = self.config, support.shape[1:3]
         x, query = (power_transform(side, c.power) for side in (support.flatten(1, 2), query))
         x, query = unit_and_centred(x, query)

@@ -11,23 +11,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.api import (
-    Backbone,
-    BaseSet,
-    EpisodeBatch,
-    FitContext,
-    Normalisation,
-    Normaliser,
-    OnFeatures,
-    Support,
-    hyper,
-)
+from harness.api import Head, Normalisation, OnFeatures, hyper
 from harness.ops.closed_form import ridge_scores
 
 
-class Ridge(nn.Module):
+class Ridge(Head):
     """Ridge regression onto one-hot labels."""
 
     @dataclass(frozen=True)
@@ -44,7 +34,6 @@ class Ridge(nn.Module):
 
     name: ClassVar[str] = "ridge"
     version: ClassVar[str] = "1"
-    takes: ClassVar[str] = "vectors"
     equivariant: ClassVar[bool] = True
     reference: ClassVar[str] = r"""@inproceedings{bertinetto2019meta,
       title={Meta-learning with differentiable closed-form solvers},
@@ -55,29 +44,13 @@ class Ridge(nn.Module):
       archivePrefix={arXiv},
     }"""
 
-    def __init__(self, config: Config, backbone: Backbone) -> None:
-        super().__init__()
-        self.config, self.normalise = config, Normaliser(config.normalise)
-
-    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
-        """Keep the mean base feature."""
-        self.normalise.settle(ctx, self.config.features)
-
-    def adapt(self, support: Support) -> Tensor:
-        """Features of the support, by class: (n_way, shot, D)."""
-        return self.normalise(support.by_class())
-
-    def predict(self, state: Tensor, query: Tensor) -> Tensor:
-        """Scores: (n_query, n_way)."""
-        return self._scores(state[None], query[None])[0]
-
-    def predict_batch(self, batch: EpisodeBatch) -> Tensor:
-        """Do both for many episodes: (E, n_query, n_way)."""
-        return self._scores(self.normalise(batch.support), batch.query)
-
-    def _scores(self, support: Tensor, query: Tensor) -> Tensor:
+    def scores(self, support: Tensor, query: Tensor) -> Tensor:
+        """Scores: (E, Q, W)."""
         n_episodes, n_way, shot = support.shape[:3]
         target = torch.eye(n_way).to(support).repeat_interleave(shot, 0)  # (W·S, W)
         return ridge_scores(
-            support.flatten(1, 2), target.expand(n_episodes, -1, -1), self.normalise(query), self.config.ridge
+            self.normalise(support.flatten(1, 2)),
+            target.expand(n_episodes, -1, -1),
+            self.normalise(query),
+            self.config.ridge,
         )

@@ -12,21 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.api import (
-    Backbone,
-    BaseSet,
-    EpisodeBatch,
-    FitContext,
-    Normalisation,
-    Normaliser,
-    OnFeatures,
-    Support,
-    SupportViews,
-    check_ranges,
-    hyper,
-)
+from harness.api import Backbone, Head, Normalisation, OnFeatures, SupportViews, check_ranges, hyper
 from harness.ops.closed_form import PairwiseSvm, pairwise_svm, votes_of
 
 
@@ -40,7 +28,7 @@ class State(NamedTuple):
     n_way: int
 
 
-class Svm(nn.Module):
+class Svm(Head):
     """One linear support vector machine a pair of classes."""
 
     @dataclass(frozen=True)
@@ -59,7 +47,6 @@ class Svm(nn.Module):
 
     name: ClassVar[str] = "svm"
     version: ClassVar[str] = "1"
-    takes: ClassVar[str] = "vectors"
     reference: ClassVar[str] = """@inproceedings{tian2020rethinking,
       title={Rethinking Few-Shot Image Classification: a Good Embedding Is All You Need?},
       author={Tian, Yonglong and Wang, Yue and Krishnan, Dilip and Tenenbaum, Joshua B. and Isola, Phillip},
@@ -70,28 +57,11 @@ class Svm(nn.Module):
     }"""
 
     def __init__(self, config: Config, backbone: Backbone) -> None:
-        super().__init__()
-        self.config, self.normalise = config, Normaliser(config.normalise)
+        super().__init__(config, backbone)
         self.views = SupportViews(config.views) if config.views else None
 
-    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
-        """Keep the mean base feature."""
-        self.normalise.settle(ctx, self.config.features)
-
-    def adapt(self, support: Support) -> State:
-        """Fit one episode."""
-        return self._fit(support.by_class()[None])
-
-    def predict(self, state: State, query: Tensor) -> Tensor:
-        """Votes: (n_query, n_way)."""
-        return self._scores(state, query[None])[0]
-
-    def predict_batch(self, batch: EpisodeBatch) -> Tensor:
-        """Do both for many episodes: (E, n_query, n_way)."""
-        return self._scores(self._fit(batch.support), batch.query)
-
-    def _fit(self, support: Tensor) -> State:
-        """Of support (E, W, S, D), or with views (E, W, S, v, D), whose first is the image as it is."""
+    def fit(self, support: Tensor) -> State:
+        """All pairs' machines; of support (E, W, S, D), or with views (E, W, S, v, D), whose first is the image as it is."""
         x = self.views.changed(support) if self.views else support  # (E, W, S · views, D)
         x = self.normalise(x.flatten(1, 2))  # (E, W · S · views, D)
         mean, deviation = x.mean(1, keepdim=True), x.std(1, correction=0, keepdim=True)
@@ -101,7 +71,8 @@ class Svm(nn.Module):
             mean, deviation, x, pairwise_svm(x @ x.mT, support.shape[1], self.config.c), support.shape[1]
         )
 
-    def _scores(self, state: State, query: Tensor) -> Tensor:
+    def scores(self, state: State, query: Tensor) -> Tensor:
+        """Votes: (E, Q, W)."""
         query = self.views.as_it_is(query) if self.views else query
         x = (self.normalise(query) - state.mean) / state.deviation
         return votes_of(state.machines.margins(x @ state.support.mT), state.n_way)

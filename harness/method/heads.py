@@ -1,19 +1,21 @@
 """Heads: classifiers on the frozen features of another fit, one training of which serves all of them.
 
 A class that says ``takes = "vectors"`` (what the ``embed`` of that fit gives, flattened) or ``"maps"`` (what its
-``backbone`` gives) has no ``embed`` of its own; ``Config.features`` names the fit.
+``backbone`` gives) has no ``embed`` of its own; ``Config.features`` names the fit. Most are a ``Head``: one function of
+many episodes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from harness.method.hyper import hyper
+from harness.method.support import EpisodeBatch, Support
 from harness.ops.normalise import centre_and_normalise, l2_normalise, unit_products
 
 Normalisation = Literal["un", "l2n", "cl2n"]
@@ -80,3 +82,49 @@ class Normaliser(nn.Module):
         if (kept := state.get(f"{prefix}mean")) is not None:
             self.mean = torch.empty_like(kept)
         super()._load_from_state_dict(state, prefix, *rest)
+
+
+class Head(nn.Module):
+    """A classifier on the features of another fit, as what it does to E episodes at once; one episode is E = 1.
+
+    A head defines ``scores``, and ``fit`` where something follows from the support alone.
+
+    Attributes:
+        config: an ``OnFeatures``; where it has a field ``normalise``, the mean base feature is kept for it.
+        normalise: of features, where ``config`` has that field.
+    """
+
+    takes: ClassVar[str] = "vectors"
+    config: Any
+    normalise: Normaliser
+
+    def __init__(self, config: Any, backbone: Any) -> None:
+        super().__init__()
+        self.config = config
+        if hasattr(config, "normalise"):
+            self.normalise = Normaliser(config.normalise)
+
+    def fit_base(self, base: Any, ctx: Asked) -> None:
+        """Learn nothing, but the mean base feature where features are normalised."""
+        if hasattr(self.config, "normalise"):
+            self.normalise.settle(ctx, self.config.features)
+
+    def fit(self, support: Tensor, /) -> Any:
+        """Features of the supports, by class (E, W, S, *F) → what they give before any query is seen; themselves here."""
+        return support
+
+    def scores(self, state: Any, query: Tensor, /) -> Tensor:
+        """What ``fit`` gave, and features of the queries (E, Q, *F) → scores (E, Q, W)."""
+        raise NotImplementedError
+
+    def adapt(self, support: Support) -> Any:
+        """``fit`` of one episode."""
+        return self.fit(support.by_class()[None])
+
+    def predict(self, state: Any, query: Tensor) -> Tensor:
+        """``scores`` of one episode: (n_query, n_way)."""
+        return self.scores(state, query[None])[0]
+
+    def predict_batch(self, batch: EpisodeBatch) -> Tensor:
+        """Both for many episodes: (E, n_query, n_way)."""
+        return self.scores(self.fit(batch.support), batch.query)

@@ -12,17 +12,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.api import (
-    Backbone,
-    BaseSet,
-    EpisodeBatch,
-    FitContext,
+    Head,
     Normalisation,
-    Normaliser,
     OnFeatures,
-    Support,
     centre_and_normalise,
     check_ranges,
     hyper,
@@ -30,7 +25,7 @@ from harness.api import (
 )
 
 
-class SoftKmeans(nn.Module):
+class SoftKmeans(Head):
     """Class means that take in their shares of the queries."""
 
     @dataclass(frozen=True)
@@ -49,7 +44,6 @@ class SoftKmeans(nn.Module):
 
     name: ClassVar[str] = "soft-kmeans"
     version: ClassVar[str] = "1"
-    takes: ClassVar[str] = "vectors"
     transductive: ClassVar[bool] = True
     equivariant: ClassVar[bool] = True
     reference: ClassVar[str] = r"""@article{bendou2022easy,
@@ -63,27 +57,8 @@ class SoftKmeans(nn.Module):
       archivePrefix={arXiv},
     }"""
 
-    def __init__(self, config: Config, backbone: Backbone) -> None:
-        super().__init__()
-        self.config, self.normalise = config, Normaliser(config.normalise)
-
-    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
-        """Keep the mean base feature."""
-        self.normalise.settle(ctx, self.config.features)
-
-    def adapt(self, support: Support) -> Tensor:
-        """Features of the support, by class: (n_way, shot, D)."""
-        return support.by_class()
-
-    def predict(self, state: Tensor, query: Tensor) -> Tensor:
-        """Minus distances to the means of the last round: (n_query, n_way)."""
-        return self._scores(state[None], query[None])[0]
-
-    def predict_batch(self, batch: EpisodeBatch) -> Tensor:
-        """Do both for many episodes: (E, n_query, n_way)."""
-        return self._scores(batch.support, batch.query)
-
-    def _scores(self, support: Tensor, query: Tensor) -> Tensor:
+    def scores(self, support: Tensor, query: Tensor) -> Tensor:
+        """Minus distances to the means of the last round: (E, Q, W)."""
         n_rows = support.shape[1] * support.shape[2]
         rows = self.normalise(torch.cat([support.flatten(1, 2), query], dim=1))  # (E, W·S + Q, D)
         rows = centre_and_normalise(rows, rows.mean(1, keepdim=True))

@@ -6,21 +6,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.api import (
-    Backbone,
-    BaseSet,
-    EpisodeBatch,
-    FitContext,
-    Normalisation,
-    Normaliser,
-    OnFeatures,
-    Support,
-    check_ranges,
-    hyper,
-    labelled,
-)
+from harness.api import Head, Normalisation, OnFeatures, check_ranges, hyper, labelled
 from harness.ops.information import (
     Likeness,
     LossWeights,
@@ -44,7 +32,7 @@ _SETS = (
 )
 
 
-class Tim(nn.Module):
+class Tim(Head):
     """Class weights that decide queries and spread them evenly over the classes.
 
     The authors' code: github.com/mboudiaf/TIM.
@@ -75,7 +63,6 @@ class Tim(nn.Module):
     }
     CONTRACT: ClassVar[dict[str, Any]] = {"steps": 20}
     version: ClassVar[str] = "2"
-    takes: ClassVar[str] = "vectors"
     transductive: ClassVar[bool] = True
     assumes_balance: ClassVar[bool] = True
     equivariant: ClassVar[bool] = True
@@ -89,29 +76,8 @@ class Tim(nn.Module):
       archivePrefix={arXiv},
     }"""
 
-    config: Any
-
-    def __init__(self, config: Any, backbone: Backbone) -> None:
-        super().__init__()
-        self.config, self.normalise = config, Normaliser(config.normalise)
-
-    def fit_base(self, base: BaseSet, ctx: FitContext) -> None:
-        """Keep the mean base feature."""
-        self.normalise.settle(ctx, self.config.features)
-
-    def adapt(self, support: Support) -> Tensor:
-        """Features of the support, by class: (n_way, shot, D)."""
-        return support.by_class()
-
-    def predict(self, state: Tensor, query: Tensor) -> Tensor:
-        """Logits of the final weights: (n_query, n_way)."""
-        return self._scores(state[None], query[None])[0]
-
-    def predict_batch(self, batch: EpisodeBatch) -> Tensor:
-        """Do both for many episodes: (E, n_query, n_way)."""
-        return self._scores(batch.support, batch.query)
-
-    def _scores(self, support: Tensor, query: Tensor) -> Tensor:
+    def scores(self, support: Tensor, query: Tensor) -> Tensor:
+        """Logits of the final weights: (E, Q, W)."""
         return torch.cat([self._logits(*part) for part in cached_parts(support, query)])
 
     def _logits(self, support: Tensor, query: Tensor) -> Tensor:

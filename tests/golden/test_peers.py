@@ -56,7 +56,7 @@ def scores(head: str, given: Given, **config: Any) -> Tensor:
     """What a head says of an episode: alone, and the same in a batch beside another order of the queries."""
     cls = registry.load(head).cls
     method = cls(cls.Config(**config), nn.Identity())
-    if isinstance(method, nn.Module):
+    if hasattr(method, "normalise"):
         method.normalise.mean = given.mean
     way, shot = given.support.shape[:2]
     rng = torch.Generator()
@@ -122,7 +122,7 @@ def test_svm_votes_as_libsvm_predicts(name: str, dtype: torch.dtype) -> None:
     found = scores("svm", given)
     np.testing.assert_array_equal(found.argmax(1).numpy(), arrays[f"{name}_svm_predicted"])
     cls = registry.load("svm").cls
-    state = cls(cls.Config(), nn.Identity())._fit(given.support[None])
+    state = cls(cls.Config(), nn.Identity()).fit(given.support[None])
     query = (l2_normalise(given.query) - state.mean) / state.deviation
     margins = state.machines.margins(query @ state.support.mT)[0]
     # libsvm stops at a violation of 1e-3, which margins of size 1 may be off by
