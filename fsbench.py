@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
+import shlex
 import sys
 import traceback
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -71,6 +73,21 @@ def _interrupted() -> NoReturn:
     sys.exit(INTERRUPTED)
 
 
+def _where_words_go(error: Any) -> str:
+    """The option that plain words were meant for, where a command has one and takes no such words; else nothing."""
+    words = re.search(r"unexpected extra arguments?(?:\(s\))? \((.+)\)", str(getattr(error, "message", "")))
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    options = {option for parameter in getattr(command, "params", ()) for option in parameter.opts}
+    if not words or command is None or "--bench" not in options:
+        return ""
+    if command.name == "run":
+        return (
+            "Methods and settings are named by options: fsbench run --method protonet --bench glyphs-5w1s\n"
+        )
+    asked = ",".join(visible(words[1]).split())
+    return f"Settings are named by --bench: fsbench {command.name} --bench {shlex.quote(asked)}\n"
+
+
 def main() -> None:
     """Run the command line; only our own errors are turned into messages."""
     try:
@@ -86,6 +103,7 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 -- printed below, since its text may hold a password
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # the parser's own usage errors
             error.show()
+            sys.stderr.write(_where_words_go(error))
             sys.exit(error.exit_code)
         if type(error).__name__ == "Abort":  # the answer of older parsers
             _interrupted()

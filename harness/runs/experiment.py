@@ -80,6 +80,11 @@ def read(path: Path, typed: Asked) -> list[Asked]:
         ConfigError: for a file that cannot be read, an unknown word or value, code that was not typed, or when nothing
             is left to run.
     """
+    if not path.exists() and path.suffix != ".toml":
+        raise ConfigError(
+            f"There is no experiment file {str(path)!r:.80}. Methods and settings are named by options: fsbench run --method "
+            "protonet --bench glyphs-5w1s."
+        )
     content = read_toml(path)
     single = content.pop("run", [{}])
     if not isinstance(single, list) or not all(isinstance(entry, dict) for entry in single):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from prompt import Prompt
 
+ROOT = Path(__file__).parents[2]
 NAMES = """
 show nope
 show nope --by class
@@ -81,3 +85,23 @@ def test_a_name_of_something_that_is_only_not_here_ends_with_three(prompt: Promp
     assert prompt.type("verify", "mini")[0] == 3
     assert prompt.type("run", "-m", "pixels", "-b", "mini-5w1s")[0] == 3
     assert prompt.type("--db", str(tmp_path / "nope.db"), "leaderboard")[0] == 3
+
+
+@pytest.mark.parametrize(
+    "line, advised",
+    [
+        ("leaderboard glyphs-5w1s glyphs-5w5s", "fsbench leaderboard --bench glyphs-5w1s,glyphs-5w5s"),
+        ("run protonet glyphs-5w1s", "fsbench run --method protonet --bench glyphs-5w1s"),
+        ("run protonet", "fsbench run --method protonet --bench glyphs-5w1s."),
+        ("fsck x", ""),
+    ],
+)
+def test_plain_words_are_told_the_option_that_takes_them(line: str, advised: str, tmp_path: Path) -> None:
+    """``main`` itself, since the parser's answer is what a terminal shows."""
+    command = [sys.executable, "-m", "fsbench", *line.split()]
+    answer = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert answer.returncode == 2 and "Traceback" not in answer.stderr
+    last = answer.stderr.strip().splitlines()[-1]
+    assert last.endswith(advised) if advised else "fsbench " not in last, last
