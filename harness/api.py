@@ -19,7 +19,7 @@ from harness.backbones.two_branch import TwoBranch
 from harness.images.patches import Grid, RandomCrops
 from harness.images.support_views import SupportViews
 from harness.method.episodic import OnEpisodes
-from harness.method.heads import Head, Normalisation, Normaliser, OnFeatures
+from harness.method.heads import Head, Normalisation, NormalisedHead, Normaliser, OnFeatures
 from harness.method.hyper import hyper, training_values
 from harness.method.later import Later
 from harness.method.protocol import need_of, needs
@@ -76,6 +76,7 @@ __all__ = [
     "Later",
     "Method",
     "Normalisation",
+    "NormalisedHead",
     "Normaliser",
     "OnEpisodes",
     "OnFeatures",

@@ -15,13 +15,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from harness.api import Head, Normalisation, OnFeatures, hyper
+from harness.api import Normalisation, NormalisedHead, OnFeatures, hyper
 from harness.ops.parts import cached_parts
 from harness.ops.prototypes import squared_distances
 from harness.ops.rectification import rectify
 
 
-class BdCspn(Head):
+class BdCspn(NormalisedHead):
     """Nearest of the class means that the queries have corrected."""
 
     @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from harness.api import Head, Normalisation, OnFeatures, class_means, hyper, squared_distances
+from harness.api import Normalisation, NormalisedHead, OnFeatures, class_means, hyper, squared_distances
 
 
-class Centroid(Head):
+class Centroid(NormalisedHead):
     """Nearest class mean on the features of another fit."""
 
     @dataclass(frozen=True)

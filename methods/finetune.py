@@ -16,12 +16,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from harness.api import Head, Normalisation, OnFeatures, check_ranges, hyper, labelled
+from harness.api import Normalisation, NormalisedHead, OnFeatures, check_ranges, hyper, labelled
 from harness.ops.information import Likeness, LossWeights, class_logits, fit_class_weights
 from harness.ops.parts import cached_parts
 
 
-class Finetune(Head):
+class Finetune(NormalisedHead):
     """A cosine classifier from the class means, fine-tuned on the support."""
 
     @dataclass(frozen=True)

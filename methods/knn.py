@@ -13,11 +13,11 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from harness.api import Head, Normalisation, OnFeatures, hyper
+from harness.api import Normalisation, NormalisedHead, OnFeatures, hyper
 from harness.ops.prototypes import squared_distances
 
 
-class Knn(Head):
+class Knn(NormalisedHead):
     """Vote of the nearest support images."""
 
     @dataclass(frozen=True)

@@ -15,14 +15,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from harness.api import Head, Normalisation, OnFeatures, hyper
+from harness.api import Normalisation, NormalisedHead, OnFeatures, hyper
 from harness.ops.parts import cached_parts
 from harness.ops.rectification import FromProducts, from_products, smooth_assignments
 
 _SETS = ("mini", "tiered", "omniglot-small", "cifar10", "glyphs")
 
 
-class LaplacianShot(Head):
+class LaplacianShot(NormalisedHead):
     """Nearest class means, smoothed over neighbouring queries."""
 
     @dataclass(frozen=True)

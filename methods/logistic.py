@@ -13,11 +13,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from harness.api import Backbone, Head, Normalisation, OnFeatures, SupportViews, check_ranges, hyper
+from harness.api import Backbone, Normalisation, NormalisedHead, OnFeatures, SupportViews, check_ranges, hyper
 from harness.ops.logistic import OnSupport, fit_support
 
 
-class LogisticRegression(Head):
+class LogisticRegression(NormalisedHead):
     """Multinomial logistic regression on the support."""
 
     @dataclass(frozen=True)

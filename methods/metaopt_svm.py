@@ -14,11 +14,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from harness.api import Head, Normalisation, OnFeatures, hyper
+from harness.api import Normalisation, NormalisedHead, OnFeatures, hyper
 from harness.ops.closed_form import crammer_singer_dual
 
 
-class MetaOptSvm(Head):
+class MetaOptSvm(NormalisedHead):
     """Crammer and Singer's multi-class SVM."""
 
     @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from harness.api import Head, Normalisation, OnFeatures, hyper
+from harness.api import Normalisation, NormalisedHead, OnFeatures, hyper
 from harness.ops.closed_form import ridge_scores
 
 
-class Ridge(Head):
+class Ridge(NormalisedHead):
     """Ridge regression onto one-hot labels."""
 
     @dataclass(frozen=True)

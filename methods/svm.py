@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-from harness.api import Backbone, Head, Normalisation, OnFeatures, SupportViews, check_ranges, hyper
+from harness.api import Backbone, Normalisation, NormalisedHead, OnFeatures, SupportViews, check_ranges, hyper
 from harness.ops.closed_form import PairwiseSvm, pairwise_svm, votes_of
 
 
@@ -28,7 +28,7 @@ class State(NamedTuple):
     n_way: int
 
 
-class Svm(Head):
+class Svm(NormalisedHead):
     """One linear support vector machine a pair of classes."""
 
     @dataclass(frozen=True)

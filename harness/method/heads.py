@@ -1,8 +1,8 @@
 """Heads: classifiers on the frozen features of another fit, one training of which serves all of them.
 
 A class that says ``takes = "vectors"`` (what the ``embed`` of that fit gives, flattened) or ``"maps"`` (what its
-``backbone`` gives) has no ``embed`` of its own; ``Config.features`` names the fit. Most are a ``Head``: one function of
-many episodes.
+``backbone`` gives) has no ``embed`` of its own; ``Config.features`` names the fit. Most are a ``Head``, or a
+``NormalisedHead``: one function of many episodes.
 """
 
 from __future__ import annotations
@@ -84,30 +84,23 @@ class Normaliser(nn.Module):
         super()._load_from_state_dict(state, prefix, *rest)
 
 
-class Head(nn.Module):
+class Head:
     """A classifier on the features of another fit, as what it does to E episodes at once; one episode is E = 1.
 
-    A head defines ``scores``, and ``fit`` where something follows from the support alone.
+    A head defines ``scores``, and ``fit`` where something follows from the support alone. It learns nothing before.
 
     Attributes:
-        config: an ``OnFeatures``; where it has a field ``normalise``, the mean base feature is kept for it.
-        normalise: of features, where ``config`` has that field.
+        config: an ``OnFeatures``.
     """
 
     takes: ClassVar[str] = "vectors"
     config: Any
-    normalise: Normaliser
 
     def __init__(self, config: Any, backbone: Any) -> None:
-        super().__init__()
         self.config = config
-        if hasattr(config, "normalise"):
-            self.normalise = Normaliser(config.normalise)
 
     def fit_base(self, base: Any, ctx: Asked) -> None:
-        """Learn nothing, but the mean base feature where features are normalised."""
-        if hasattr(self.config, "normalise"):
-            self.normalise.settle(ctx, self.config.features)
+        """Learn nothing."""
 
     def fit(self, support: Tensor, /) -> Any:
         """Features of the supports, by class (E, W, S, *F) → what they give before any query is seen; themselves here."""
@@ -128,3 +121,16 @@ class Head(nn.Module):
     def predict_batch(self, batch: EpisodeBatch) -> Tensor:
         """Both for many episodes: (E, n_query, n_way)."""
         return self.scores(self.fit(batch.support), batch.query)
+
+
+class NormalisedHead(Head, nn.Module):
+    """A head that normalises what it is given by ``self.normalise``, as ``Config.normalise`` says."""
+
+    def __init__(self, config: Any, backbone: Any) -> None:
+        nn.Module.__init__(self)
+        super().__init__(config, backbone)
+        self.normalise = Normaliser(config.normalise)
+
+    def fit_base(self, base: Any, ctx: Asked) -> None:
+        """Keep the mean base feature."""
+        self.normalise.settle(ctx, self.config.features)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from harness.api import (
-    Head,
     Normalisation,
+    NormalisedHead,
     OnFeatures,
     centre_and_normalise,
     check_ranges,
@@ -25,7 +25,7 @@ from harness.api import (
 )
 
 
-class SoftKmeans(Head):
+class SoftKmeans(NormalisedHead):
     """Class means that take in their shares of the queries."""
 
     @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from harness.api import Head, Normalisation, OnFeatures, check_ranges, hyper, labelled
+from harness.api import Normalisation, NormalisedHead, OnFeatures, check_ranges, hyper, labelled
 from harness.ops.information import (
     Likeness,
     LossWeights,
@@ -32,7 +32,7 @@ _SETS = (
 )
 
 
-class Tim(Head):
+class Tim(NormalisedHead):
     """Class weights that decide queries and spread them evenly over the classes.
 
     The authors' code: github.com/mboudiaf/TIM.

@@ -56,7 +56,7 @@ def scores(head: str, given: Given, **config: Any) -> Tensor:
     """What a head says of an episode: alone, and the same in a batch beside another order of the queries."""
     cls = registry.load(head).cls
     method = cls(cls.Config(**config), nn.Identity())
-    if hasattr(method, "normalise"):
+    if isinstance(method, nn.Module):
         method.normalise.mean = given.mean
     way, shot = given.support.shape[:2]
     rng = torch.Generator()

@@ -279,7 +279,7 @@ def scores(head: str, support: Tensor, query: Tensor) -> Tensor:
     """Of a batch; of each episode alone, which has to say the same labels."""
     cls = registry.load(head).cls
     method = cls(cls.Config(**getattr(cls, "CONTRACT", {})), nn.Identity())
-    if hasattr(method, "normalise"):
+    if isinstance(method, nn.Module):
         method.normalise.mean = torch.full((support.shape[-1],), 0.1).to(support)
     way, shot = support.shape[1:3]
     label = torch.arange(way).repeat_interleave(shot)
