@@ -74,18 +74,27 @@ def _interrupted() -> NoReturn:
 
 
 def _where_words_go(error: Any) -> str:
-    """The option that plain words were meant for, where a command has one and takes no such words; else nothing."""
+    """The options that plain words were meant for, where a command has them; else nothing."""
     words = re.search(r"unexpected extra arguments?(?:\(s\))? \((.+)\)", str(getattr(error, "message", "")))
-    command = getattr(getattr(error, "ctx", None), "command", None)
+    context = getattr(error, "ctx", None)
+    command = getattr(context, "command", None)
     options = {option for parameter in getattr(command, "params", ()) for option in parameter.opts}
-    if not words or command is None or "--bench" not in options:
+    if not words or context is None or "--bench" not in options:
         return ""
     if command.name == "run":
         return (
             "Methods and settings are named by options: fsbench run --method protonet --bench glyphs-5w1s\n"
         )
-    asked = ",".join(visible(words[1]).split())
-    return f"Settings are named by --bench: fsbench {command.name} --bench {shlex.quote(asked)}\n"
+    if any(parameter.param_type_name == "argument" for parameter in command.params):
+        return "Settings are named by --bench.\n"
+    from harness.method import registry
+
+    named: dict[str, list[str]] = {}
+    for word in visible(words[1]).split():
+        is_method = "--method" in options and word.partition("[")[0] in registry.installed()
+        named.setdefault("--method" if is_method else "--bench", []).append(word)
+    asked = " ".join(f"{option} {shlex.quote(','.join(found))}" for option, found in named.items())
+    return f"Such words go to options: fsbench {command.name} {asked}\n"
 
 
 def main() -> None:

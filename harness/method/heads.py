@@ -87,9 +87,13 @@ class Normaliser(nn.Module):
 class Head:
     """A classifier on the features of another fit, as what it does to E episodes at once; one episode is E = 1.
 
-    A head defines ``scores``, and ``fit`` where something follows from the support alone. It learns nothing before.
+    A head defines ``scores``, and ``fit`` where something follows from the support alone. It learns nothing before. What
+    it is given is not changed in place, and no episode sees another. For episodes with as many images of every class:
+    under the joint and the closed protocol a head writes ``adapt`` and ``predict`` itself, and so does one that draws,
+    since neither function is given a generator (and ``predict_batch`` with the generators of its batch).
 
     Attributes:
+        takes: "vectors", or "maps" in a subclass.
         config: an ``OnFeatures``.
     """
 
@@ -103,11 +107,23 @@ class Head:
         """Learn nothing."""
 
     def fit(self, support: Tensor, /) -> Any:
-        """Features of the supports, by class (E, W, S, *F) → what they give before any query is seen; themselves here."""
+        """What the supports give before any query is seen; themselves here.
+
+        Args:
+            support: (E, W, S, *F) float features by class; with ``views`` (E, W, S, v, *F).
+        """
         return support
 
     def scores(self, state: Any, query: Tensor, /) -> Tensor:
-        """What ``fit`` gave, and features of the queries (E, Q, *F) → scores (E, Q, W)."""
+        """Score the classes.
+
+        Args:
+            state: what ``fit`` gave.
+            query: (E, Q, *F) float features; with ``views`` (E, Q, v, *F).
+
+        Returns:
+            (E, Q, W) float, finite, higher is likelier.
+        """
         raise NotImplementedError
 
     def adapt(self, support: Support) -> Any:
@@ -124,7 +140,7 @@ class Head:
 
 
 class NormalisedHead(Head, nn.Module):
-    """A head that normalises what it is given by ``self.normalise``, as ``Config.normalise`` says."""
+    """A head with ``self.normalise``, by the rule that its ``Config`` declares as ``normalise``; an ``nn.Module``, so that the mean base feature is kept with the fit."""
 
     def __init__(self, config: Any, backbone: Any) -> None:
         nn.Module.__init__(self)

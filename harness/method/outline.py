@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+_OURS = "harness"
 _PARSING = Lock()  # threads that parse at once mix up the levels that CPython 3.11 counts, and fail
 ASKED = (
     "fit_base",
@@ -18,7 +20,7 @@ ASKED = (
 def read(target: str) -> type[Any]:
     """Make a bare class with the docstring and the literal class attributes of a method, inherited ones too, and which functions it has.
 
-    Classes of other packages (``nn.Module``) are passed over, and so is every value that only running would tell.
+    Classes of other packages but ours (``nn.Module``) are passed over, and so is every value that only running would tell.
 
     Args:
         target: "module:Class", where the module may hand on the class from another of its package.
@@ -31,20 +33,24 @@ def read(target: str) -> type[Any]:
 
 
 def _said(module: str, name: str) -> dict[str, Any]:
-    content = _file(module).read_text(encoding="utf-8")
-    with _PARSING:
-        statements = ast.parse(content).body
-    for node in statements:
+    for node in _statements(module):
         if isinstance(node, ast.ClassDef) and node.name == name:
             bases = (_said(module, base.id) for base in reversed(node.bases) if isinstance(base, ast.Name))
             said = {key: value for inherited in bases for key, value in inherited.items()}
             doc = ast.get_docstring(node)
             return {**said, **_literals(node), **({"__doc__": doc} if doc else {})}
-        if isinstance(node, ast.ImportFrom) and _package(node.module or "") == _package(module):
+        if isinstance(node, ast.ImportFrom) and _package(node.module or "") in (_package(module), _OURS):
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
                     return _said(node.module or "", alias.name)
     return {}
+
+
+@cache
+def _statements(module: str) -> list[ast.stmt]:
+    content = _file(module).read_text(encoding="utf-8")
+    with _PARSING:
+        return ast.parse(content).body
 
 
 def _literals(node: ast.ClassDef) -> dict[str, Any]:

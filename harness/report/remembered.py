@@ -73,7 +73,7 @@ def _files(data: Path) -> Iterator[str]:
     for folder in (_HARNESS, benchmarks_folder(), data / "benchmarks"):
         for place, folders, names in os.walk(folder):
             folders[:] = [name for name in folders if name != "__pycache__"]
-            yield from (f"{place}/{name}" for name in names)
+            yield from (f"{place}/{name}" for name in names if not name.endswith(".pyc"))
     for package in _PACKAGES:
         found = importlib.util.find_spec(package)
         if found and found.origin:

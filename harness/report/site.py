@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, NamedTuple
 
 from harness import benchmarks
@@ -64,7 +65,8 @@ def is_current(target: Path, digest: str) -> bool:
     """Whether the folder holds the whole report of this fingerprint."""
     listed = _manifest(target)
     return listed.fingerprint == digest and all(
-        (found := state(target / name)) and found.st_size == size for name, size in listed.files.items()
+        (found := state(target / name)) and S_ISREG(found.st_mode) and found.st_size == size
+        for name, size in listed.files.items()
     )
 
 

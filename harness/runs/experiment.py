@@ -80,10 +80,10 @@ def read(path: Path, typed: Asked) -> list[Asked]:
         ConfigError: for a file that cannot be read, an unknown word or value, code that was not typed, or when nothing
             is left to run.
     """
-    if not path.exists() and path.suffix != ".toml":
+    if path.suffix != ".toml" and (path.suffix == ".py" or not path.is_file()):
         raise ConfigError(
-            f"There is no experiment file {str(path)!r:.80}. Methods and settings are named by options: fsbench run --method "
-            "protonet --bench glyphs-5w1s."
+            f"{str(path)!r:.80} is no experiment file (TOML). Methods and settings are named by options: fsbench run "
+            "--method protonet --bench glyphs-5w1s; a method of your own by its file, like ./mine.py."
         )
     content = read_toml(path)
     single = content.pop("run", [{}])

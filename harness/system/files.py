@@ -66,7 +66,7 @@ def state(path: Path) -> os.stat_result | None:
     """What the disk says of a file; None when it is gone, as what was listed a moment ago may be."""
     try:
         return path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
@@ -157,7 +157,7 @@ def recover_folder(target: Path) -> None:
     """Undo a swap that was killed between its two renames."""
     left = newest_last(target.parent.glob(f".{target.name}.*.old"))
     if left and not target.exists():
-        with suppress(FileNotFoundError):  # else somebody else was faster
+        with suppress(OSError):  # else somebody else was faster
             left.pop().rename(target)
     for old in left:
         shutil.rmtree(old, ignore_errors=True)

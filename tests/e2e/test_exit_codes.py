@@ -92,12 +92,22 @@ def test_a_name_of_something_that_is_only_not_here_ends_with_three(prompt: Promp
     [
         ("leaderboard glyphs-5w1s glyphs-5w5s", "fsbench leaderboard --bench glyphs-5w1s,glyphs-5w5s"),
         ("run protonet glyphs-5w1s", "fsbench run --method protonet --bench glyphs-5w1s"),
-        ("run protonet", "fsbench run --method protonet --bench glyphs-5w1s."),
+        (
+            "run protonet",
+            "fsbench run --method protonet --bench glyphs-5w1s; a method of your own by its file, like ./mine.py.",
+        ),
+        ("run ./mine.py", "like ./mine.py."),
+        (
+            "leaderboard glyphs-5w1s tim[softmax]",
+            "fsbench leaderboard --bench glyphs-5w1s --method 'tim[softmax]'",
+        ),
+        ("compare protonet pixels glyphs-5w1s", "Settings are named by --bench."),
         ("fsck x", ""),
     ],
 )
 def test_plain_words_are_told_the_option_that_takes_them(line: str, advised: str, tmp_path: Path) -> None:
     """``main`` itself, since the parser's answer is what a terminal shows."""
+    (tmp_path / "mine.py").write_text("class Mine: ...\n")
     command = [sys.executable, "-m", "fsbench", *line.split()]
     answer = subprocess.run(
         command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True

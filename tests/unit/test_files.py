@@ -128,6 +128,6 @@ def test_what_is_listed_and_then_gone_is_left_out(tmp_path: Path) -> None:
     listed = sorted(tmp_path.iterdir())
     (tmp_path / "gone").unlink()
     assert [path.name for path in files.newest_last(listed)] == ["a", "c", "b"]
-    assert files.state(tmp_path / "gone") is None
+    assert files.state(tmp_path / "gone") is None and files.state(tmp_path / "a" / "below a file") is None
     found = files.state(tmp_path / "a")
     assert found and found.st_size == 1

@@ -93,7 +93,7 @@ def test_svm_is_fitted_on_the_views_and_asked_of_the_image_as_it_is() -> None:
     batch, x, plain = viewed(head)
     fitted = make_pipeline(StandardScaler(), SVC(kernel="linear", tol=1e-8)).fit(x, np.repeat([0, 1], 8))
     np.testing.assert_array_equal(head.predict_batch(batch)[0].argmax(1), fitted.predict(plain))
-    state = head._fit(batch.support)
+    state = head.fit(batch.support)
     kernel = (torch.from_numpy(plain) - state.mean) / state.deviation @ state.support.double().mT
     # features are float32; positive is for class 0 of ours and for class 1 of theirs
     np.testing.assert_allclose(
