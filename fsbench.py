@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import re
-import shlex
 import sys
 import traceback
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from harness.cli import advise, catalogue, defaults, features, images, jobs, keeping, results, run, sharing
-from harness.cli.words import settle_places, where
+from harness.cli.words import option_for_words, settle_places, where
 from harness.errors import FsbenchError, visible
 from harness.system import process
 from harness.system.secrets import without_credentials
@@ -73,30 +71,6 @@ def _interrupted() -> NoReturn:
     sys.exit(INTERRUPTED)
 
 
-def _where_words_go(error: Any) -> str:
-    """The options that plain words were meant for, where a command has them; else nothing."""
-    words = re.search(r"unexpected extra arguments?(?:\(s\))? \((.+)\)", str(getattr(error, "message", "")))
-    context = getattr(error, "ctx", None)
-    command = getattr(context, "command", None)
-    options = {option for parameter in getattr(command, "params", ()) for option in parameter.opts}
-    if not words or context is None or "--bench" not in options:
-        return ""
-    if command.name == "run":
-        return (
-            "Methods and settings are named by options: fsbench run --method protonet --bench glyphs-5w1s\n"
-        )
-    if any(parameter.param_type_name == "argument" for parameter in command.params):
-        return "Settings are named by --bench.\n"
-    from harness.method import registry
-
-    named: dict[str, list[str]] = {}
-    for word in visible(words[1]).split():
-        is_method = "--method" in options and word.partition("[")[0] in registry.installed()
-        named.setdefault("--method" if is_method else "--bench", []).append(word)
-    asked = " ".join(f"{option} {shlex.quote(','.join(found))}" for option, found in named.items())
-    return f"Such words go to options: fsbench {command.name} {asked}\n"
-
-
 def main() -> None:
     """Run the command line; only our own errors are turned into messages."""
     try:
@@ -112,7 +86,7 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 -- printed below, since its text may hold a password
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # the parser's own usage errors
             error.show()
-            sys.stderr.write(_where_words_go(error))
+            sys.stderr.write(option_for_words(error))
             sys.exit(error.exit_code)
         if type(error).__name__ == "Abort":  # the answer of older parsers
             _interrupted()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shlex
 import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, closing
@@ -130,3 +131,29 @@ def answer(value: Any, as_json: bool, show: Any) -> None:
         typer.echo(json.dumps(value, indent=1))
     else:
         show(value)
+
+
+def option_for_words(error: Any) -> str:
+    """Say after a usage error which options plain words were meant for, where the command has them; else nothing."""
+    words = re.search(r"unexpected extra arguments?(?:\(s\))? \((.+)\)", str(getattr(error, "message", "")))
+    if not words:
+        return ""
+    command = error.ctx.command
+    options = {option for parameter in command.params for option in parameter.opts}
+    if "--bench" not in options:
+        return ""
+    if command.name == "run":
+        return (
+            "Methods and settings are named by options: fsbench run --method protonet --bench glyphs-5w1s\n"
+        )
+    if any(parameter.param_type_name == "argument" for parameter in command.params):
+        return "Settings are named by --bench.\n"
+    from harness.errors import visible
+    from harness.method.registry import installed
+
+    named: dict[str, list[str]] = {}
+    for word in visible(words[1]).split():
+        is_method = "--method" in options and word.partition("[")[0] in installed()
+        named.setdefault("--method" if is_method else "--bench", []).append(word)
+    asked = " ".join(f"{option} {shlex.quote(','.join(found))}" for option, found in named.items())
+    return f"Such words go to options: fsbench {command.name} {asked}\n"

@@ -7,6 +7,7 @@ A class that says ``takes = "vectors"`` (what the ``embed`` of that fit gives, f
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
@@ -84,7 +85,7 @@ class Normaliser(nn.Module):
         super()._load_from_state_dict(state, prefix, *rest)
 
 
-class Head:
+class Head(ABC):
     """A classifier on the features of another fit, as what it does to E episodes at once; one episode is E = 1.
 
     A head defines ``scores``, and ``fit`` where something follows from the support alone. It learns nothing before. What
@@ -103,7 +104,7 @@ class Head:
     def __init__(self, config: Any, backbone: Any) -> None:
         self.config = config
 
-    def fit_base(self, base: Any, ctx: Asked) -> None:
+    def fit_base(self, base: Any, ctx: Asked) -> None:  # noqa: B027 -- most learn nothing
         """Learn nothing."""
 
     def fit(self, support: Tensor, /) -> Any:
@@ -114,6 +115,7 @@ class Head:
         """
         return support
 
+    @abstractmethod
     def scores(self, state: Any, query: Tensor, /) -> Tensor:
         """Score the classes.
 
@@ -124,7 +126,6 @@ class Head:
         Returns:
             (E, Q, W) float, finite, higher is likelier.
         """
-        raise NotImplementedError
 
     def adapt(self, support: Support) -> Any:
         """``fit`` of one episode."""

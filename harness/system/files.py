@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,10 +154,18 @@ def _sync_all(top: Path) -> None:
 
 
 def recover_folder(target: Path) -> None:
-    """Undo a swap that was killed between its two renames."""
+    """Undo a swap that was killed between its two renames.
+
+    Raises:
+        OSError: when the old folder cannot be put back; it stays where it is.
+    """
     left = newest_last(target.parent.glob(f".{target.name}.*.old"))
     if left and not target.exists():
-        with suppress(OSError):  # else somebody else was faster
-            left.pop().rename(target)
+        newest = left.pop()
+        try:
+            newest.rename(target)
+        except OSError:
+            if not target.exists():  # else somebody else was faster
+                raise
     for old in left:
         shutil.rmtree(old, ignore_errors=True)

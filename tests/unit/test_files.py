@@ -7,6 +7,7 @@ import platform
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -131,3 +132,21 @@ def test_what_is_listed_and_then_gone_is_left_out(tmp_path: Path) -> None:
     assert files.state(tmp_path / "gone") is None and files.state(tmp_path / "a" / "below a file") is None
     found = files.state(tmp_path / "a")
     assert found and found.st_size == 1
+
+
+@pytest.mark.parametrize("is_faster", [True, False])
+def test_a_recovery_that_is_refused_says_so_unless_another_was_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_faster: bool
+) -> None:
+    make(tmp_path / ".set.7.old", "old")
+    rename = Path.rename
+
+    def refused(path: Path, target: Path) -> None:
+        if is_faster:
+            rename(path, target)
+        raise PermissionError(13, "refused")
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with nullcontext() if is_faster else pytest.raises(PermissionError):
+        files.recover_folder(tmp_path / "set")
+    assert text_of(tmp_path / ("set" if is_faster else ".set.7.old")) == "old"

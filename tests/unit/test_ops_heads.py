@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 from torch import Tensor, nn
 
-from harness.api import EpisodeBatch, Normaliser, Support, l2_normalise
+from harness.api import EpisodeBatch, Head, Normaliser, Support, l2_normalise
 from harness.method import registry, traits
 from harness.ops import closed_form, dense_heads, information, logistic, rectification, sinkhorn
 
@@ -382,3 +382,11 @@ def test_adam_is_torchs() -> None:
         adam.step(theirs.grad)
         optimiser.step()
     torch.testing.assert_close(own, theirs, rtol=1e-12, atol=1e-14)
+
+
+def test_a_head_says_what_it_scores() -> None:
+    class Silent(Head):
+        """Forgets it."""
+
+    with pytest.raises(TypeError, match="scores"):
+        Silent(None, nn.Identity())  # type: ignore[abstract]
